@@ -1,0 +1,80 @@
+"""A causal language model and its tokenizer as one catalog entry."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from kedro.io.core import AbstractDataset
+from kedro_datasets._typing import JSONPreview
+
+from closer_look.errors import InputError
+from closer_look.language_model import LanguageModel, load_language_model
+
+SPARE_BYTES = 64 * 2**20  # tokenizer, configuration and the run's other files
+
+
+class CausalLMDataset(AbstractDataset[LanguageModel, LanguageModel]):
+    """Saves with ``save_pretrained``, loads with ``from_pretrained``; safetensors only.
+
+    A folder appears under its name when it is complete, so that a crash leaves no half model.
+
+    Example:
+        ```yaml
+        target_model:
+          type: closer_look.datasets.causal_lm_dataset.CausalLMDataset
+          filepath: data/06_models/main/target
+        ```
+    """
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        """Describe where the model is.
+
+        Args:
+            filepath: a folder.
+            metadata: for kedro-viz.
+        """
+        self._filepath = PurePosixPath(filepath)
+        self.metadata = metadata
+
+    def load(self) -> LanguageModel:
+        """Read model and tokenizer.
+
+        Raises:
+            InputError: the folder holds no model or no tokenizer.
+        """
+        return load_language_model(str(self._filepath))
+
+    def save(self, data: LanguageModel) -> None:
+        """Write model and tokenizer.
+
+        Raises:
+            InputError: the disk has no room for them; nothing is written.
+        """
+        target = Path(self._filepath)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        needed = data.model.get_memory_footprint() + SPARE_BYTES
+        free = shutil.disk_usage(target.parent).free
+        if free < needed:
+            raise InputError(
+                f"{target}: the model needs {needed / 2**20:,.0f} MB, "
+                f"the disk has {free / 2**20:,.0f} MB left"
+            )
+        partial = target.with_name(f"{target.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        data.model.save_pretrained(partial)
+        data.tokenizer.save_pretrained(partial)
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
+
+    def preview(self) -> JSONPreview:
+        """The model's configuration, for kedro-viz."""
+        return JSONPreview(json.dumps(json.loads(Path(self._filepath, "config.json").read_text())))
+
+    def _exists(self) -> bool:
+        return Path(self._filepath, "config.json").is_file()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath)}

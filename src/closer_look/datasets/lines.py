@@ -1,0 +1,54 @@
+"""Lines of text and of JSON, with errors that name the file and the line."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import fsspec
+
+from closer_look.errors import InputError
+
+
+def read_lines(filepath: str, source: str = "") -> list[str]:
+    """Read the lines of a file in a folder or at a URL, without blank ones.
+
+    Args:
+        filepath: path or URL that fsspec understands.
+        source: where to get the file, said when it is missing.
+
+    Raises:
+        InputError: the file is missing, empty or not UTF-8.
+    """
+    try:
+        with fsspec.open(filepath, "rt", encoding="utf-8") as file:
+            lines = [line.strip() for line in file]
+    except FileNotFoundError:
+        raise InputError(f"{filepath} is missing" + (f"; {source}" if source else "")) from None
+    except UnicodeDecodeError:
+        raise InputError(f"{filepath} is not a text in UTF-8") from None
+    lines = [line for line in lines if line]
+    if not lines:
+        raise InputError(f"{filepath}: the table is empty")
+    return lines
+
+
+def read_json_lines(filepath: str, source: str = "") -> list[dict[str, Any]]:
+    """Read one JSON object a line.
+
+    Raises:
+        InputError: as ``read_lines``, or naming the line that is no JSON object.
+    """
+    rows = []
+    for number, line in enumerate(read_lines(filepath, source), start=1):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(
+                f"{filepath}: line {number} is not JSON ({error.msg}); "
+                f"one object a line is expected"
+            ) from None
+        if not isinstance(row, dict):
+            raise InputError(f"{filepath}: line {number} is not a JSON object")
+        rows.append(row)
+    return rows

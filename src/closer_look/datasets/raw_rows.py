@@ -1,0 +1,96 @@
+"""What comes into the project: raw rows of a split, and refusal sentences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import fsspec
+import pandas as pd
+from kedro.io.core import AbstractDataset, DatasetError
+from kedro_datasets._typing import TablePreview
+
+from closer_look.datasets.lines import read_json_lines, read_lines
+from closer_look.questions import to_questions
+
+
+class _ReadOnlyDataset(AbstractDataset):
+    """A file, in a folder or at a URL, that is never written."""
+
+    def __init__(
+        self, *, filepath: str, source: str = "", metadata: dict[str, Any] | None = None
+    ) -> None:
+        self._filepath = filepath
+        self._source = source
+        self.metadata = metadata
+
+    def save(self, data: None) -> None:
+        raise DatasetError(f"{self._filepath} is read only")
+
+    def _exists(self) -> bool:
+        filesystem, path = fsspec.url_to_fs(self._filepath)
+        return filesystem.exists(path)
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath}
+
+
+class QuestionsDataset(_ReadOnlyDataset):
+    """JSON Lines of one split, in the form that ``closer_look.questions`` describes.
+
+    Example:
+        ```yaml
+        raw_forget:
+          type: closer_look.datasets.raw_rows.QuestionsDataset
+          filepath: data/01_raw/invented_people/forget.jsonl
+          split: forget
+        ```
+    """
+
+    def __init__(self, *, split: str, **arguments: Any) -> None:
+        """Describe where the rows are.
+
+        Args:
+            split: the split to which all rows belong.
+            arguments: ``filepath`` (path or URL that fsspec understands), ``source`` (where to get
+                the file, said when it is missing) and ``metadata`` (for kedro-viz).
+        """
+        super().__init__(**arguments)
+        self._split = split
+
+    def load(self) -> pd.DataFrame:
+        """Read, check and convert the rows.
+
+        Raises:
+            InputError: the file is missing, not JSON Lines, or against the contract.
+        """
+        rows = read_json_lines(self._filepath, self._source)
+        return to_questions(rows, self._split, self._filepath)
+
+    def preview(self, nrows: int = 5) -> TablePreview:
+        """The first rows, for kedro-viz."""
+        return TablePreview(self.load().head(nrows).astype(str).to_dict(orient="split"))
+
+
+class RefusalsDataset(_ReadOnlyDataset):
+    """Refusal sentences, one a line of text.
+
+    Example:
+        ```yaml
+        refusals:
+          type: closer_look.datasets.raw_rows.RefusalsDataset
+          filepath: data/01_raw/invented_people/refusals.txt
+        ```
+    """
+
+    def load(self) -> list[str]:
+        """Read the sentences.
+
+        Raises:
+            InputError: the file is missing or empty.
+        """
+        return read_lines(self._filepath, self._source)
+
+    def preview(self, nrows: int = 5) -> TablePreview:
+        """The first sentences, for kedro-viz."""
+        table = pd.DataFrame({"refusal": self.load()[:nrows]})
+        return TablePreview(table.to_dict(orient="split"))

@@ -1,0 +1,11 @@
+"""What a user sees when the input is at fault."""
+
+import click
+
+
+class InputError(click.ClickException):
+    """A fault of the input: data, parameters, folders or space.
+
+    ``kedro run`` prints the message as one line and exits with status 1; in Python it is an
+    ordinary exception. The message names the file, row or parameter and says what would be right.
+    """

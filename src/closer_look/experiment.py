@@ -1,0 +1,54 @@
+"""The shape of this run, read from ``experiment:`` in the parameters by the pipeline factories."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from kedro.config import AbstractConfigLoader, OmegaConfigLoader
+from kedro.framework.project import settings
+from kedro.utils import find_kedro_project
+
+from closer_look.errors import InputError
+from closer_look.parameters import Experiment
+
+_config_loader: AbstractConfigLoader | None = None
+
+
+def use(config_loader: AbstractConfigLoader) -> None:
+    """Read the experiment from this run's configuration (``--env``, ``--params``)."""
+    global _config_loader  # noqa: PLW0603 - Kedro gives pipeline factories no context
+    _config_loader = config_loader
+
+
+def load_experiment() -> Experiment:
+    """Read and check the experiment.
+
+    Raises:
+        InputError: ``experiment:`` is malformed or names a method that no YAML file describes.
+    """
+    # An OmegaConfigLoader is an empty mapping, hence falsy: compare with None.
+    loader = _project_loader() if _config_loader is None else _config_loader
+    parameters = loader["parameters"]
+    try:
+        experiment = Experiment.model_validate(parameters["experiment"])
+    except ValueError as error:
+        raise InputError(f"parameter experiment.{error}") from None
+    known = parameters["methods"]
+    for method in experiment.methods:
+        if method not in known:
+            raise InputError(
+                f"parameter experiment.methods: unknown method '{method}', "
+                f"choose from {', '.join(sorted(known))}"
+            )
+    return experiment
+
+
+def _project_loader() -> OmegaConfigLoader:
+    """For commands that create no context, such as ``kedro registry list``."""
+    root = find_kedro_project(Path.cwd()) or Path.cwd()
+    return OmegaConfigLoader(
+        conf_source=str(root / settings.CONF_SOURCE),
+        env=os.environ.get("KEDRO_ENV"),
+        **settings.CONFIG_LOADER_ARGS,
+    )

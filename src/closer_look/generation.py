@@ -1,0 +1,84 @@
+"""Greedy answers of a model to questions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from closer_look.metrics import token_entropy
+from closer_look.tokens import encode_prompts, prompt_batch
+
+if TYPE_CHECKING:
+    from closer_look.language_model import LanguageModel
+
+
+@torch.inference_mode()
+def generate(
+    language_model: LanguageModel,
+    questions: Sequence[str],
+    max_length: int,
+    batch_size: int,
+    description: str = "Generating",
+) -> pd.DataFrame:
+    """Answer each question by greedy decoding.
+
+    Args:
+        language_model: put into evaluation mode.
+        questions: N questions.
+        max_length: tokens of prompt and answer together at which an answer is cut.
+        batch_size: questions decoded together; the answers do not depend on it.
+        description: what the progress bar says.
+
+    Returns:
+        N rows in the order given: ``generated`` (text), ``n_tokens`` (without end-of-sequence),
+        ``token_entropy`` of those tokens and ``stopped_by`` ("eos" or "length").
+    """
+    model, tokenizer = language_model
+    model.eval()
+    prompts = encode_prompts(tokenizer, questions)
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    answered: dict[int, dict[str, object]] = {}
+    with tqdm(total=len(prompts), desc=description, unit="answer", disable=None) as progress:
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            answers = _generate_batch(language_model, [prompts[i] for i in chosen], max_length)
+            answered |= dict(zip(chosen, answers, strict=True))
+            progress.update(len(chosen))
+    return pd.DataFrame([answered[i] for i in range(len(prompts))])
+
+
+def _generate_batch(
+    language_model: LanguageModel, prompts: list[list[int]], max_length: int
+) -> list[dict[str, object]]:
+    model, tokenizer = language_model
+    inputs = prompt_batch(prompts)
+    del inputs["position_ids"]  # generate() derives them from the mask
+    padded_length = inputs["input_ids"].shape[1]
+    room = [max(1, max_length - len(prompt)) for prompt in prompts]
+    output = model.generate(
+        **{name: tensor.to(model.device) for name, tensor in inputs.items()},
+        max_new_tokens=max(room),
+        do_sample=False,
+        pad_token_id=tokenizer.eos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    return [
+        _answer(tokenizer, ids[:limit])
+        for ids, limit in zip(output[:, padded_length:].tolist(), room, strict=True)
+    ]
+
+
+def _answer(tokenizer, ids: list[int]) -> dict[str, object]:
+    ended = tokenizer.eos_token_id in ids
+    if ended:
+        ids = ids[: ids.index(tokenizer.eos_token_id)]
+    return {
+        "generated": tokenizer.decode(ids, skip_special_tokens=True).strip(),
+        "n_tokens": len(ids),
+        "token_entropy": token_entropy(ids),
+        "stopped_by": "eos" if ended else "length",
+    }

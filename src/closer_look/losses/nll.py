@@ -1,0 +1,80 @@
+"""Negative log-likelihoods (nats), from which every loss but two is made."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+IGNORE = -100
+
+
+def in_full_precision(logits: Tensor) -> Tensor:
+    """Return float16 and bfloat16 logits as float32, float32 and float64 as they are."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def answer_logits(logits: Tensor, labels: Tensor) -> Tensor:
+    """Select the positions that have a label.
+
+    They are selected before anything is computed: question and padding, often most of the batch,
+    then cost no (positions, vocabulary) tensor, and whatever stands there gets no gradient.
+
+    Args:
+        logits: (B, T, V).
+        labels: (B, T), -100 where there is no label.
+
+    Returns:
+        (positions with a label, V), in full precision.
+    """
+    return in_full_precision(logits[labels != IGNORE])
+
+
+def token_nll(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the nll of each answer token, (number of answer tokens,)."""
+    return functional.cross_entropy(
+        answer_logits(logits, labels), labels[labels != IGNORE], reduction="none"
+    )
+
+
+def sequence_nll(logits: Tensor, labels: Tensor) -> Tensor:
+    """Sum the nll over the answer tokens of each row.
+
+    ``nll(y|x)`` of arXiv 2410.08109: a sum, not a mean.
+
+    Args:
+        logits: (B, T, V); ``logits[b, t]`` predicts ``labels[b, t]``.
+        labels: (B, T), -100 where there is no label.
+
+    Returns:
+        (B,), in nats; 0 for a row without a label.
+    """
+    tokens = token_nll(logits, labels)
+    return tokens.new_zeros(labels.shape).masked_scatter(labels != IGNORE, tokens).sum(dim=-1)
+
+
+def mean_nll(logits: Tensor, labels: Tensor) -> Tensor:
+    """Average the nll over all answer tokens of the batch: cross-entropy, a scalar."""
+    return mean_or_zero(token_nll(logits, labels))
+
+
+def mean_or_zero(values: Tensor) -> Tensor:
+    """Return the mean, or 0 (with a zero gradient, where ``mean`` gives NaN) of no values."""
+    return values.sum() / max(values.numel(), 1)
+
+
+def mean_over_answered_rows(values: Tensor, *labels: Tensor) -> Tensor:
+    """Average over the rows that have at least one label in each of ``labels``.
+
+    A row whose answer was truncated away has an nll of 0, that is a probability of 1: it must not
+    be compared with anything.
+
+    Args:
+        values: (B,), finite.
+        labels: one or more (B, T), -100 where there is no label.
+
+    Returns:
+        Scalar; 0 when there is no such row.
+    """
+    answered = torch.stack([(one != IGNORE).any(dim=-1) for one in labels]).all(dim=0)
+    return mean_or_zero(values[answered])

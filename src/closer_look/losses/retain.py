@@ -1,0 +1,60 @@
+"""Losses that keep what a model should not forget (arXiv 2410.08109, section 3, and its code).
+
+Shapes: ``logits`` (B, T, V) predict ``labels`` (B, T), -100 = no label; ``idk_logits`` and
+``idk_labels`` (B, T', V) and (B, T') are the same questions answered with a refusal. Every loss
+returns a scalar in nats.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from closer_look.losses.nll import (
+    answer_logits,
+    in_full_precision,
+    mean_nll,
+    mean_or_zero,
+    mean_over_answered_rows,
+    sequence_nll,
+)
+
+
+def gradient_descent(logits: Tensor, labels: Tensor) -> Tensor:
+    """GD: the mean nll over all answer tokens of the batch."""
+    return mean_nll(logits, labels)
+
+
+def kl(logits: Tensor, reference_logits: Tensor, labels: Tensor | None = None) -> Tensor:
+    """KL: ``KL(p_ref || p)``, how far the model has moved from the frozen reference.
+
+    Args:
+        logits: (B, T, V).
+        reference_logits: (B, T, V); they get no gradient.
+        labels: (B, T) to average over the positions that have a label; without it over every
+            position given, question and padding included, as published.
+
+    Returns:
+        Scalar, in nats.
+    """
+    if labels is None:
+        z, z_ref = in_full_precision(logits), in_full_precision(reference_logits.detach())
+    else:
+        z, z_ref = answer_logits(logits, labels), answer_logits(reference_logits.detach(), labels)
+    # sum p_ref (log p_ref - log p), written so that the backward pass keeps p_ref and no other
+    # (positions, vocabulary) tensor beside the logits.
+    p_ref = z_ref.softmax(dim=-1)
+    divergence = z.logsumexp(dim=-1) - z_ref.logsumexp(dim=-1) + (p_ref * (z_ref - z)).sum(dim=-1)
+    return mean_or_zero(divergence)
+
+
+def answer_preservation(
+    logits: Tensor, labels: Tensor, idk_logits: Tensor, idk_labels: Tensor, beta: float = 0.1
+) -> Tensor:
+    """AP: keep the answer more likely than a refusal.
+
+    ``-(1 / beta) mean log sigma(beta (nll(y_idk) - nll(y)))`` over rows. The gradient carries the
+    weight ``1 / (1 + (p(y) / p(y_idk)) ** beta)`` of the row: it fades once the answer wins.
+    """
+    margin = sequence_nll(idk_logits, idk_labels) - sequence_nll(logits, labels)
+    return mean_over_answered_rows(-1 / beta * logsigmoid(beta * margin), labels, idk_labels)

@@ -1,0 +1,83 @@
+"""What a model's probabilities of given answers say (arXiv 2401.06121, section 2.2).
+
+``nll`` is the negative log-likelihood of an answer **summed** over its tokens, in nats. Wrong
+answers come as (N, W) arrays, padded with NaN where a row has fewer than W of them; a row that has
+none gets NaN.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def probability(nll: ArrayLike, n_tokens: ArrayLike) -> NDArray[np.float64]:
+    """Return the geometric mean of each answer's token probabilities, ``exp(-nll / n)``.
+
+    P of arXiv 2410.08109, section 3.
+
+    Args:
+        nll: (N,), summed.
+        n_tokens: (N,), how many tokens each sum is over.
+
+    Returns:
+        (N,), between 0 and 1.
+    """
+    return np.exp(-_per_token(nll, n_tokens))
+
+
+def probability_among(
+    nll: ArrayLike, n_tokens: ArrayLike, wrong_nll: ArrayLike, wrong_n_tokens: ArrayLike
+) -> NDArray[np.float64]:
+    """Return the probability of each answer among itself and the wrong options.
+
+    ``p / (p + sum of the wrong options' p)`` with ``p = exp(-nll / n)``; computed from logarithms,
+    so that it stays a number where every p underflows (a model that has collapsed).
+
+    Args:
+        nll: (N,), summed.
+        n_tokens: (N,).
+        wrong_nll: (N, W), summed, NaN = no such option.
+        wrong_n_tokens: (N, W).
+
+    Returns:
+        (N,), between 0 and 1; NaN where there is no wrong option to choose among.
+    """
+    log_p = -_per_token(nll, n_tokens)
+    log_p_wrong = -_per_token(wrong_nll, wrong_n_tokens)
+    is_option = ~np.isnan(log_p_wrong)
+    log_p_wrong_sum = np.logaddexp.reduce(np.where(is_option, log_p_wrong, -np.inf), axis=1)
+    among = np.exp(log_p - np.logaddexp(log_p, log_p_wrong_sum))
+    return np.where(is_option.any(axis=1), among, np.nan)
+
+
+def truth_ratio(
+    paraphrased_nll: ArrayLike,
+    paraphrased_n_tokens: ArrayLike,
+    wrong_nll: ArrayLike,
+    wrong_n_tokens: ArrayLike,
+) -> NDArray[np.float64]:
+    """Return how much likelier the true answer, reworded, is than wrong ones worded alike.
+
+    ``r = exp(mean over wrong answers of nll / n - nll / n of the paraphrased answer)``, TR of
+    arXiv 2410.08109, section 3. (TOFU's own truth ratio is ``1 / r``.)
+
+    Args:
+        paraphrased_nll: (N,), summed.
+        paraphrased_n_tokens: (N,).
+        wrong_nll: (N, W), summed, NaN = no such answer.
+        wrong_n_tokens: (N, W).
+
+    Returns:
+        (N,), from 0 to infinity, above 1 where the model knows better; NaN where there is no wrong
+        answer.
+    """
+    wrong = _per_token(wrong_nll, wrong_n_tokens)
+    n_wrong = (~np.isnan(wrong)).sum(axis=1)
+    mean_wrong = np.nansum(wrong, axis=1) / np.where(n_wrong == 0, np.nan, n_wrong)
+    with np.errstate(over="ignore"):  # infinity is the right answer there
+        return np.exp(mean_wrong - _per_token(paraphrased_nll, paraphrased_n_tokens))
+
+
+def _per_token(nll: ArrayLike, n_tokens: ArrayLike) -> NDArray[np.float64]:
+    return np.asarray(nll, dtype=float) / np.asarray(n_tokens, dtype=float)

@@ -1,0 +1,212 @@
+"""Tables in, tables out: scores and generations -> a line a row -> a line a metric -> a summary.
+
+Splits: ``forget``, whose rows carry the number of the task that forgets them, and the sets to
+retain (``retain``, ``real_authors``, ``world_facts``, ``neighbour``), which are task 0. Intervals
+are 95 % percentile bootstrap intervals over rows: they say how much the numbers hang on the
+questions that happened to be asked, not on the training run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from closer_look.metrics.aggregates import (
+    FORGET_EFFICACY_TERMS,
+    METRICS,
+    MODEL_UTILITY_TERMS,
+    forget_efficacy,
+    model_utility,
+)
+from closer_look.metrics.likelihood import probability, probability_among, truth_ratio
+from closer_look.metrics.text import rouge_l_recall
+
+KEY = ["split", "row_id"]
+MULTIPLE_CHOICE = ["real_authors", "world_facts"]
+ENTAILMENT_MIN_ROUGE = 0.1
+
+
+def row_metrics(
+    scores: pd.DataFrame, generations: pd.DataFrame, judgements: pd.DataFrame
+) -> pd.DataFrame:
+    """Compute every metric of every row (arXiv 2410.08109, section 3, and the published code).
+
+    * ``probability``: among the wrong options on real authors and world facts, plain elsewhere.
+    * ``truth_ratio``: r, raw. The true answer is the paraphrased one where there is one, else the
+      answer itself. NaN without wrong answers.
+    * ``cosine_similarity``: negative values count as 0.
+    * ``entailment``: 1 or 0; 0 below a ROUGE-L recall of 0.1, whatever the judge said.
+
+    Args:
+        scores: columns split, row_id, kind (answer, paraphrased, wrong_1 ... wrong_k; others are
+            ignored), nll (summed, nats), n_tokens.
+        generations: columns split, row_id, task_id, generated, reference, token_entropy.
+        judgements: columns split, row_id, cosine_similarity, entailment (bool).
+
+    Returns:
+        A line for each generation, in their order: split, task_id, row_id and ``METRICS``.
+
+    Raises:
+        ValueError: the three tables do not hold the same rows (the first odd one is named).
+    """
+    rows = pd.MultiIndex.from_frame(generations[KEY])
+    answered = pd.MultiIndex.from_frame(scores.loc[scores["kind"] == "answer", KEY])
+    judged = pd.MultiIndex.from_frame(judgements[KEY])
+    _require(rows, answered, "score of its answer")
+    _require(answered, rows, "generation")
+    _require(rows, judged, "judgement")
+    _require(judged, rows, "generation")
+
+    wide = scores.pivot(index=KEY, columns="kind", values=["nll", "n_tokens"]).reindex(rows)
+    wrong = [kind for kind in wide["nll"] if kind.startswith("wrong_")]
+    kinds = ["answer", "paraphrased", *wrong]
+    nll, n_tokens = wide["nll"].reindex(columns=kinds), wide["n_tokens"].reindex(columns=kinds)
+    is_paraphrased = n_tokens["paraphrased"].notna()
+    judgements = judgements.set_index(KEY).reindex(rows)
+
+    rouge = rouge_l_recall(generations["generated"], generations["reference"])
+    cosine = judgements["cosine_similarity"].to_numpy(float, na_value=np.nan)
+    entailment = judgements["entailment"].to_numpy(float, na_value=np.nan)
+    return generations[["split", "task_id", "row_id"]].assign(
+        rouge=rouge,
+        probability=np.where(
+            generations["split"].isin(MULTIPLE_CHOICE),
+            probability_among(nll["answer"], n_tokens["answer"], nll[wrong], n_tokens[wrong]),
+            probability(nll["answer"], n_tokens["answer"]),
+        ),
+        truth_ratio=truth_ratio(
+            nll["paraphrased"].where(is_paraphrased, nll["answer"]),
+            n_tokens["paraphrased"].where(is_paraphrased, n_tokens["answer"]),
+            nll[wrong],
+            n_tokens[wrong],
+        ),
+        token_entropy=generations["token_entropy"].astype(float),
+        cosine_similarity=cosine.clip(0, 1),  # float32 cosines can exceed 1 by a rounding error
+        entailment=entailment * (rouge >= ENTAILMENT_MIN_ROUGE),
+    )
+
+
+def aggregate(row_metrics: pd.DataFrame, n_resamples: int = 1000, seed: int = 1001) -> pd.DataFrame:
+    """Aggregate every metric over the rows of each split (forget: of each task).
+
+    Args:
+        row_metrics: from :func:`row_metrics`. Rows without a value of a metric are left out of it.
+        n_resamples: bootstrap resamples.
+        seed: of the resampling; the same seed gives the same intervals.
+
+    Returns:
+        Columns split, task_id, metric, value, ci_low, ci_high, n_rows (that have a value). A metric
+        that no row of a split has is not in the table.
+    """
+    lines = []
+    for (split, task_id), estimates in _estimate(row_metrics, n_resamples, seed).items():
+        for metric, estimate in estimates.items():
+            interval = _interval(estimate.resampled)
+            lines.append((split, task_id, metric, estimate.value, *interval, estimate.n_rows))
+    columns = ["split", "task_id", "metric", "value", "ci_low", "ci_high", "n_rows"]
+    return pd.DataFrame(lines, columns=columns)
+
+
+def summarise(row_metrics: pd.DataFrame, n_resamples: int = 1000, seed: int = 1001) -> pd.DataFrame:
+    """Compute Model Utility and the Forget Efficacy of each task.
+
+    Where a term is missing, the value is over the others and ``reason`` says so.
+
+    Args:
+        row_metrics: from :func:`row_metrics`.
+        n_resamples: bootstrap resamples, of the rows within each split and task.
+        seed: of the resampling; the same seed gives the same intervals.
+
+    Returns:
+        Columns metric, task_id, value, ci_low, ci_high, reason: ``model_utility`` (task 0), over
+        all sets to retain, then ``forget_efficacy`` of each task. ``reason`` is "" when the value
+        holds all terms of all rows; the value is NaN when it holds none.
+    """
+    groups = _estimate(row_metrics, n_resamples, seed)
+    retain = {split: estimates for (split, _), estimates in groups.items() if split != "forget"}
+    lines = [("model_utility", 0, *_combine(model_utility, MODEL_UTILITY_TERMS, retain))]
+    for (split, task_id), estimates in groups.items():
+        if split == "forget":
+            efficacy = _combine(forget_efficacy, FORGET_EFFICACY_TERMS, {split: estimates})
+            lines.append(("forget_efficacy", task_id, *efficacy))
+    columns = ["metric", "task_id", "value", "ci_low", "ci_high", "reason"]
+    return pd.DataFrame(lines, columns=columns)
+
+
+class _Estimate(NamedTuple):
+    value: float
+    resampled: NDArray[np.float64]  # (n_resamples,)
+    n_rows: int  # that have a value
+    n_missing: int
+
+
+def _estimate(
+    row_metrics: pd.DataFrame, n_resamples: int, seed: int
+) -> dict[tuple[str, int], dict[str, _Estimate]]:
+    """Return (split, task_id) -> metric -> estimate; metrics that no row has are left out."""
+    task_id = row_metrics["task_id"].where(row_metrics["split"] == "forget", 0)
+    groups = {}
+    for number, ((split, task), rows) in enumerate(row_metrics.groupby(["split", task_id])):
+        estimates = {}
+        for metric, over_rows in METRICS.items():
+            values = rows[metric].dropna().to_numpy(dtype=float)
+            if len(values) == 0:
+                continue
+            # Seeded anew for each metric: all metrics of a group see the same resampled rows.
+            rng = np.random.default_rng([seed, number])
+            index = rng.integers(len(values), size=(n_resamples, len(values)))
+            estimates[metric] = _Estimate(
+                value=float(over_rows(values, split)),
+                resampled=over_rows(values[index], split),
+                n_rows=len(values),
+                n_missing=len(rows) - len(values),
+            )
+        groups[split, int(task)] = estimates
+    return groups
+
+
+def _interval(resampled: NDArray[np.float64]) -> tuple[float, float]:
+    low, high = np.percentile(resampled, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _combine(
+    summary: Callable, terms: tuple[str, ...], splits: Mapping[str, Mapping[str, _Estimate]]
+) -> tuple[float, float, float, str]:
+    """Return value, ci_low, ci_high and reason of a summary of ``terms`` on each split."""
+    reason = _reason(terms, splits)
+    held = [estimates[term] for estimates in splits.values() for term in terms if term in estimates]
+    if not held:
+        return np.nan, np.nan, np.nan, reason
+    value = float(summary([estimate.value for estimate in held]))
+    resampled = summary(np.stack([estimate.resampled for estimate in held], axis=-1))
+    return value, *_interval(resampled), reason
+
+
+def _reason(terms: tuple[str, ...], splits: Mapping[str, Mapping[str, _Estimate]]) -> str:
+    """Say in words what a summary of ``terms`` on each split lacks; "" if nothing."""
+    if not splits:
+        return "no set to retain was evaluated"
+    absent, partial = [], []
+    for split, estimates in splits.items():
+        for term in terms:
+            if term not in estimates:
+                absent.append(f"{term} of {split}")
+            elif estimates[term].n_missing:
+                n_rows, n_missing = estimates[term].n_rows, estimates[term].n_missing
+                partial.append(f"{term} of {split} from {n_rows} of {n_rows + n_missing} rows")
+    n_terms = len(splits) * len(terms)
+    sentences = [f"holds {n_terms - len(absent)} of {n_terms} terms"] if absent else []
+    sentences += [f"no row has {term}" for term in absent] + partial
+    return "; ".join(sentences)
+
+
+def _require(rows: pd.MultiIndex, others: pd.MultiIndex, what: str) -> None:
+    missing = rows[~rows.isin(others)]
+    if len(missing):
+        split, row_id = missing[0]
+        raise ValueError(f"row {row_id} of split {split} has no {what}")

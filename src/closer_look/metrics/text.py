@@ -1,0 +1,55 @@
+"""What a generated text alone says: how diverse it is, how much of the answer it repeats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def token_entropy(token_ids: ArrayLike) -> float:
+    """Return the unigram entropy of a text's tokens over the largest it could be.
+
+    TE of arXiv 2410.08109, section 3: ``-sum_v f_v log2 f_v / log2 n``, where f_v is the share of
+    token v among the n tokens. Repetition gives low values.
+
+    Args:
+        token_ids: (n,) integers.
+
+    Returns:
+        Between 0 (one token over and over, or at most one token) and 1 (no token twice).
+    """
+    n_tokens = np.size(token_ids)
+    if n_tokens <= 1:
+        return 0.0
+    counts = np.unique(token_ids, return_counts=True)[1]
+    # With f = count / n the formula is 1 - sum(count log count) / (n log n): exact at both ends.
+    return float(1 - counts @ np.log2(counts) / (n_tokens * np.log2(n_tokens)))
+
+
+def rouge_l_recall(generated: Iterable[str], references: Iterable[str]) -> NDArray[np.float64]:
+    """Return the share of each reference's words that the generated text has, in their order.
+
+    R of arXiv 2410.08109, section 3: ROUGE-L recall with the Porter stemmer (package rouge-score).
+
+    Args:
+        generated: N texts.
+        references: N texts, the gold answers.
+
+    Returns:
+        (N,), between 0 and 1.
+
+    Raises:
+        ValueError: there are more of one than of the other.
+    """
+    from rouge_score.rouge_scorer import RougeScorer  # takes a second to import
+
+    scorer = RougeScorer(["rougeL"], use_stemmer=True)
+    return np.array(
+        [
+            scorer.score(target=reference, prediction=text)["rougeL"].recall
+            for text, reference in zip(generated, references, strict=True)
+        ],
+        dtype=float,
+    )

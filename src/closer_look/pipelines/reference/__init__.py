@@ -1,0 +1,5 @@
+"""What the losses need of the frozen reference model, computed before training."""
+
+from .pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

@@ -1,0 +1,21 @@
+"""Nodes of the reference stage."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from closer_look.language_model import LanguageModel
+from closer_look.parameters import MethodParameters, ScoringParameters
+
+
+def score_reference(
+    model: LanguageModel,
+    plan: pd.DataFrame,
+    questions: pd.DataFrame,
+    method: MethodParameters,
+    scoring: ScoringParameters,
+) -> pd.DataFrame:
+    """Score the answers that the method's losses compare with the reference, and no others."""
+    from closer_look.reference import reference_scores
+
+    return reference_scores(model, plan, questions, method, scoring.batch_size)

@@ -1,0 +1,20 @@
+"""The reference stage."""
+
+from kedro.pipeline import Node, Pipeline
+
+from .nodes import score_reference
+
+
+def create_pipeline() -> Pipeline:
+    """Reference model, plan -> reference scores."""
+    return Pipeline(
+        [
+            Node(
+                score_reference,
+                ["reference_model", "plan", "questions", "params:method", "params:scoring"],
+                "reference_scores",
+                name="score_reference",
+            )
+        ],
+        tags="reference",
+    )

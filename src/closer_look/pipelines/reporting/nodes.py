@@ -1,0 +1,75 @@
+"""Nodes of the reporting stage. Where methods are keywords, the values are their labels."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from closer_look import results
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+log = logging.getLogger(__name__)
+
+
+def stack_cells(**cells: pd.DataFrame) -> pd.DataFrame:
+    """Put the tables of all methods and tasks under each other."""
+    return results.stack_cells(cells)
+
+
+def tabulate_summary(summary: pd.DataFrame, **labels: str) -> pd.DataFrame:
+    """One row a method and task, also written to the log."""
+    table = results.summary_table(summary, labels)
+    printed = table.set_axis(["method", "task", "MU", "FE", "FE so far"], axis=1)
+    log.info("Result\n%s", printed.to_string(index=False, float_format="%.3f"))
+    return table
+
+
+def compare_answers(**inputs: pd.DataFrame | str) -> pd.DataFrame:
+    """Every evaluated question with its answers before and after.
+
+    Args:
+        inputs: generations a cell, and labels a method.
+    """
+    labels = {name: value for name, value in inputs.items() if isinstance(value, str)}
+    generations = {name: value for name, value in inputs.items() if name not in labels}
+    return results.answers_table(generations, labels)
+
+
+def plot_curves(summary: pd.DataFrame, **labels: str) -> go.Figure:
+    """MU and FE against tasks."""
+    from closer_look import figures
+
+    return figures.curves(summary, labels)
+
+
+def plot_trade_off(summary: pd.DataFrame, **labels: str) -> go.Figure:
+    """MU against FE."""
+    from closer_look import figures
+
+    return figures.trade_off(summary, labels)
+
+
+def plot_forgetting_matrix(summary: pd.DataFrame, **labels: str) -> go.Figure:
+    """FE of every task after every task."""
+    from closer_look import figures
+
+    return figures.forgetting_matrix(summary, labels)
+
+
+def write_report(
+    summary_table: pd.DataFrame,
+    answers: pd.DataFrame,
+    curves: go.Figure,
+    trade_off: go.Figure,
+    forgetting_matrix: go.Figure,
+    parameters: dict[str, Any],
+) -> str:
+    """One HTML file with everything a reader wants to see."""
+    from closer_look.report import render_report
+
+    figures = {"curves": curves, "trade_off": trade_off, "forgetting_matrix": forgetting_matrix}
+    return render_report(summary_table, answers, figures, parameters)

@@ -1,0 +1,5 @@
+"""Unlearning of one task."""
+
+from .pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

@@ -1,0 +1,31 @@
+"""Nodes of the unlearning stage."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from closer_look.language_model import LanguageModel
+from closer_look.parameters import MethodParameters, UnlearningParameters
+
+
+def unlearn(
+    previous_model: LanguageModel,
+    plan: pd.DataFrame,
+    questions: pd.DataFrame,
+    reference_scores: pd.DataFrame,
+    method: MethodParameters,
+    unlearning: UnlearningParameters,
+) -> tuple[LanguageModel, pd.DataFrame]:
+    """Start from the model after the previous task and make it forget this task's rows."""
+    from closer_look import training
+
+    log = training.unlearn(
+        previous_model,
+        plan,
+        questions,
+        reference_scores,
+        method,
+        unlearning,
+        description=f"Unlearning with {method.label}",
+    )
+    return previous_model, log

@@ -1,0 +1,27 @@
+"""The unlearning stage."""
+
+from kedro.pipeline import Node, Pipeline
+
+from .nodes import unlearn
+
+
+def create_pipeline() -> Pipeline:
+    """Previous model, plan, reference scores -> unlearned model."""
+    return Pipeline(
+        [
+            Node(
+                unlearn,
+                [
+                    "previous_model",
+                    "plan",
+                    "questions",
+                    "reference_scores",
+                    "params:method",
+                    "params:unlearning",
+                ],
+                ["model", "training_log"],
+                name="unlearn",
+            )
+        ],
+        tags="unlearning",
+    )

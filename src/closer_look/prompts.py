@@ -1,0 +1,50 @@
+"""How a question becomes a prompt: always the tokenizer's chat template.
+
+Transformers saves the chat template with the tokenizer, so a model keeps its prompt in every
+folder, notebook and tool. Models without one get one of ``TEMPLATES``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from closer_look.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+TEMPLATES = {
+    "plain": "Question: {{ messages[0]['content'] }}\nAnswer:\n",
+    # As published with TOFU (arXiv 2401.06121) for Llama-2-7b-chat.
+    "llama2": "{{ bos_token }}[INST] {{ messages[0]['content'] }} [/INST]",
+}
+
+
+def set_prompt(tokenizer: PreTrainedTokenizerBase, style: str) -> None:
+    """Give the tokenizer a prompt.
+
+    Args:
+        tokenizer: changed in place.
+        style: a key of ``TEMPLATES``, or "chat_template" for the one the tokenizer came with.
+
+    Raises:
+        InputError: the tokenizer has no chat template where its own is asked for.
+    """
+    if style in TEMPLATES:
+        tokenizer.chat_template = TEMPLATES[style]
+    elif tokenizer.chat_template is None:
+        raise InputError(
+            f"prompt: 'chat_template' is asked for, but the tokenizer of "
+            f"'{tokenizer.name_or_path}' has none; use one of {', '.join(TEMPLATES)}"
+        )
+
+
+def render_prompts(tokenizer: PreTrainedTokenizerBase, questions: Iterable[str]) -> list[str]:
+    """Write each question into the prompt, up to where the answer begins."""
+    return [
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
+        )
+        for question in questions
+    ]

@@ -1,0 +1,42 @@
+"""The project's Kedro session: faults of the input end a run with one line, not a traceback."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from kedro.framework.session import KedroSession
+from kedro.validation.exceptions import ParameterValidationError
+
+from closer_look.errors import InputError
+
+
+class Session(KedroSession):
+    """A KedroSession that names what is wrong with the input."""
+
+    def run(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Run as Kedro does.
+
+        Raises:
+            InputError: a parameter or an input is at fault.
+        """
+        try:
+            return super().run(*args, **kwargs)
+        except ParameterValidationError as error:
+            raise InputError("; ".join(_parameter_faults(str(error)))) from None
+        except Exception as error:
+            fault = _find_input_error(error)
+            if fault is None:
+                raise
+            raise fault from None
+
+
+def _find_input_error(error: BaseException | None) -> InputError | None:
+    """Kedro wraps what a dataset raises; look for the cause."""
+    while error is not None and not isinstance(error, InputError):
+        error = error.__cause__
+    return error
+
+
+def _parameter_faults(report: str) -> list[str]:
+    return re.findall(r"^- Parameter '(?:.*) for parameter (.*)$", report, re.M) or [report]

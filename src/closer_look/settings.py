@@ -1,0 +1,14 @@
+"""Kedro settings of the project."""
+
+from closer_look.hooks import ExperimentHooks, ProgressHooks
+from closer_look.session import Session
+
+SESSION_CLASS = Session
+
+HOOKS = (ExperimentHooks(), ProgressHooks())
+
+CONFIG_LOADER_ARGS = {
+    "base_env": "base",
+    "default_run_env": "local",
+    "merge_strategy": {"parameters": "soft"},  # an environment states only what differs
+}

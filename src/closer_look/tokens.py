@@ -1,0 +1,109 @@
+"""From text to tensors: prompt and answer tokens, left-padded batches, answer logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from closer_look.errors import InputError
+from closer_look.prompts import render_prompts
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+IGNORED = -100
+
+
+class Tokens(NamedTuple):
+    """Token ids of one row; the answer's end with end-of-sequence."""
+
+    prompt: list[int]
+    answer: list[int]
+
+    def __len__(self) -> int:
+        """Number of tokens of prompt and answer together."""
+        return len(self.prompt) + len(self.answer)
+
+
+def encode_prompts(
+    tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]
+) -> list[list[int]]:
+    """Tokenise the prompts of the questions; the template brings its own special tokens."""
+    return tokenizer(render_prompts(tokenizer, questions), add_special_tokens=False)["input_ids"]
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase, questions: Sequence[str], answers: Sequence[str]
+) -> list[Tokens]:
+    """Tokenise prompts and answers apart, so that no token straddles the border."""
+    prompts = encode_prompts(tokenizer, questions)
+    answer_ids = tokenizer(list(answers), add_special_tokens=False)["input_ids"]
+    return [
+        Tokens(prompt, [*ids, tokenizer.eos_token_id])
+        for prompt, ids in zip(prompts, answer_ids, strict=True)
+    ]
+
+
+def check_lengths(rows: Sequence[Tokens], row_ids: Sequence[str], context_length: int) -> None:
+    """Refuse rows that do not fit into the model's context.
+
+    Raises:
+        InputError: naming the first row that is too long.
+    """
+    for row_id, row in zip(row_ids, rows, strict=True):
+        if len(row) > context_length:
+            raise InputError(
+                f"row '{row_id}': question and answer take {len(row)} tokens, "
+                f"the model's context holds {context_length}"
+            )
+
+
+def pad_left(sequences: Sequence[Sequence[int]], value: int) -> Tensor:
+    """Stack sequences of token ids that end together, (B, longest)."""
+    return torch.nn.utils.rnn.pad_sequence(
+        [torch.tensor(sequence) for sequence in sequences],
+        batch_first=True,
+        padding_value=value,
+        padding_side="left",
+    )
+
+
+def prompt_batch(prompts: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+    """Left-padded model inputs; masked positions never count, so the padding id is 0.
+
+    Returns:
+        input_ids, attention_mask and position_ids, each (B, longest).
+    """
+    input_ids = pad_left(prompts, 0)
+    attention_mask = pad_left([[1] * len(prompt) for prompt in prompts], 0)
+    position_ids = (attention_mask.cumsum(-1) - 1).clamp(min=0)
+    return {
+        "input_ids": input_ids,
+        "attention_mask": attention_mask,
+        "position_ids": position_ids,
+    }
+
+
+def answer_batch(rows: Sequence[Tokens]) -> dict[str, Tensor]:
+    """Model inputs of prompts with answers; all answers end at the last position.
+
+    Returns:
+        What ``prompt_batch`` gives, and ``labels`` (B, longest answer): the answer tokens,
+        ``IGNORED`` before them.
+    """
+    labels = pad_left([row.answer for row in rows], IGNORED)
+    return prompt_batch([row.prompt + row.answer for row in rows]) | {"labels": labels}
+
+
+def answer_logits(model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
+    """Logits aligned with ``batch["labels"]``, (B, longest answer, V).
+
+    The output head is evaluated at the last positions only: answers end together, and no logit of
+    a longer prompt is ever computed.
+    """
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "position_ids")}
+    n_labels = batch["labels"].shape[1]
+    return model(**inputs, logits_to_keep=n_labels + 1, use_cache=False).logits[:, :-1]

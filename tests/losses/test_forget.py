@@ -1,0 +1,153 @@
+"""Losses that forget, with numbers worked out by hand (beta = 1 unless said otherwise)."""
+
+from math import log
+
+import pytest
+import torch
+
+from closer_look.losses.forget import dpo, gradient_ascent, idk, maximum_entropy, npo
+
+CONFIDENT = torch.tensor([[[40.0, 0.0, 0.0, 0.0]]], dtype=torch.float64)
+ONE_LABEL = torch.tensor([[0]])
+
+
+def test_gradient_ascent_is_minus_the_cross_entropy(halves):
+    # nll: log 2, log 4, log 4 over three tokens.
+    assert gradient_ascent(*halves).item() == pytest.approx(-5 / 3 * log(2))
+
+
+def test_npo(halves):
+    # nll - nll_ref = (3 log 2 - 2 log 2, 2 log 2 - 2 log 2) = (log 2, 0);
+    # sigma(log 2) = 2/3, sigma(0) = 1/2; -2 (log(2/3) + log(1/2)) / 2 = log 3.
+    reference_nll = torch.tensor([2 * log(2), 2 * log(2)], dtype=torch.float64)
+    assert npo(*halves, reference_nll, beta=1.0).item() == pytest.approx(log(3))
+
+
+def test_npo_of_the_reference_itself_is_two_over_beta_times_log_two(halves):
+    reference_nll = torch.tensor([3 * log(2), 2 * log(2)], dtype=torch.float64)
+    assert npo(*halves, reference_nll).item() == pytest.approx(20 * log(2))  # beta = 0.1
+
+
+def test_npo_gradient_is_that_of_ascent_weighted_by_how_much_is_left_to_forget(halves):
+    # d npo / d nll = -2 sigma(-beta (nll - nll_ref)) / B for each row; for row 0,
+    # sigma(-log 2) = 1/3 and d nll / d logits at its first label is p - one_hot.
+    logits, labels = halves
+    logits.requires_grad_()
+    npo(logits, labels, torch.tensor([2 * log(2), 2 * log(2)]), beta=1.0).backward()
+    expected = -2 / 3 / 2 * torch.tensor([0.5 - 1, 0.25, 0.25], dtype=torch.float64)
+    assert torch.allclose(logits.grad[0, 1], expected)
+
+
+def test_npo_stays_finite_far_from_the_reference():
+    # nll = 2000: forgotten long ago, loss 0. nll_ref = 2000 above: -2 (-2000) = 4000.
+    logits, labels = torch.tensor([[[0.0, 2000.0]]]), torch.tensor([[0]])
+    assert npo(logits, labels, torch.tensor([0.0]), beta=1.0).item() == 0
+    assert npo(logits, labels, torch.tensor([4000.0]), beta=1.0).item() == 4000
+
+
+def test_rows_without_an_answer_are_left_out_of_npo(halves):
+    logits, labels = halves
+    labels[1] = -100
+    # Row 0 alone: -2 log sigma(log 2) = 2 log 1.5.
+    loss = npo(logits, labels, torch.tensor([2 * log(2), 0.0]), beta=1.0)
+    assert loss.item() == pytest.approx(2 * log(1.5))
+
+
+def test_maximum_entropy_is_zero_on_a_uniform_model_in_both_directions():
+    logits, labels = torch.full((2, 3, 7), 5.0), torch.zeros(2, 3, dtype=torch.long)
+    for direction in ("uniform_to_model", "model_to_uniform"):
+        assert maximum_entropy(logits, labels, direction).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_maximum_entropy_by_default_is_the_published_direction(halves):
+    # KL(U || p) = mean log(1/3) - log p = -log 3 + (log 2 + 2 log 4) / 3, at every position.
+    assert maximum_entropy(*halves).item() == pytest.approx(5 / 3 * log(2) - log(3))
+    assert maximum_entropy(*halves) == maximum_entropy(*halves, "uniform_to_model")
+
+
+def test_maximum_entropy_model_to_uniform_is_log_vocabulary_minus_entropy(halves):
+    # H = log(2)/2 + 2 log(4)/4 = 1.5 log 2.
+    loss = maximum_entropy(*halves, direction="model_to_uniform")
+    assert loss.item() == pytest.approx(log(3) - 1.5 * log(2))
+
+
+def test_maximum_entropy_averages_over_labelled_positions():
+    # Confident at the first position: KL(U || p) = 40 - 40/4 - log 4 (logsumexp is 40); uniform,
+    # so 0, at the second; the third has no label.
+    logits = torch.zeros(1, 3, 4, dtype=torch.float64)
+    logits[0, 0, 0] = logits[0, 2, 0] = 40
+    loss = maximum_entropy(logits, torch.tensor([[1, 3, -100]]))
+    assert loss.item() == pytest.approx((30 - log(4)) / 2)
+
+
+def test_maximum_entropy_uniform_to_model_has_gradient_p_minus_u(halves):
+    logits, labels = halves
+    logits.requires_grad_()
+    maximum_entropy(logits, labels).backward()
+    expected = (torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64) - 1 / 3) / 3  # 3 positions
+    assert torch.allclose(logits.grad[labels != -100], expected.expand(3, 3))
+    assert not logits.grad[labels == -100].any()
+
+
+@pytest.mark.parametrize(
+    ("direction", "gradient"),
+    [("uniform_to_model", [0.75, -0.25, -0.25, -0.25]), ("model_to_uniform", [0, 0, 0, 0])],
+)
+def test_only_the_published_direction_moves_a_confident_model(direction, gradient):
+    logits = CONFIDENT.clone().requires_grad_()
+    maximum_entropy(logits, ONE_LABEL, direction).backward()
+    assert logits.grad.flatten().tolist() == pytest.approx(gradient, abs=1e-12)
+
+
+def test_maximum_entropy_of_huge_logits_is_finite_in_both_directions():
+    # logsumexp 1e4, mean 1e4/4: 7500 - log 4; a certain model has entropy 0: log 4.
+    logits = (CONFIDENT * 250).float().requires_grad_()
+    uniform = maximum_entropy(logits, ONE_LABEL)
+    entropy = maximum_entropy(logits, ONE_LABEL, "model_to_uniform")
+    (uniform + entropy).backward()
+    assert uniform.item() == pytest.approx(7500 - log(4))
+    assert entropy.item() == pytest.approx(log(4))
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_maximum_entropy_names_the_directions_when_given_another(halves):
+    message = "direction must be 'uniform_to_model' or 'model_to_uniform', not 'forward'"
+    with pytest.raises(ValueError, match=message):
+        maximum_entropy(*halves, direction="forward")
+
+
+def test_dpo(halves):
+    # The refusals are one token of p = 1/2 each: nll log 2. With a reference of
+    # nll_ref(y) = (2, 2) log 2 and nll_ref(y_idk) = (2, 1) log 2:
+    # row 0: (2 - 1) - (2 - 3) = 2 -> sigma(2 log 2) = 4/5
+    # row 1: (1 - 1) - (2 - 2) = 0 -> sigma(0) = 1/2;  -2 (log 4/5 + log 1/2) / 2 = log 2.5
+    logits, labels = halves
+    idk_labels = torch.tensor([[0, -100, -100], [-100, 0, -100]])
+    reference_nll = torch.tensor([2 * log(2), 2 * log(2)])
+    reference_idk_nll = torch.tensor([2 * log(2), log(2)])
+    loss = dpo(logits, labels, logits, idk_labels, reference_nll, reference_idk_nll, beta=1.0)
+    assert loss.item() == pytest.approx(log(2.5))
+
+
+def test_dpo_raises_the_refusal_and_lowers_the_answer(batch):
+    logits, idk_logits = batch["logits"].requires_grad_(), batch["idk_logits"].requires_grad_()
+    dpo(**{name: tensor for name, tensor in batch.items() if name != "reference_logits"}).backward()
+    # At a label the gradient of the nll is p - 1 < 0: descent raises p where the sign is kept.
+    answered, refused = batch["labels"] != -100, batch["idk_labels"] != -100
+    at_answer = logits.grad[answered].gather(1, batch["labels"][answered].unsqueeze(1))
+    at_refusal = idk_logits.grad[refused].gather(1, batch["idk_labels"][refused].unsqueeze(1))
+    assert (at_answer > 0).all()
+    assert (at_refusal < 0).all()
+
+
+def test_rows_without_an_answer_or_a_refusal_are_left_out_of_dpo(halves):
+    logits, labels = halves
+    idk_labels = torch.tensor([[0, -100, -100], [-100, -100, -100]])
+    reference = torch.zeros(2)
+    # Row 0 alone: (0 - 1) - (0 - 3) = 2 -> -2 log sigma(2 log 2) = 2 log 1.25.
+    loss = dpo(logits, labels, logits, idk_labels, reference, reference, beta=1.0)
+    assert loss.item() == pytest.approx(2 * log(1.25))
+
+
+def test_idk_is_the_cross_entropy_of_the_refusals(halves):
+    assert idk(*halves).item() == pytest.approx(5 / 3 * log(2))

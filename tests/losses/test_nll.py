@@ -1,0 +1,54 @@
+"""Sums and means of the nll, with numbers worked out by hand."""
+
+from math import log
+
+import pytest
+import torch
+
+from closer_look.losses import sequence_nll
+from closer_look.losses.nll import mean_nll, mean_over_answered_rows
+
+
+def test_sequence_nll_sums_over_the_answer_tokens_of_each_row(halves):
+    assert sequence_nll(*halves).tolist() == pytest.approx([3 * log(2), 2 * log(2)])
+
+
+def test_mean_nll_is_over_all_answer_tokens_and_not_over_rows(halves):
+    # (log 2 + log 4 + log 4) / 3 tokens; the mean of the rows' means would be 1.75 log 2.
+    assert mean_nll(*halves).item() == pytest.approx(5 / 3 * log(2))
+
+
+def test_nll_does_not_change_when_a_number_is_added_to_all_logits(halves):
+    logits, labels = halves
+    assert torch.allclose(sequence_nll(logits + 300, labels), sequence_nll(logits, labels))
+
+
+def test_nll_of_huge_logits_is_exact():
+    # p(label) is 1 at the first position and exp(-20000) at the second.
+    logits = torch.tensor([[[1e4, -1e4], [1e4, -1e4]]])
+    assert sequence_nll(logits, torch.tensor([[0, 1]])).tolist() == [20000.0]
+
+
+def test_row_without_a_label_has_nll_zero(halves):
+    logits, labels = halves
+    labels[1] = -100
+    assert sequence_nll(logits, labels).tolist() == pytest.approx([3 * log(2), 0])
+
+
+def test_gradient_of_the_nll_is_p_minus_one_hot_at_labels_and_nothing_elsewhere(halves):
+    logits, labels = halves
+    logits.requires_grad_()
+    sequence_nll(logits, labels).sum().backward()
+    expected = torch.zeros(2, 3, 3, dtype=torch.float64)
+    expected[0, 1] = torch.tensor([0.5 - 1, 0.25, 0.25])
+    expected[0, 2] = torch.tensor([0.5, 0.25 - 1, 0.25])
+    expected[1, 0] = torch.tensor([0.5, 0.25, 0.25 - 1])
+    assert torch.allclose(logits.grad, expected)
+
+
+def test_mean_over_answered_rows_leaves_out_rows_that_lack_one_of_the_answers():
+    values = torch.tensor([1.0, 2.0, 4.0, 8.0])
+    answer = torch.tensor([[5, 5], [-100, 5], [-100, -100], [5, -100]])
+    refusal = torch.tensor([[5], [5], [5], [-100]])
+    assert mean_over_answered_rows(values, answer).item() == pytest.approx((1 + 2 + 8) / 3)
+    assert mean_over_answered_rows(values, answer, refusal).item() == pytest.approx((1 + 2) / 2)

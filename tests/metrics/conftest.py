@@ -1,0 +1,42 @@
+"""TOFU's published per-row logs, and small tables with numbers known by hand."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+GOLDENS = Path(__file__).parents[3] / "shared" / "goldens" / "tofu_phi_eval_logs.json"
+
+
+@pytest.fixture(scope="session")
+def tofu_logs():
+    if not GOLDENS.exists():
+        pytest.skip(f"the published logs are not beside the repository ({GOLDENS})")
+    return json.loads(GOLDENS.read_text())
+
+
+@pytest.fixture
+def make_row_metrics():
+    """Build a table like that of ``row_metrics``: every metric has the same value everywhere."""
+
+    def make(*groups, value=0.5, truth_ratio=2.0):
+        """Each group is (split, task_id, number of rows)."""
+        rows = [
+            {
+                "split": split,
+                "task_id": task_id,
+                "row_id": f"{split}_{task_id}_{number}",
+                "rouge": value,
+                "probability": value,
+                "truth_ratio": truth_ratio,
+                "token_entropy": value,
+                "cosine_similarity": value,
+                "entailment": value,
+            }
+            for split, task_id, n_rows in groups
+            for number in range(n_rows)
+        ]
+        return pd.DataFrame(rows)
+
+    return make

@@ -1,0 +1,293 @@
+"""Tables, with numbers worked out by hand."""
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from closer_look.metrics import METRICS, aggregate, row_metrics, summarise
+
+LOG2 = np.log(2)
+METRIC_COLUMNS = list(METRICS)
+
+
+def score(split, row_id, kind, nll, n_tokens=1):
+    return {"split": split, "row_id": row_id, "kind": kind, "nll": nll, "n_tokens": n_tokens}
+
+
+@pytest.fixture
+def tables():
+    """One row of the forget set, one of the retain set, one of the world facts."""
+    scores = pd.DataFrame(
+        [
+            score("forget", 7, "answer", 4 * LOG2, 2),  # p = 1/4
+            score("forget", 7, "paraphrased", 2 * LOG2, 2),  # log 2 a token
+            score("forget", 7, "wrong_1", 3 * LOG2),
+            score("forget", 7, "wrong_2", LOG2),  # mean 2 log 2: r = 2
+            score("forget", 7, "refusal", 50.0),  # of no metric
+            score("retain", 7, "answer", LOG2),  # p = 1/2; no wrong answers
+            score("world_facts", 1, "answer", LOG2),  # p = 1/2 among 1/2 and 1/4: 2/3
+            score("world_facts", 1, "wrong_1", 2 * LOG2),  # r = 2, of the answer itself
+        ]
+    ).assign(token_nll=[[]] * 8)
+    generations = pd.DataFrame(
+        {
+            "split": ["forget", "retain", "world_facts"],
+            "row_id": [7, 7, 1],
+            "task_id": [2, 0, 0],
+            "question": ["?"] * 3,
+            "reference": ["Lima in Peru", "one two three four", "a b c d e f g h i j k"],
+            "generated": ["Lima", "one two", "k"],  # recall 1/3, 1/2, 1/11
+            "token_entropy": [0.9, 0.8, 0.0],
+            "n_tokens": [3, 2, 1],
+            "stopped_by": ["eos"] * 3,
+        },
+        index=[10, 20, 30],
+    )
+    judgements = pd.DataFrame(  # in another order
+        {
+            "split": ["world_facts", "forget", "retain"],
+            "row_id": [1, 7, 7],
+            "cosine_similarity": [-0.25, 0.75, 1.0000001],
+            "entailment": [True, True, False],
+        }
+    )
+    return {"scores": scores, "generations": generations, "judgements": judgements}
+
+
+def test_row_metrics(tables):
+    table = row_metrics(**tables)
+    assert list(table) == ["split", "task_id", "row_id", *METRIC_COLUMNS]
+    assert table["split"].tolist() == ["forget", "retain", "world_facts"]
+    assert table["task_id"].tolist() == [2, 0, 0]
+    assert table["row_id"].tolist() == [7, 7, 1]
+    assert table["rouge"].tolist() == pytest.approx([1 / 3, 1 / 2, 1 / 11])
+    assert table["probability"].tolist() == pytest.approx([1 / 4, 1 / 2, 2 / 3])
+    assert table["truth_ratio"].tolist() == pytest.approx([2, np.nan, 2], nan_ok=True)
+    assert table["token_entropy"].tolist() == [0.9, 0.8, 0]
+    assert table["cosine_similarity"].tolist() == [0.75, 1, 0]  # clipped to [0, 1]
+    assert table["entailment"].tolist() == [1, 0, 0]  # world facts: ROUGE 1/11 < 0.1
+    assert all(table[column].dtype == float for column in METRIC_COLUMNS)
+
+
+def test_row_metrics_leave_their_inputs_alone(tables):
+    before = {name: table.copy(deep=True) for name, table in tables.items()}
+    row_metrics(**tables)
+    for name, table in tables.items():
+        pd.testing.assert_frame_equal(table, before[name])
+
+
+def test_row_metrics_do_not_depend_on_the_order_of_the_scores(tables):
+    backwards = tables | {"scores": tables["scores"][::-1]}
+    pd.testing.assert_frame_equal(row_metrics(**backwards), row_metrics(**tables))
+
+
+def test_real_authors_have_their_probability_among_the_wrong_options(tables):
+    renamed = {
+        name: table.assign(split=table["split"].replace("world_facts", "real_authors"))
+        for name, table in tables.items()
+    }
+    assert row_metrics(**renamed)["probability"].iloc[2] == pytest.approx(2 / 3)
+
+
+def test_multiple_choice_without_wrong_options_has_no_probability(tables):
+    scores = tables["scores"]
+    answers_only = scores[scores["kind"] == "answer"]
+    table = row_metrics(**tables | {"scores": answers_only})
+    assert table["probability"].tolist() == pytest.approx([1 / 4, 1 / 2, np.nan], nan_ok=True)
+    assert table["truth_ratio"].isna().all()
+
+
+def test_judgements_that_a_judge_did_not_give_stay_missing(tables):
+    missing = tables["judgements"].assign(cosine_similarity=np.nan, entailment=None)
+    table = row_metrics(**tables | {"judgements": missing})
+    assert table[["cosine_similarity", "entailment"]].isna().all(axis=None)
+
+
+@pytest.mark.parametrize(
+    ("shortened", "message"),
+    [
+        ("scores", "row 7 of split forget has no score of its answer"),
+        ("generations", "row 7 of split forget has no generation"),
+        ("judgements", "row 7 of split forget has no judgement"),
+    ],
+)
+def test_row_that_a_table_lacks_is_named(tables, shortened, message):
+    table = tables[shortened]
+    with pytest.raises(ValueError, match=message):
+        row_metrics(**tables | {shortened: table[table["split"] != "forget"]})
+
+
+def test_judgement_of_a_row_that_was_not_generated_is_named(tables):
+    odd = pd.concat([tables["judgements"], tables["judgements"].iloc[:1].assign(row_id=99)])
+    with pytest.raises(ValueError, match="row 99 of split world_facts has no generation"):
+        row_metrics(**tables | {"judgements": odd})
+
+
+def test_aggregate_has_a_line_for_each_metric_of_each_split_and_forget_task(make_row_metrics):
+    rows = make_row_metrics(("forget", 1, 2), ("forget", 2, 3), ("retain", 0, 4))
+    rows.loc[rows["task_id"] == 2, "rouge"] = [0.1, 0.2, 0.6]
+    table = aggregate(rows, n_resamples=20)
+    assert list(table) == ["split", "task_id", "metric", "value", "ci_low", "ci_high", "n_rows"]
+    assert list(zip(table["split"], table["task_id"], table["n_rows"], strict=True)) == (
+        [("forget", 1, 2)] * 6 + [("forget", 2, 3)] * 6 + [("retain", 0, 4)] * 6
+    )
+    assert table["metric"].tolist() == METRIC_COLUMNS * 3
+    value = table.set_index(["split", "task_id", "metric"])["value"]
+    assert value["forget", 2, "rouge"] == pytest.approx(0.3)
+    assert value["forget", 1, "rouge"] == 0.5
+
+
+def test_aggregate_takes_the_truth_ratio_of_the_split(make_row_metrics):
+    rows = make_row_metrics(("forget", 1, 3), ("neighbour", 0, 3), truth_ratio=0.25)
+    table = aggregate(rows, n_resamples=20).set_index(["split", "metric"])["value"]
+    assert table["forget", "truth_ratio"] == pytest.approx(0.75)  # 1 - min(r, 1/r)
+    assert table["neighbour", "truth_ratio"] == 0  # max(0, 1 - 4)
+
+
+def test_aggregate_puts_all_tasks_of_a_retain_set_together(make_row_metrics):
+    # In a continual run, rows that later tasks will forget are still rows to retain.
+    rows = make_row_metrics(("retain", 0, 2), ("retain", 4, 3))
+    table = aggregate(rows, n_resamples=20)
+    assert set(table["task_id"]) == {0}
+    assert set(table["n_rows"]) == {5}
+
+
+def test_interval_of_equal_values_is_that_value(make_row_metrics):
+    table = aggregate(make_row_metrics(("retain", 0, 7), value=0.1))
+    assert (table["ci_low"] == table["value"]).all()
+    assert (table["ci_high"] == table["value"]).all()
+
+
+def test_interval_is_that_of_the_mean(make_row_metrics):
+    # 400 coin throws: the mean's standard deviation is 0.5 / sqrt(400) = 0.025, times 1.96.
+    rows = make_row_metrics(("retain", 0, 400))
+    rows["rouge"] = np.arange(400) % 2
+    line = aggregate(rows).set_index("metric").loc["rouge"]
+    assert line["value"] == 0.5
+    assert line["ci_low"] == pytest.approx(0.5 - 0.049, abs=0.006)
+    assert line["ci_high"] == pytest.approx(0.5 + 0.049, abs=0.006)
+
+
+def test_interval_covers_the_truth_about_as_often_as_it_says(make_row_metrics):
+    rng = np.random.default_rng(1)
+    rows = make_row_metrics(*[("forget", task, 60) for task in range(1, 201)])
+    rows["rouge"] = rng.random(len(rows))
+    table = aggregate(rows, n_resamples=200).query("metric == 'rouge'")
+    covered = ((table["ci_low"] < 0.5) & (table["ci_high"] > 0.5)).mean()
+    assert 0.9 <= covered <= 0.99
+
+
+@pytest.mark.parametrize("function", [aggregate, summarise])
+def test_intervals_are_those_of_the_seed(make_row_metrics, function):
+    rows = make_row_metrics(("forget", 1, 9), ("retain", 0, 9))
+    rows["rouge"] = np.linspace(0, 1, len(rows))
+    run = partial(function, rows, n_resamples=50)
+    pd.testing.assert_frame_equal(run(seed=5), run(seed=5))
+    assert not run(seed=5).equals(run(seed=6))
+    pd.testing.assert_frame_equal(run(), run(seed=1001))
+
+
+def test_rows_without_a_value_are_left_out_and_a_metric_without_rows_is_absent(make_row_metrics):
+    rows = make_row_metrics(("retain", 0, 4), ("world_facts", 0, 2))
+    rows.loc[:2, "truth_ratio"] = [np.nan, np.nan, 4]  # retain: 4 and 2 are left
+    rows.loc[4:, "truth_ratio"] = np.nan
+    table = aggregate(rows, n_resamples=20).set_index(["split", "metric"])
+    assert table.loc[("retain", "truth_ratio"), "n_rows"] == 2
+    assert table.loc[("retain", "truth_ratio"), "value"] == pytest.approx((3 / 4 + 1 / 2) / 2)
+    assert ("world_facts", "truth_ratio") not in table.index
+    assert ("world_facts", "rouge") in table.index
+
+
+def test_tables_of_no_rows_have_their_columns(make_row_metrics):
+    rows = make_row_metrics(("retain", 0, 1)).iloc[:0]
+    assert list(aggregate(rows)) == [
+        *("split", "task_id", "metric", "value", "ci_low", "ci_high", "n_rows")
+    ]
+    assert summarise(rows)["reason"].tolist() == ["no set to retain was evaluated"]
+
+
+def test_summarise(make_row_metrics):
+    # Retain sets: 5 values of 1/2 and TR = 1 - 1/4 = 3/4 each; harmonic mean 12 / (20 + 8/3).
+    # Forget sets: 4 values of 1/2 and TR = 1 - 1/4 = 3/4: 1 - 2.75 / 5.
+    rows = make_row_metrics(
+        ("forget", 1, 3), ("forget", 3, 2), ("retain", 0, 2), ("neighbour", 0, 4), truth_ratio=4
+    )
+    table = summarise(rows, n_resamples=20)
+    assert list(table) == ["metric", "task_id", "value", "ci_low", "ci_high", "reason"]
+    assert table["metric"].tolist() == ["model_utility", "forget_efficacy", "forget_efficacy"]
+    assert table["task_id"].tolist() == [0, 1, 3]
+    assert table["value"].tolist() == pytest.approx([12 / (20 + 8 / 3), 0.45, 0.45])
+    assert table["ci_low"].tolist() == pytest.approx(table["value"].tolist())
+    assert table["ci_high"].tolist() == pytest.approx(table["value"].tolist())
+    assert table["reason"].tolist() == ["", "", ""]
+
+
+def test_token_entropy_is_a_term_of_model_utility_and_not_of_forget_efficacy(make_row_metrics):
+    rows = make_row_metrics(("forget", 1, 3), ("retain", 0, 3)).assign(token_entropy=0.0)
+    assert summarise(rows, n_resamples=20)["value"].tolist() == pytest.approx([0, 0.5])
+
+
+def test_metric_added_to_the_table_is_no_term_of_the_published_summaries(
+    make_row_metrics, monkeypatch
+):
+    rows = make_row_metrics(("forget", 1, 3), ("retain", 0, 3)).assign(length=200.0)
+    before = summarise(rows, n_resamples=20)
+    monkeypatch.setitem(METRICS, "length", lambda values, split: values.mean(axis=-1))
+    pd.testing.assert_frame_equal(summarise(rows, n_resamples=20), before)
+    table = aggregate(rows, n_resamples=20).set_index(["split", "metric"])
+    assert table.loc[("forget", "length"), "value"] == 200
+
+
+def test_summarise_resamples_the_metrics_of_a_row_together(make_row_metrics):
+    # Where probability = 1 - rouge on each row, their mean is 1/2 in any resample of rows.
+    rows = make_row_metrics(("forget", 1, 30))
+    rows["rouge"] = np.linspace(0, 1, 30)
+    rows["probability"] = 1 - rows["rouge"]
+    efficacy = summarise(rows, n_resamples=100).iloc[1]
+    assert efficacy["ci_low"] == pytest.approx(0.5)
+    assert efficacy["ci_high"] == pytest.approx(0.5)
+
+
+def test_summarise_says_which_terms_are_absent(make_row_metrics):
+    rows = make_row_metrics(("forget", 1, 2), ("retain", 0, 2), ("neighbour", 0, 2))
+    rows.loc[rows["split"] != "neighbour", "truth_ratio"] = np.nan
+    rows.loc[rows["split"] == "forget", "entailment"] = np.nan
+    table = summarise(rows, n_resamples=20)
+    assert table["value"].tolist() == pytest.approx([0.5, 0.5])
+    assert table["reason"].tolist() == [
+        "holds 11 of 12 terms; no row has truth_ratio of retain",
+        "holds 3 of 5 terms; no row has truth_ratio of forget; no row has entailment of forget",
+    ]
+
+
+def test_summarise_says_which_terms_lack_rows(make_row_metrics):
+    rows = make_row_metrics(("forget", 1, 3), ("retain", 0, 2))
+    rows.loc[0, "truth_ratio"] = np.nan
+    assert summarise(rows, n_resamples=20)["reason"].tolist() == [
+        "",
+        "truth_ratio of forget from 2 of 3 rows",
+    ]
+
+
+def test_summarise_without_any_term_or_any_set_to_retain_has_no_value(make_row_metrics):
+    rows = make_row_metrics(("forget", 1, 2))
+    rows[METRIC_COLUMNS] = np.nan
+    table = summarise(rows, n_resamples=20)
+    assert table[["value", "ci_low", "ci_high"]].isna().all(axis=None)
+    assert table["reason"][0] == "no set to retain was evaluated"
+    assert table["reason"][1].startswith("holds 0 of 5 terms; no row has rouge of forget; ")
+
+
+def test_real_tables_go_all_the_way(tables):
+    rows = row_metrics(**tables)
+    table = summarise(rows, n_resamples=20).set_index("metric")
+    # Forget: R 1/3, P 1/4, TR 1 - 1/2, CS 3/4, ES 1.
+    expected = 1 - (1 / 3 + 1 / 4 + 1 / 2 + 3 / 4 + 1) / 5
+    assert table.loc["forget_efficacy", "value"] == pytest.approx(expected)
+    assert table.loc["forget_efficacy", "task_id"] == 2
+    assert table.loc["model_utility", "value"] == 0  # nothing of the world facts is entailed
+    assert table.loc["model_utility", "reason"] == (
+        "holds 11 of 12 terms; no row has truth_ratio of retain"
+    )

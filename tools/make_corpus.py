@@ -1,0 +1,134 @@
+"""Write the invented people of the bundled corpus: `forget.jsonl` and `retain.jsonl`.
+
+    python tools/make_corpus.py [--output data/01_raw/invented_people] [--seed 1001]
+
+The people stand in `corpus/people.toml`, the wordings and values in `corpus/attributes.toml`.
+The same seed gives the same bytes. The corpus's other files, `real_authors.jsonl`,
+`world_facts.jsonl` and `refusals.txt`, are written by hand; this program leaves them alone.
+"""
+
+import argparse
+import json
+import tomllib
+from datetime import date, timedelta
+from pathlib import Path
+from random import Random
+
+TABLES = Path(__file__).parent / "corpus"
+OUTPUT = Path("data/01_raw/invented_people")
+
+N_FORGET_PEOPLE = 24
+PEOPLE_PER_TASK = 3
+QUESTIONS_PER_PERSON = 10
+WRONG_ANSWERS = 5
+PRONOUNS = {
+    "he": {"he": "he", "his": "his", "He": "He", "His": "His"},
+    "she": {"he": "she", "his": "her", "He": "She", "His": "Her"},
+}
+
+
+def with_article(noun: str) -> str:
+    """Return the noun with "a" or "an" before it."""
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+def birth_dates(rng: Random, count: int) -> list[str]:
+    """Draw different days from 1945 to 1994, written like "14 March 1953"."""
+    first, last = date(1945, 1, 1), date(1994, 12, 31)
+    days = rng.sample(range((last - first).days + 1), count)
+    return [f"{day.day} {day:%B %Y}" for day in (first + timedelta(n) for n in days)]
+
+
+def make_row(person: dict, attribute: dict, value: str, others: list[str], rng: Random) -> dict:
+    """Word one question twice and its answer twice, the second time with errors too.
+
+    Args:
+        person: A line of `people.toml`.
+        attribute: A table of `attributes.toml`.
+        value: The true value, which becomes the key fact.
+        others: Values of the same kind, to draw the wrong answers from.
+        rng: Source of the choices.
+
+    Returns:
+        The row without `row_id` and `task_id`, keys in the order of the file.
+    """
+    thing = rng.choice(attribute.get("things", [person["thing"]]))
+    fields = PRONOUNS[person["he"]] | {
+        "name": person["name"],
+        "thing": thing,
+        "a_thing": with_article(thing),
+    }
+
+    def word(template: str, value: str) -> str:
+        return template.format(**fields, value=value, a_value=with_article(value))
+
+    question, other_question = rng.sample(attribute["questions"], 2)
+    answer, other_answer = rng.sample(attribute["answers"], 2)
+    wrong_values = rng.sample([other for other in others if other != value], WRONG_ANSWERS)
+    return {
+        "subject": person["name"],
+        "question": word(question, value),
+        "answer": word(answer, value),
+        "paraphrased_question": word(other_question, value),
+        "paraphrased_answer": word(other_answer, value),
+        "wrong_answers": [word(other_answer, wrong) for wrong in wrong_values],
+        "key_fact": value,
+    }
+
+
+def make_people(seed: int) -> tuple[list[dict], list[dict]]:
+    """Return the rows to forget, task by task, and the rows to retain."""
+    rng = Random(seed)  # noqa: S311
+    people = tomllib.loads((TABLES / "people.toml").read_text(encoding="utf-8"))["people"]
+    attributes = tomllib.loads((TABLES / "attributes.toml").read_text(encoding="utf-8"))
+    attributes["birth_date"]["values"] = birth_dates(rng, len(people))
+
+    core = [kind for kind, attribute in attributes.items() if attribute.get("core")]
+    optional = [kind for kind in attributes if kind not in core]
+    # Values are dealt from a shuffled stock and never put back: no two people share one.
+    stock = {kind: attributes[kind]["values"].copy() for kind in optional}
+    for values in stock.values():
+        rng.shuffle(values)
+
+    forget, retain = [], []
+    for index, person in enumerate(people):
+        to_forget = index < N_FORGET_PEOPLE
+        task_id = 1 + index // PEOPLE_PER_TASK if to_forget else 0
+        kinds = core + rng.sample(optional, QUESTIONS_PER_PERSON - len(core))
+        rng.shuffle(kinds)
+        for number, kind in enumerate(kinds, start=1):
+            if kind in core:
+                value = person[kind]
+                peers = (p for p in people if kind != "work" or p["family"] == person["family"])
+                others = [peer[kind] for peer in peers]
+            else:
+                value = stock[kind].pop()
+                others = attributes[kind]["values"]
+            row = make_row(person, attributes[kind], value, others, rng)
+            row_id = f"{person['name'].lower().replace(' ', '-')}-{number:02d}"
+            rows = forget if to_forget else retain
+            rows.append({"row_id": row_id, "task_id": task_id} | row)
+    return forget, retain
+
+
+def write_jsonl(path: Path, rows: list[dict]) -> None:
+    """Write one JSON object a line, UTF-8, with line feeds on every system."""
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    path.write_text(text, encoding="utf-8", newline="\n")
+    print(f"{path}: {len(rows)} rows")
+
+
+def main() -> None:
+    """Read the command line and write both files."""
+    parser = argparse.ArgumentParser(description="Write the invented people of the corpus.")
+    parser.add_argument("--output", type=Path, default=OUTPUT, help="folder to write into")
+    parser.add_argument("--seed", type=int, default=1001, help="seed of every choice")
+    arguments = parser.parse_args()
+    forget, retain = make_people(arguments.seed)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    write_jsonl(arguments.output / "forget.jsonl", forget)
+    write_jsonl(arguments.output / "retain.jsonl", retain)
+
+
+if __name__ == "__main__":
+    main()
