@@ -1,0 +1,35 @@
+# `make demo` and `make test` do all the set-up; the same in plain words stands in the README.
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export DO_NOT_TRACK := 1
+
+.PHONY: demo test lint install viz bench corpus clean
+
+demo: $(STAMP)  ## train, unlearn and report on invented people, offline
+	$(BIN)/kedro run --pipelines continual
+	@echo "Report: $$(ls -td data/08_reporting/people/continual/report.html/*/report.html | head -n 1)"
+
+test: $(STAMP)  ## every test, with coverage
+	$(BIN)/pytest --cov --cov-report=term
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+install: $(STAMP)  ## make .venv, and nothing outside it
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || python3 -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[offline,dev]'
+	touch $@
+
+viz: $(STAMP)  ## browse the graph
+	$(BIN)/kedro viz run
+
+corpus: $(STAMP)  ## write data/01_raw/invented_people again
+	$(BIN)/python tools/make_corpus.py
+
+clean:  ## remove what runs wrote; the corpus stays
+	git clean -fdXq data build .viz
