@@ -43,14 +43,11 @@ def judge(
 
     Returns:
         ``split``, ``row_id``, ``cosine_similarity`` and ``entailment``.
-
-    Raises:
-        InputError: a row has no key fact where key facts judge.
     """
     generated = list(generations["generated"])
     references = list(evaluation["reference_answer"])
     if entailment == KEY_FACT:
-        verdicts = contains_key_fact(generated, _key_facts(evaluation))
+        verdicts = contains_key_fact(generated, list(evaluation["key_fact"]))
     else:
         given = evaluation["split"].isin(REFERENCE_IS_PREMISE)
         premises = evaluation["reference_answer"].where(given, generations["generated"])
@@ -61,14 +58,18 @@ def judge(
     )
 
 
-def _key_facts(evaluation: pd.DataFrame) -> list[str]:
+def check_judge(evaluation: pd.DataFrame, entailment: str) -> None:
+    """Refuse rows without a key fact where key facts judge.
+
+    Raises:
+        InputError: naming the first such row.
+    """
     missing = evaluation.loc[evaluation["key_fact"].isna(), "row_id"]
-    if len(missing):
+    if entailment == KEY_FACT and len(missing):
         raise InputError(
             f"row '{missing.iloc[0]}' has no key_fact, by which parameter judges.entailment "
             f"is to judge; name an entailment model there"
         )
-    return list(evaluation["key_fact"])
 
 
 def cosine_similarity(

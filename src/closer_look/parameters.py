@@ -113,6 +113,10 @@ class OptimiserParameters(Parameters):
 class FinetuningParameters(OptimiserParameters):
     """How the target model learns the questions it will later forget."""
 
+    declined_questions: NonNegativeInt = 0
+    """Rows of tasks beyond ``experiment.n_tasks`` that it learns to answer with a refusal. Chat
+    models know how to decline; a model trained from scratch has to learn it."""
+
 
 class UnlearningParameters(OptimiserParameters):
     """What all methods of a run have in common; a batch has that many forget rows."""

@@ -275,6 +275,7 @@ def _train(
                 report_to="none",
                 remove_unused_columns=False,
                 disable_tqdm=True,
+                dataloader_pin_memory=torch.cuda.is_available(),
             ),
         )
         trainer.remove_callback(PrinterCallback)

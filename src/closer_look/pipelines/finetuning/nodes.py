@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pandas as pd
 
 from closer_look.language_model import LanguageModel, load_language_model
 from closer_look.parameters import BaseModelParameters, FinetuningParameters
 
 
-def initialise(questions: pd.DataFrame, base_model: BaseModelParameters) -> LanguageModel:
+def initialise(
+    questions: pd.DataFrame, refusals: list[str], base_model: BaseModelParameters
+) -> LanguageModel:
     """Load the model to start from, or make a small one; check that every row fits into it."""
     from closer_look.prompts import set_prompt
     from closer_look.small_llama import small_llama
@@ -18,7 +22,7 @@ def initialise(questions: pd.DataFrame, base_model: BaseModelParameters) -> Lang
         language_model = load_language_model(base_model.pretrained, base_model.prompt)
     else:
         columns = ["question", "answer", "paraphrased_answer"]
-        texts = questions[columns].melt()["value"].dropna()
+        texts = [*questions[columns].melt()["value"].dropna(), *refusals]
         language_model = small_llama(texts, base_model.small_llama)
         set_prompt(language_model.tokenizer, base_model.prompt)
     rows = encode(language_model.tokenizer, questions["question"], questions["answer"])
@@ -27,12 +31,20 @@ def initialise(questions: pd.DataFrame, base_model: BaseModelParameters) -> Lang
 
 
 def finetune(
-    base_model: LanguageModel, questions: pd.DataFrame, finetuning: FinetuningParameters
+    base_model: LanguageModel,
+    questions: pd.DataFrame,
+    unknown_questions: pd.DataFrame,
+    refusals: list[str],
+    finetuning: FinetuningParameters,
 ) -> tuple[LanguageModel, pd.DataFrame]:
-    """Teach the model every question of the table."""
+    """Teach the model to answer every question of the table, and to decline unknown ones."""
     from closer_look import training
 
+    declined = unknown_questions["question"].head(finetuning.declined_questions)
     log = training.finetune(
-        base_model, list(questions["question"]), list(questions["answer"]), finetuning
+        base_model,
+        [*questions["question"], *declined],
+        [*questions["answer"], *itertools.islice(itertools.cycle(refusals), len(declined))],
+        finetuning,
     )
     return base_model, log

@@ -10,11 +10,20 @@ def create_pipeline() -> Pipeline:
     return Pipeline(
         [
             Node(
-                initialise, ["questions", "params:base_model"], "base_model", name="initialise"
+                initialise,
+                ["questions", "refusals", "params:base_model"],
+                "base_model",
+                name="initialise",
             ),
             Node(
                 finetune,
-                ["base_model", "questions", "params:finetuning"],
+                [
+                    "base_model",
+                    "questions",
+                    "unknown_questions",
+                    "refusals",
+                    "params:finetuning",
+                ],
                 ["target_model", "finetuning_log"],
                 name="finetune",
             ),

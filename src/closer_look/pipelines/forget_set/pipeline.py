@@ -15,7 +15,7 @@ def create_pipeline(experiment: Experiment) -> Pipeline:
                 collect_questions,
                 {"experiment": "params:experiment"}
                 | {split: f"raw_{split}" for split in experiment.splits},
-                "questions",
+                ["questions", "unknown_questions"],
                 name="collect_questions",
             ),
             Node(
@@ -32,7 +32,7 @@ def create_pipeline(experiment: Experiment) -> Pipeline:
             ),
             Node(
                 select_evaluation,
-                ["params:experiment", "questions", "params:forget_set"],
+                ["params:experiment", "questions", "params:forget_set", "params:judges"],
                 [f"evaluation_{task}" for task in experiment.tasks],
                 name="select_evaluation",
             ),
