@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from closer_look.errors import InputError
@@ -23,7 +24,9 @@ class LanguageModel(NamedTuple):
 
 
 def load_language_model(name: str, prompt: str = "chat_template") -> LanguageModel:
-    """Load a model and its tokenizer from a folder or the hub.
+    """Load a model and its tokenizer from a folder or the hub, weights in fp32.
+
+    A folder with LoRA adapters is loaded on top of its base model, ready to be trained further.
 
     Args:
         name: folder or hub name.
@@ -32,6 +35,8 @@ def load_language_model(name: str, prompt: str = "chat_template") -> LanguageMod
     Raises:
         InputError: there is no model or no usable tokenizer under that name.
     """
+    import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
@@ -42,8 +47,17 @@ def load_language_model(name: str, prompt: str = "chat_template") -> LanguageMod
         raise InputError(f"{name}: the tokenizer has no end-of-sequence token")
     set_prompt(tokenizer, prompt)
     try:
-        model = AutoModelForCausalLM.from_pretrained(name, use_safetensors=True)
-    except (OSError, ValueError) as error:
+        if Path(name, "adapter_config.json").is_file():
+            from peft import AutoPeftModelForCausalLM
+
+            model = AutoPeftModelForCausalLM.from_pretrained(
+                name, is_trainable=True, dtype=torch.float32
+            )
+        else:
+            model = AutoModelForCausalLM.from_pretrained(
+                name, use_safetensors=True, dtype=torch.float32
+            )
+    except (OSError, ValueError, SafetensorError) as error:
         first_line = str(error).strip().splitlines()[0]
         raise InputError(f"{name}: no causal language model there ({first_line})") from None
     return LanguageModel(model, tokenizer)

@@ -99,15 +99,39 @@ class BaseModelParameters(Parameters):
 
 
 class OptimiserParameters(Parameters):
-    """AdamW with linear warm-up and linear decay."""
+    """AdamW with linear warm-up and linear decay, on weights kept in fp32."""
 
     learning_rate: PositiveFloat
     epochs: PositiveInt
     batch_size: PositiveInt
+    """Rows in one step, over all processes."""
+    micro_batch_size: PositiveInt | None = None
+    """Rows in one forward pass, where a step does not fit into memory; gradients accumulate."""
+    gradient_checkpointing: bool = False
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the arithmetic; "bf16" needs a GPU that knows it."""
     warmup_epochs: NonNegativeFloat = 1.0
     weight_decay: NonNegativeFloat = 0.01
     max_grad_norm: PositiveFloat = 1.0
     seed: int
+
+    @model_validator(mode="after")
+    def _micro_batches_fit(self) -> Self:
+        if self.micro_batch_size and self.batch_size % self.micro_batch_size:
+            raise ValueError(
+                f"micro_batch_size {self.micro_batch_size} does not divide "
+                f"batch_size {self.batch_size}"
+            )
+        return self
+
+
+class LoraParameters(Parameters):
+    """Low-rank adapters on linear layers in place of full fine-tuning; as published, if asked."""
+
+    rank: PositiveInt = 8
+    alpha: PositiveInt = 32
+    dropout: float = Field(0.05, ge=0, lt=1)
+    target_modules: str | list[str] = "all-linear"
 
 
 class FinetuningParameters(OptimiserParameters):
@@ -121,6 +145,9 @@ class FinetuningParameters(OptimiserParameters):
 class UnlearningParameters(OptimiserParameters):
     """What all methods of a run have in common; a batch has that many forget rows."""
 
+    lora: LoraParameters | None = None
+    """Adapters that a chain of tasks goes on training; without them all weights are trained."""
+
 
 class LossTerm(Parameters):
     """A loss by name, its weight, and its own hyperparameters beside them (such as ``beta``)."""
@@ -129,6 +156,12 @@ class LossTerm(Parameters):
 
     loss: str
     weight: NonNegativeFloat = 1.0
+    positions: Literal["answer", "question_and_answer"] = "answer"
+    """Where the loss is taken; padding never counts."""
+    padded_length: PositiveInt | None = None
+    """Average over rows padded to that many tokens instead of over the positions taken. The
+    published code averages maximum entropy and KL over rows padded to 500 (300 for real-world);
+    with it, the published weights mean what they meant."""
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
@@ -137,13 +170,11 @@ class LossTerm(Parameters):
 
     def check(self, losses: dict[str, Any]) -> None:
         """Refuse an unknown loss and hyperparameters that it does not take."""
+        from closer_look.losses import TENSORS
+
         if self.loss not in losses:
             raise ValueError(f"unknown loss '{self.loss}', choose from {', '.join(losses)}")
-        accepted = {
-            name
-            for name, parameter in inspect.signature(losses[self.loss]).parameters.items()
-            if parameter.default is not inspect.Parameter.empty
-        }
+        accepted = inspect.signature(losses[self.loss]).parameters.keys() - set(TENSORS)
         for name, value in self.hyperparameters.items():
             if name not in accepted:
                 raise ValueError(f"loss '{self.loss}' takes no '{name}'")

@@ -13,12 +13,11 @@ def register_pipelines() -> dict[str, Pipeline]:
     ``fictitious`` unlearns the first task alone, ``continual`` one task after another.
     """
     experiment = load_experiment()
-    continual = create_scenario("continual", experiment)
-    first_task = experiment.model_copy(update={"n_tasks": 1})
+    continual = create_scenario("continual", experiment, n_tasks=experiment.n_tasks)
     return {
         "forget_set": forget_set.create_pipeline(experiment),
         "finetuning": finetuning.create_pipeline(),
-        "fictitious": create_scenario("fictitious", first_task),
+        "fictitious": create_scenario("fictitious", experiment, n_tasks=1),
         "continual": continual,
         "__default__": continual,
     }

@@ -19,21 +19,22 @@ from closer_look.pipelines import (
 from closer_look.results import BEFORE
 
 
-def create_scenario(name: str, experiment: Experiment) -> Pipeline:
+def create_scenario(name: str, experiment: Experiment, n_tasks: int) -> Pipeline:
     """Everything from raw rows to a report, in the namespace of the scenario.
 
     Args:
         name: the scenario, e.g. "continual".
-        experiment: each of its methods unlearns each of its tasks, one after another.
+        experiment: its methods unlearn its tasks, one after another.
+        n_tasks: how many of the tasks.
     """
-    chains = [create_chain(name, method, experiment.tasks) for method in experiment.methods]
+    shape = experiment.model_copy(update={"n_tasks": n_tasks})
     return sum(
         [
             forget_set.create_pipeline(experiment),
             finetuning.create_pipeline(),
-            create_evaluation(f"{name}.{BEFORE}", "target_model", experiment.tasks[-1]),
-            *chains,
-            reporting.create_pipeline(name, experiment),
+            create_evaluation(f"{name}.{BEFORE}", "target_model", shape.tasks[-1]),
+            *(create_chain(name, method, shape.tasks) for method in shape.methods),
+            reporting.create_pipeline(name, shape),
         ]
     )
 

@@ -27,10 +27,12 @@ class Tokens(NamedTuple):
         """Number of tokens of prompt and answer together."""
         return len(self.prompt) + len(self.answer)
 
+    def all_as_answer(self) -> Tokens:
+        """The same tokens, with a label at every position but the first."""
+        return Tokens(self.prompt[:1], self.prompt[1:] + self.answer)
 
-def encode_prompts(
-    tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]
-) -> list[list[int]]:
+
+def encode_prompts(tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]) -> list[list[int]]:
     """Tokenise the prompts of the questions; the template brings its own special tokens."""
     return tokenizer(render_prompts(tokenizer, questions), add_special_tokens=False)["input_ids"]
 
@@ -68,6 +70,13 @@ def pad_left(sequences: Sequence[Sequence[int]], value: int) -> Tensor:
         batch_first=True,
         padding_value=value,
         padding_side="left",
+    )
+
+
+def pad_states(states: Sequence[Tensor], length: int) -> Tensor:
+    """Stack (positions, hidden size) tensors that end together, (B, length, hidden size)."""
+    return torch.stack(
+        [torch.nn.functional.pad(state, (0, 0, length - len(state), 0)) for state in states]
     )
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -14,21 +13,23 @@ from tqdm.auto import tqdm
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from closer_look.losses import FORGET, RETAIN
-from closer_look.losses.retain import gradient_descent
-from closer_look.tokens import Tokens, answer_batch, answer_logits, encode
+from closer_look.errors import InputError
+from closer_look.language_model import LanguageModel
+from closer_look.losses import gradient_descent
+from closer_look.objective import Objective
+from closer_look.tokens import answer_batch, answer_logits, encode
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from closer_look.language_model import LanguageModel
     from closer_look.parameters import (
         FinetuningParameters,
-        LossTerm,
+        LoraParameters,
         MethodParameters,
         OptimiserParameters,
         UnlearningParameters,
     )
+    from closer_look.reference_scores import ReferenceScores
 
 
 def finetune(
@@ -61,138 +62,76 @@ def finetune(
     )
 
 
-def needed_inputs(term: LossTerm, losses: Mapping[str, Callable[..., Tensor]]) -> set[str]:
-    """Names of the tensors that a loss takes, read from its signature."""
-    parameters = inspect.signature(losses[term.loss]).parameters.values()
-    return {p.name for p in parameters if p.default is inspect.Parameter.empty}
-
-
 def unlearn(
     language_model: LanguageModel,
     plan: pd.DataFrame,
     questions: pd.DataFrame,
-    reference_scores: pd.DataFrame,
+    reference_scores: ReferenceScores,
     method: MethodParameters,
     parameters: UnlearningParameters,
     description: str = "Unlearning",
-) -> pd.DataFrame:
-    """Unlearn one task; the model is changed in place.
+) -> tuple[LanguageModel, pd.DataFrame]:
+    """Unlearn one task; the model given is changed in place.
 
     Args:
         language_model: the model after the previous task.
         plan: ``epoch``, ``forget_row_id``, ``retain_row_id``, ``refusal`` in training order.
         questions: the questions table.
-        reference_scores: ``row_id``, ``kind`` ("answer" or "refusal"), ``text``, ``nll`` of the
-            frozen reference; empty where the method's losses need none.
+        reference_scores: what the method's losses need of the frozen reference.
         method: which losses.
         parameters: what the methods of a run share.
         description: what the progress bar says.
 
     Returns:
-        The training log, as ``finetune`` gives it, with ``forget_loss`` and ``retain_loss``.
+        The model, with adapters where LoRA is asked for, and the training log, as ``finetune``
+        gives it, with ``forget_loss`` and ``retain_loss``.
+
+    Raises:
+        InputError: LoRA's target modules match no layer of the model.
     """
     if method.learning_rate is not None:
         parameters = parameters.model_copy(update={"learning_rate": method.learning_rate})
     objective = Objective(method)
-    rows = objective.encode(language_model, plan, questions, reference_scores)
-    return _train(
+    rows = objective.encode(language_model.tokenizer, plan, questions, reference_scores)
+    head = reference_scores.output_head
+    if parameters.lora:
+        language_model = with_adapter(language_model, parameters.lora)
+    log = _train(
         language_model,
         rows,
         collate=objective.collate,
-        compute_loss=objective.compute_loss,
+        compute_loss=lambda logits, batch: objective.loss(logits, batch, head),
         parameters=parameters,
         rows_per_epoch=len(rows) // plan["epoch"].nunique(),
         epochs=1,  # the plan already holds every epoch, in order
         sampling="sequential",
         description=description,
     )
+    return language_model, log
 
 
-class Objective:
-    """The weighted pair of losses of a method: what it reads, and its value on a batch.
+def with_adapter(language_model: LanguageModel, lora: LoraParameters) -> LanguageModel:
+    """Put LoRA adapters on the model, unless an earlier task did.
 
-    A batch holds one block of rows for each text variant that the losses take: the forget answers,
-    the refusals in their place, and the same for the retain rows. All go through the model in one
-    forward pass.
+    Raises:
+        InputError: the target modules match no layer of the model.
     """
+    from peft import LoraConfig, PeftModel, get_peft_model
 
-    def __init__(self, method: MethodParameters) -> None:
-        self.forget, self.retain = method.forget, method.retain
-        self.forget_inputs = needed_inputs(method.forget, FORGET)
-        self.retain_inputs = needed_inputs(method.retain, RETAIN)
-        self.blocks = [
-            block
-            for block, used in {
-                "forget": "labels" in self.forget_inputs,
-                "forget_idk": "idk_labels" in self.forget_inputs,
-                "retain": "labels" in self.retain_inputs,
-                "retain_idk": "idk_labels" in self.retain_inputs,
-            }.items()
-            if used
-        ]
-
-    def encode(
-        self,
-        language_model: LanguageModel,
-        plan: pd.DataFrame,
-        questions: pd.DataFrame,
-        reference_scores: pd.DataFrame,
-    ) -> list[dict[str, Tokens | float]]:
-        """One item a row of the plan: its blocks' tokens and its reference scores."""
-        by_id = questions.set_index("row_id")
-        texts = {}
-        for side in ("forget", "retain"):
-            chosen = by_id.loc[plan[f"{side}_row_id"]]
-            texts[side] = (chosen["question"], chosen["answer"])
-            texts[f"{side}_idk"] = (chosen["question"], plan["refusal"])
-        columns: dict[str, Sequence[Tokens | float]] = {
-            block: encode(language_model.tokenizer, *map(list, texts[block]))
-            for block in self.blocks
-        }
-        nll = reference_scores.set_index(["row_id", "text"])["nll"]
-        for name, block in {"reference_nll": "forget", "reference_idk_nll": "forget_idk"}.items():
-            if name in self.forget_inputs:
-                keys = zip(plan["forget_row_id"], texts[block][1], strict=True)
-                columns[name] = [nll[key] for key in keys]
-        return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values())]
-
-    def collate(self, rows: Sequence[dict[str, Tokens | float]]) -> dict[str, Tensor]:
-        """Stack the blocks of the rows, block after block."""
-        batch = answer_batch([row[block] for block in self.blocks for row in rows])
-        for name in ("reference_nll", "reference_idk_nll"):
-            if name in rows[0]:
-                batch[name] = torch.tensor([row[name] for row in rows])
-        return batch
-
-    def compute_loss(self, logits: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The weighted sum, and each loss by itself.
-
-        Args:
-            logits: (blocks x rows, T, V), aligned with the labels.
-            batch: what ``collate`` gives.
-        """
-        blocks = zip(
-            self.blocks,
-            logits.chunk(len(self.blocks)),
-            batch["labels"].chunk(len(self.blocks)),
-            strict=True,
-        )
-        inputs: dict[str, dict[str, Tensor]] = {"forget": dict(batch), "retain": dict(batch)}
-        for block, block_logits, block_labels in blocks:
-            side, _, variant = block.partition("_")
-            prefix = "idk_" if variant else ""
-            inputs[side][f"{prefix}logits"] = block_logits
-            inputs[side][f"{prefix}labels"] = block_labels
-        forget_loss = FORGET[self.forget.loss](
-            **{name: inputs["forget"][name] for name in self.forget_inputs},
-            **self.forget.hyperparameters,
-        )
-        retain_loss = RETAIN[self.retain.loss](
-            **{name: inputs["retain"][name] for name in self.retain_inputs},
-            **self.retain.hyperparameters,
-        )
-        total = self.forget.weight * forget_loss + self.retain.weight * retain_loss
-        return {"loss": total, "forget_loss": forget_loss, "retain_loss": retain_loss}
+    model, tokenizer = language_model
+    if isinstance(model, PeftModel):
+        return language_model
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return LanguageModel(get_peft_model(model, config), tokenizer)
+    except ValueError as error:
+        raise InputError(f"parameter unlearning.lora.target_modules: {error}") from None
 
 
 class _Trainer(Trainer):
@@ -221,9 +160,7 @@ class _ProgressBar(TrainerCallback):
         self.description = description
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self.bar = tqdm(
-            total=state.max_steps, desc=self.description, unit="step", disable=None
-        )
+        self.bar = tqdm(total=state.max_steps, desc=self.description, unit="step", disable=None)
 
     def on_step_end(self, args, state, control, **kwargs):
         self.bar.update(state.global_step - self.bar.n)
@@ -249,6 +186,7 @@ def _train(
     description: str,
 ) -> pd.DataFrame:
     model, tokenizer = language_model
+    micro_batch_size = parameters.micro_batch_size or parameters.batch_size
     with tempfile.TemporaryDirectory() as folder:
         trainer = _Trainer(
             loss_function=compute_loss,
@@ -260,7 +198,10 @@ def _train(
             args=TrainingArguments(
                 output_dir=folder,
                 num_train_epochs=epochs,
-                per_device_train_batch_size=parameters.batch_size,
+                per_device_train_batch_size=micro_batch_size,
+                gradient_accumulation_steps=parameters.batch_size // micro_batch_size,
+                gradient_checkpointing=parameters.gradient_checkpointing,
+                bf16=parameters.precision == "bf16",
                 learning_rate=parameters.learning_rate,
                 lr_scheduler_type="linear",
                 warmup_steps=math.ceil(

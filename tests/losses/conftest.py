@@ -48,6 +48,8 @@ def batch():
         ),
         "idk_logits": normal(3, 4, 5),
         "idk_labels": torch.tensor([[-100, 1, 2, -100], [-100, 1, 2, 3], [-100, -100, 4, -100]]),
+        "mismatch_logits": normal(3, 3, 5),
+        "mismatch_labels": torch.tensor([[-100, 3, -100], [0, 2, -100], [-100, 1, 1]]),
         "reference_logits": normal(3, 6, 5),
         "reference_nll": normal(3).abs() * 5,
         "reference_idk_nll": normal(3).abs() * 5,

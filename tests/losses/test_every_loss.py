@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import pad
 
-from closer_look.losses import FORGET, RETAIN
+from closer_look.losses import FORGET, RETAIN, TENSORS
 from closer_look.losses.forget import maximum_entropy
 
 LOSSES = {
@@ -16,20 +16,22 @@ LOSSES = {
     "entropy": partial(maximum_entropy, direction="model_to_uniform"),
 }
 every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES.keys())
-LOGITS = ["logits", "idk_logits"]
+LOGITS = ["logits", "idk_logits", "mismatch_logits"]
+LABELS = ["labels", "idk_labels", "mismatch_labels"]
 
 
 def test_names_are_those_of_the_functions():
     assert all(name == loss.__name__ for name, loss in {**FORGET, **RETAIN}.items())
-    assert set(FORGET) == {"gradient_ascent", "npo", "maximum_entropy", "dpo", "idk"}
+    assert set(FORGET) == {"gradient_ascent", "npo", "maximum_entropy", "dpo", "idk", "llmu"}
     assert set(RETAIN) == {"gradient_descent", "kl", "answer_preservation"}
 
 
 @every_loss
 def test_parameters_are_known_tensors_or_have_a_default(loss, batch):
     parameters = inspect.signature(loss).parameters.values()
-    hyperparameters = [one for one in parameters if one.name not in batch]
-    assert {one.name for one in hyperparameters} <= {"beta", "direction"}
+    assert set(batch) == set(TENSORS)
+    hyperparameters = [one for one in parameters if one.name not in TENSORS]
+    assert {one.name for one in hyperparameters} <= {"beta", "direction", "epsilon"}
     assert all(one.default is not inspect.Parameter.empty for one in hyperparameters)
 
 
@@ -52,8 +54,8 @@ def test_half_precision_logits_are_computed_in_float32(loss, batch, call, dtype)
 
 @every_loss
 def test_gradient_is_that_of_the_value(loss, batch, call):
-    def value(logits, idk_logits):
-        return call(loss, batch | {"logits": logits, "idk_logits": idk_logits})
+    def value(*logits):
+        return call(loss, batch | dict(zip(LOGITS, logits, strict=True)))
 
     inputs = [batch[name].requires_grad_() for name in LOGITS]
     assert torch.autograd.gradcheck(value, inputs, fast_mode=True)
@@ -64,8 +66,9 @@ def test_positions_without_a_label_have_no_gradient(loss, batch, call):
     for name in LOGITS:
         batch[name].requires_grad_()
     call(loss, batch).backward()
-    gradients = [(batch["logits"].grad, batch["labels"])]
-    gradients += [(batch["idk_logits"].grad, batch["idk_labels"])]
+    gradients = [
+        (batch[logits].grad, batch[labels]) for logits, labels in zip(LOGITS, LABELS, strict=True)
+    ]
     gradients = [(gradient, labels) for gradient, labels in gradients if gradient is not None]
     assert gradients
     for gradient, labels in gradients:
@@ -95,8 +98,8 @@ def test_padding_changes_nothing_whatever_stands_in_it(loss, batch, call, side):
 @pytest.mark.parametrize("n_rows", [3, 0])
 def test_batch_without_a_label_is_zero_with_a_zero_gradient(loss, batch, call, n_rows):
     empty = {name: tensor[:n_rows] for name, tensor in batch.items()}
-    empty["labels"] = torch.full_like(empty["labels"], -100)
-    empty["idk_labels"] = torch.full_like(empty["idk_labels"], -100)
+    for name in LABELS:
+        empty[name] = torch.full_like(empty[name], -100)
     for name in LOGITS:
         empty[name] = empty[name].clone().requires_grad_()
     value = call(loss, empty)

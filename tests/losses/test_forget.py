@@ -5,7 +5,7 @@ from math import log
 import pytest
 import torch
 
-from closer_look.losses.forget import dpo, gradient_ascent, idk, maximum_entropy, npo
+from closer_look.losses.forget import dpo, gradient_ascent, idk, llmu, maximum_entropy, npo
 
 CONFIDENT = torch.tensor([[[40.0, 0.0, 0.0, 0.0]]], dtype=torch.float64)
 ONE_LABEL = torch.tensor([[0]])
@@ -76,7 +76,7 @@ def test_maximum_entropy_averages_over_labelled_positions():
     # so 0, at the second; the third has no label.
     logits = torch.zeros(1, 3, 4, dtype=torch.float64)
     logits[0, 0, 0] = logits[0, 2, 0] = 40
-    loss = maximum_entropy(logits, torch.tensor([[1, 3, -100]]))
+    loss = maximum_entropy(logits, torch.tensor([[1, 3, -100]]), epsilon=0)
     assert loss.item() == pytest.approx((30 - log(4)) / 2)
 
 
@@ -95,19 +95,36 @@ def test_maximum_entropy_uniform_to_model_has_gradient_p_minus_u(halves):
 )
 def test_only_the_published_direction_moves_a_confident_model(direction, gradient):
     logits = CONFIDENT.clone().requires_grad_()
-    maximum_entropy(logits, ONE_LABEL, direction).backward()
+    maximum_entropy(logits, ONE_LABEL, direction, epsilon=0).backward()
     assert logits.grad.flatten().tolist() == pytest.approx(gradient, abs=1e-12)
 
 
 def test_maximum_entropy_of_huge_logits_is_finite_in_both_directions():
     # logsumexp 1e4, mean 1e4/4: 7500 - log 4; a certain model has entropy 0: log 4.
     logits = (CONFIDENT * 250).float().requires_grad_()
-    uniform = maximum_entropy(logits, ONE_LABEL)
+    uniform = maximum_entropy(logits, ONE_LABEL, epsilon=0)
     entropy = maximum_entropy(logits, ONE_LABEL, "model_to_uniform")
     (uniform + entropy).backward()
     assert uniform.item() == pytest.approx(7500 - log(4))
     assert entropy.item() == pytest.approx(log(4))
     assert torch.isfinite(logits.grad).all()
+
+
+def test_published_epsilon_stops_the_push_on_words_that_are_all_but_impossible():
+    # Three of four words have p = e^-40 < 1e-12: as published they count as 1e-12 and feel nothing.
+    logits = CONFIDENT.clone().requires_grad_()
+    loss = maximum_entropy(logits, ONE_LABEL)
+    loss.backward()
+    assert loss.item() == pytest.approx(-0.75 * log(1e-12) - log(4), abs=1e-5)
+    assert logits.grad.flatten()[1:].tolist() == pytest.approx([0, 0, 0], abs=1e-5)
+
+
+def test_llmu_is_gradient_ascent_and_descent_on_the_mismatched_answer(halves):
+    # CE of halves: (3 + 2) log 2 over 3 tokens; of one token with p = 1/2: log 2.
+    logits, labels = halves
+    mismatch_labels = torch.tensor([[0, -100, -100], [-100, -100, -100]])
+    loss = llmu(logits, labels, logits, mismatch_labels)
+    assert loss.item() == pytest.approx(log(2) - 5 / 3 * log(2))
 
 
 def test_maximum_entropy_names_the_directions_when_given_another(halves):
@@ -129,9 +146,9 @@ def test_dpo(halves):
     assert loss.item() == pytest.approx(log(2.5))
 
 
-def test_dpo_raises_the_refusal_and_lowers_the_answer(batch):
+def test_dpo_raises_the_refusal_and_lowers_the_answer(batch, call):
     logits, idk_logits = batch["logits"].requires_grad_(), batch["idk_logits"].requires_grad_()
-    dpo(**{name: tensor for name, tensor in batch.items() if name != "reference_logits"}).backward()
+    call(dpo, batch).backward()
     # At a label the gradient of the nll is p - 1 < 0: descent raises p where the sign is kept.
     answered, refused = batch["labels"] != -100, batch["idk_labels"] != -100
     at_answer = logits.grad[answered].gather(1, batch["labels"][answered].unsqueeze(1))

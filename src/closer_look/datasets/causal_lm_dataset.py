@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kedro.io.core import AbstractDataset
 from kedro_datasets._typing import JSONPreview
 
 from closer_look.errors import InputError
 from closer_look.language_model import LanguageModel, load_language_model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 SPARE_BYTES = 64 * 2**20  # tokenizer, configuration and the run's other files
 
@@ -55,7 +58,7 @@ class CausalLMDataset(AbstractDataset[LanguageModel, LanguageModel]):
         """
         target = Path(self._filepath)
         target.parent.mkdir(parents=True, exist_ok=True)
-        needed = data.model.get_memory_footprint() + SPARE_BYTES
+        needed = _saved_bytes(data.model) + SPARE_BYTES
         free = shutil.disk_usage(target.parent).free
         if free < needed:
             raise InputError(
@@ -70,11 +73,21 @@ class CausalLMDataset(AbstractDataset[LanguageModel, LanguageModel]):
         partial.rename(target)
 
     def preview(self) -> JSONPreview:
-        """The model's configuration, for kedro-viz."""
-        return JSONPreview(json.dumps(json.loads(Path(self._filepath, "config.json").read_text())))
+        """The configuration of the model, or of its adapters, for kedro-viz."""
+        return JSONPreview(json.dumps(json.loads(self._configuration().read_text())))
 
     def _exists(self) -> bool:
-        return Path(self._filepath, "config.json").is_file()
+        return self._configuration().is_file()
+
+    def _configuration(self) -> Path:
+        adapter = Path(self._filepath, "adapter_config.json")
+        return adapter if adapter.is_file() else Path(self._filepath, "config.json")
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath)}
+
+
+def _saved_bytes(model: PreTrainedModel) -> int:
+    """Size of what ``save_pretrained`` writes: of a model with adapters, the adapters alone."""
+    adapter = [p for name, p in model.named_parameters() if "lora_" in name]
+    return sum(p.numel() * p.element_size() for p in adapter or model.parameters())

@@ -18,19 +18,9 @@ def read_lines(filepath: str, source: str = "") -> list[str]:
         source: where to get the file, said when it is missing.
 
     Raises:
-        InputError: the file is missing, empty or not UTF-8.
+        InputError: the file is missing, empty, not UTF-8 or cannot be read.
     """
-    try:
-        with fsspec.open(filepath, "rt", encoding="utf-8") as file:
-            lines = [line.strip() for line in file]
-    except FileNotFoundError:
-        raise InputError(f"{filepath} is missing" + (f"; {source}" if source else "")) from None
-    except UnicodeDecodeError:
-        raise InputError(f"{filepath} is not a text in UTF-8") from None
-    lines = [line for line in lines if line]
-    if not lines:
-        raise InputError(f"{filepath}: the table is empty")
-    return lines
+    return list(_numbered_lines(filepath, source).values())
 
 
 def read_json_lines(filepath: str, source: str = "") -> list[dict[str, Any]]:
@@ -40,7 +30,7 @@ def read_json_lines(filepath: str, source: str = "") -> list[dict[str, Any]]:
         InputError: as ``read_lines``, or naming the line that is no JSON object.
     """
     rows = []
-    for number, line in enumerate(read_lines(filepath, source), start=1):
+    for number, line in _numbered_lines(filepath, source).items():
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
@@ -52,3 +42,20 @@ def read_json_lines(filepath: str, source: str = "") -> list[dict[str, Any]]:
             raise InputError(f"{filepath}: line {number} is not a JSON object")
         rows.append(row)
     return rows
+
+
+def _numbered_lines(filepath: str, source: str) -> dict[int, str]:
+    """Lines by their number in the file, counted from 1."""
+    try:
+        with fsspec.open(filepath, "rt", encoding="utf-8-sig") as file:
+            lines = {number: line.strip() for number, line in enumerate(file, start=1)}
+    except FileNotFoundError:
+        raise InputError(f"{filepath} is missing" + (f"; {source}" if source else "")) from None
+    except UnicodeDecodeError:
+        raise InputError(f"{filepath} is not a text in UTF-8") from None
+    except OSError as error:
+        raise InputError(f"{filepath} cannot be read ({error.strerror or error})") from None
+    lines = {number: line for number, line in lines.items() if line}
+    if not lines:
+        raise InputError(f"{filepath}: the table is empty")
+    return lines

@@ -4,15 +4,15 @@ Aligned means already shifted: ``logits[b, t]`` predicts ``labels[b, t]``. Posit
 -100 (question, padding) count for nothing. Half-precision logits are computed in float32, float64
 stays float64. A loss over nothing (no label in the batch) is 0 and has a zero gradient.
 
-A training loop reads from a loss's parameter names what it needs: ``logits``, ``labels``,
-``idk_logits``, ``idk_labels``, ``reference_nll``, ``reference_idk_nll`` and ``reference_logits``
-are tensors; every other parameter (``beta``, ``direction``) is a hyperparameter.
+A training loop reads from a loss's parameter names what it needs: those in ``TENSORS`` it provides;
+every other parameter (``beta``, ``direction``) is a hyperparameter.
 """
 
 from closer_look.losses.forget import (
     dpo,
     gradient_ascent,
     idk,
+    llmu,
     maximum_entropy,
     npo,
 )
@@ -25,6 +25,7 @@ FORGET = {
     "maximum_entropy": maximum_entropy,
     "dpo": dpo,
     "idk": idk,
+    "llmu": llmu,
 }
 RETAIN = {
     "gradient_descent": gradient_descent,
@@ -32,15 +33,29 @@ RETAIN = {
     "answer_preservation": answer_preservation,
 }
 
+TENSORS = (
+    "logits",
+    "labels",
+    "idk_logits",
+    "idk_labels",
+    "mismatch_logits",
+    "mismatch_labels",
+    "reference_nll",
+    "reference_idk_nll",
+    "reference_logits",
+)
+
 __all__ = [
     "FORGET",
     "RETAIN",
+    "TENSORS",
     "answer_preservation",
     "dpo",
     "gradient_ascent",
     "gradient_descent",
     "idk",
     "kl",
+    "llmu",
     "maximum_entropy",
     "npo",
     "sequence_nll",

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from torch import Tensor
+from torch import Tensor, logaddexp
 from torch.nn.functional import log_softmax, logsigmoid
 
 from closer_look.losses.nll import (
@@ -45,6 +45,7 @@ def maximum_entropy(
     logits: Tensor,
     labels: Tensor,
     direction: Literal["uniform_to_model", "model_to_uniform"] = "uniform_to_model",
+    epsilon: float = 1e-12,
 ) -> Tensor:
     """ME: the divergence between the next-token distribution p and the uniform one U.
 
@@ -52,20 +53,20 @@ def maximum_entropy(
 
     * ``uniform_to_model``, ``KL(U || p) = logsumexp(z) - mean(z) - log V``: the published code. Its
       gradient in the logits, ``p - 1 / V``, is strong on a confident model. That code takes
-      ``log(p + 1e-12)``, which no longer pushes on words far below 1e-12; here the logarithm is
-      exact.
+      ``log(p + 1e-12)``, which no longer pushes on words far below 1e-12; ``epsilon=0`` is exact.
     * ``model_to_uniform``, ``KL(p || U) = log V - H(p)``: the paper's text. Its gradient vanishes
-      on a confident model.
+      on a confident model; ``epsilon`` plays no part.
 
     Raises:
         ValueError: ``direction`` is neither of the two.
     """
-    z = answer_logits(logits, labels)
-    log_vocabulary = math.log(z.shape[-1])
+    log_p = log_softmax(answer_logits(logits, labels), dim=-1)
+    log_vocabulary = math.log(log_p.shape[-1])
     if direction == "uniform_to_model":
-        return mean_or_zero(z.logsumexp(dim=-1) - z.mean(dim=-1) - log_vocabulary)
+        if epsilon:
+            log_p = logaddexp(log_p, log_p.new_tensor(epsilon).log())
+        return mean_or_zero(-log_p.mean(dim=-1) - log_vocabulary)
     if direction == "model_to_uniform":
-        log_p = log_softmax(z, dim=-1)
         negative_entropy = (log_p.exp() * log_p).sum(dim=-1)
         return mean_or_zero(log_vocabulary + negative_entropy)
     raise ValueError(
@@ -96,3 +97,13 @@ def dpo(  # noqa: PLR0917 (a preference compares two answers under two models)
 def idk(idk_logits: Tensor, idk_labels: Tensor) -> Tensor:
     """IDK: the mean nll over all tokens of the refusals."""
     return mean_nll(idk_logits, idk_labels)
+
+
+def llmu(
+    logits: Tensor, labels: Tensor, mismatch_logits: Tensor, mismatch_labels: Tensor
+) -> Tensor:
+    """LLMU (arXiv 2310.10683): gradient ascent, and the answer of another question in its place.
+
+    ``mismatch_logits`` and ``mismatch_labels`` are the forget questions with another row's answer.
+    """
+    return mean_nll(mismatch_logits, mismatch_labels) - mean_nll(logits, labels)

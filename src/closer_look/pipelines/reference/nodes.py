@@ -6,6 +6,7 @@ import pandas as pd
 
 from closer_look.language_model import LanguageModel
 from closer_look.parameters import MethodParameters, ScoringParameters
+from closer_look.reference_scores import ReferenceScores
 
 
 def score_reference(
@@ -14,7 +15,7 @@ def score_reference(
     questions: pd.DataFrame,
     method: MethodParameters,
     scoring: ScoringParameters,
-) -> pd.DataFrame:
+) -> ReferenceScores:
     """Score the answers that the method's losses compare with the reference, and no others."""
     from closer_look.reference import reference_scores
 

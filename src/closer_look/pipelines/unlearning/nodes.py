@@ -6,20 +6,21 @@ import pandas as pd
 
 from closer_look.language_model import LanguageModel
 from closer_look.parameters import MethodParameters, UnlearningParameters
+from closer_look.reference_scores import ReferenceScores
 
 
 def unlearn(
     previous_model: LanguageModel,
     plan: pd.DataFrame,
     questions: pd.DataFrame,
-    reference_scores: pd.DataFrame,
+    reference_scores: ReferenceScores,
     method: MethodParameters,
     unlearning: UnlearningParameters,
 ) -> tuple[LanguageModel, pd.DataFrame]:
     """Start from the model after the previous task and make it forget this task's rows."""
     from closer_look import training
 
-    log = training.unlearn(
+    return training.unlearn(
         previous_model,
         plan,
         questions,
@@ -28,4 +29,3 @@ def unlearn(
         unlearning,
         description=f"Unlearning with {method.label}",
     )
-    return previous_model, log

@@ -1,0 +1,75 @@
+"""Reference scores as one catalog entry: a table and, for KL, tensors."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pandas as pd
+from kedro.io.core import AbstractVersionedDataset, Version
+from kedro_datasets._typing import TablePreview
+from safetensors.torch import load_file, save_file
+
+from closer_look.reference_scores import ReferenceScores
+
+HEAD = "output_head"
+
+
+class ReferenceScoresDataset(AbstractVersionedDataset[ReferenceScores, ReferenceScores]):
+    """A folder with ``nll.parquet`` and ``hidden_states.safetensors``.
+
+    Example:
+        ```yaml
+        "{scenario}.{method}.{task}.reference_scores":
+          type: closer_look.datasets.reference_scores_dataset.ReferenceScoresDataset
+          filepath: data/05_model_input/main/{scenario}/{method}/{task}/reference_scores
+          versioned: true
+        ```
+    """
+
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        version: Version | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        """Describe where the scores are.
+
+        Args:
+            filepath: a folder.
+            version: given by Kedro.
+            metadata: for kedro-viz.
+        """
+        super().__init__(
+            filepath=PurePosixPath(filepath),
+            version=version,
+            exists_function=lambda path: Path(path, "nll.parquet").is_file(),
+        )
+        self.metadata = metadata
+
+    def load(self) -> ReferenceScores:
+        """Read the table and the tensors."""
+        folder = Path(self._get_load_path())
+        states = load_file(folder / "hidden_states.safetensors")
+        head = states.pop(HEAD, None)
+        return ReferenceScores(pd.read_parquet(folder / "nll.parquet"), states, head)
+
+    def save(self, data: ReferenceScores) -> None:
+        """Write the tensors, and then the table by which the entry is known to exist."""
+        folder = Path(self._get_save_path())
+        folder.mkdir(parents=True, exist_ok=True)
+        head = {} if data.output_head is None else {HEAD: data.output_head}
+        save_file(data.hidden_states | head, folder / "hidden_states.safetensors")
+        data.nll.to_parquet(folder / "nll.parquet")
+
+    def preview(self, nrows: int = 10) -> TablePreview:
+        """The first scores, for kedro-viz."""
+        table = pd.read_parquet(Path(self._get_load_path(), "nll.parquet")).head(nrows)
+        return TablePreview(table.to_dict(orient="split"))
+
+    def _exists(self) -> bool:
+        return Path(self._get_load_path(), "nll.parquet").is_file()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath), "version": self._version}

@@ -1,0 +1,139 @@
+"""A method's pair of losses on a batch: what they read, and their weighted sum."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn.functional import linear
+
+from closer_look.losses import FORGET, RETAIN, TENSORS
+from closer_look.tokens import IGNORED, Tokens, answer_batch, encode, pad_states
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+    from closer_look.parameters import LossTerm, MethodParameters
+    from closer_look.reference_scores import ReferenceScores
+
+SIDES = ("forget", "retain")
+ANSWER, REFUSAL, MISMATCH = "", "idk_", "mismatch_"
+"""Text variants of a row, by the prefix of the tensors that carry them."""
+
+
+class Term:
+    """One of the two losses of a method, on one side's rows."""
+
+    def __init__(
+        self, side: str, parameters: LossTerm, losses: Mapping[str, Callable[..., Tensor]]
+    ) -> None:
+        self.side = side
+        self.parameters = parameters
+        self.function = losses[parameters.loss]
+        self.inputs = inspect.signature(self.function).parameters.keys() & set(TENSORS)
+        self.variants = [v for v in (ANSWER, REFUSAL, MISMATCH) if f"{v}labels" in self.inputs]
+
+    def encode(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        questions: Sequence[str],
+        answers: Mapping[str, Sequence[str]],
+    ) -> dict[str, list[Tokens]]:
+        """Tokenise the text variants that the loss reads, and no others."""
+        encoded = {v: encode(tokenizer, questions, answers[v]) for v in self.variants}
+        if self.parameters.positions == "question_and_answer":
+            encoded = {v: [row.all_as_answer() for row in rows] for v, rows in encoded.items()}
+        return encoded
+
+    def __call__(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """The loss, a scalar in nats, before its weight."""
+        value = self.function(
+            **{name: tensors[name] for name in self.inputs}, **self.parameters.hyperparameters
+        )
+        if self.parameters.padded_length is None:
+            return value
+        labels = tensors["labels"]
+        return value * (labels != IGNORED).sum() / (len(labels) * self.parameters.padded_length)
+
+
+class Objective:
+    """weight * forget loss + weight * retain loss.
+
+    A batch holds one block of rows for each text variant that a loss reads; all go through the
+    model in one forward pass.
+    """
+
+    def __init__(self, method: MethodParameters) -> None:
+        self.forget = Term("forget", method.forget, FORGET)
+        self.retain = Term("retain", method.retain, RETAIN)
+        self.blocks = [(term, v) for term in (self.forget, self.retain) for v in term.variants]
+
+    def encode(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        plan: pd.DataFrame,
+        questions: pd.DataFrame,
+        reference_scores: ReferenceScores,
+    ) -> list[dict[str, object]]:
+        """One item a row of the plan: the tokens of its blocks and its reference scores."""
+        by_id = questions.set_index("row_id")
+        answer_of = {side: list(by_id.loc[plan[f"{side}_row_id"], "answer"]) for side in SIDES}
+        columns: dict[str, Sequence[object]] = {}
+        for term, other in ((self.forget, "retain"), (self.retain, "forget")):
+            asked = list(by_id.loc[plan[f"{term.side}_row_id"], "question"])
+            texts = {
+                ANSWER: answer_of[term.side],
+                REFUSAL: list(plan["refusal"]),
+                MISMATCH: answer_of[other],
+            }
+            for variant, rows in term.encode(tokenizer, asked, texts).items():
+                columns[f"{term.side}_{variant}tokens"] = rows
+            nll = reference_scores.nll.set_index(["row_id", "text"])["nll"]
+            for variant in (ANSWER, REFUSAL):
+                if f"reference_{variant}nll" in term.inputs:
+                    keys = zip(plan[f"{term.side}_row_id"], texts[variant], strict=True)
+                    columns[f"reference_{variant}nll"] = [nll[key] for key in keys]
+            if "reference_logits" in term.inputs:
+                states = reference_scores.hidden_states
+                columns["reference_states"] = [states[i] for i in plan[f"{term.side}_row_id"]]
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+    def collate(self, rows: Sequence[Mapping[str, object]]) -> dict[str, Tensor]:
+        """Stack the blocks of the rows, block after block, and the reference scores."""
+        batch = answer_batch(
+            [row[f"{term.side}_{v}tokens"] for term, v in self.blocks for row in rows]
+        )
+        for name in ("reference_nll", "reference_idk_nll"):
+            if name in rows[0]:
+                batch[name] = torch.tensor([row[name] for row in rows])
+        if "reference_states" in rows[0]:
+            states = [row["reference_states"] for row in rows]
+            batch["reference_states"] = pad_states(states, length=batch["labels"].shape[1])
+        return batch
+
+    def loss(
+        self, logits: Tensor, batch: Mapping[str, Tensor], output_head: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Compute the weighted sum ("loss") and each loss by itself.
+
+        Args:
+            logits: (blocks x rows, T, V), aligned with the labels.
+            batch: what ``collate`` gives.
+            output_head: the reference's, where a loss compares distributions.
+        """
+        tensors = {side: dict(batch) for side in SIDES}
+        n_blocks = len(self.blocks)
+        pieces = zip(logits.chunk(n_blocks), batch["labels"].chunk(n_blocks), strict=True)
+        for (term, variant), (block_logits, block_labels) in zip(self.blocks, pieces, strict=True):
+            tensors[term.side][f"{variant}logits"] = block_logits
+            tensors[term.side][f"{variant}labels"] = block_labels
+        if "reference_states" in batch:
+            reference_logits = linear(batch["reference_states"], output_head)
+            tensors["retain"]["reference_logits"] = reference_logits
+        forget, retain = self.forget(tensors["forget"]), self.retain(tensors["retain"])
+        total = self.forget.parameters.weight * forget + self.retain.parameters.weight * retain
+        return {"loss": total, "forget_loss": forget, "retain_loss": retain}
