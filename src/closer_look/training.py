@@ -137,6 +137,8 @@ def with_adapter(language_model: LanguageModel, lora: LoraParameters) -> Languag
 class _Trainer(Trainer):
     """The Trainer with a loss on the logits of the answers."""
 
+    loss_is_scaled_for_ga = False  # a mean over the micro-batch, for the Trainer to average
+
     def __init__(self, *, loss_function: Callable[..., dict[str, Tensor]], **arguments) -> None:
         super().__init__(**arguments)
         self.loss_function = loss_function
@@ -200,7 +202,7 @@ def _train(
                 num_train_epochs=epochs,
                 per_device_train_batch_size=micro_batch_size,
                 gradient_accumulation_steps=parameters.batch_size // micro_batch_size,
-                gradient_checkpointing=parameters.gradient_checkpointing,
+                activation_checkpointing=parameters.gradient_checkpointing,
                 bf16=parameters.precision == "bf16",
                 learning_rate=parameters.learning_rate,
                 lr_scheduler_type="linear",

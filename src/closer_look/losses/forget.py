@@ -74,7 +74,7 @@ def maximum_entropy(
     )
 
 
-def dpo(  # noqa: PLR0917 (a preference compares two answers under two models)
+def dpo(
     logits: Tensor,
     labels: Tensor,
     idk_logits: Tensor,

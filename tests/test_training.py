@@ -1,0 +1,153 @@
+"""Fine-tuning and unlearning really train, the same way every time."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel
+
+from closer_look import training
+from closer_look.errors import InputError
+from closer_look.language_model import LanguageModel
+from closer_look.parameters import (
+    FinetuningParameters,
+    LoraParameters,
+    MethodParameters,
+    UnlearningParameters,
+)
+from closer_look.planning import draw_plan
+from closer_look.reference import reference_scores
+from closer_look.scoring import score
+
+
+@pytest.fixture
+def fresh(language_model):
+    return LanguageModel(copy.deepcopy(language_model.model), language_model.tokenizer)
+
+
+@pytest.fixture
+def questions(make_questions):
+    return make_questions(("forget", 1, 4), ("retain", 0, 4))
+
+
+def unlearn(language_model, questions, forget, retain="gradient_descent", **options):
+    method = MethodParameters(label="X", forget={"loss": forget}, retain={"loss": retain})
+    settings = {"learning_rate": 5e-3, "epochs": 3, "batch_size": 4, "seed": 1} | options
+    parameters = UnlearningParameters(**settings)
+    plan = draw_plan(
+        questions,
+        ["No.", "I cannot say."],
+        1,
+        epochs=parameters.epochs,
+        pairing="per_epoch",
+        generator=np.random.default_rng(1),
+    )
+    scores = reference_scores(language_model, plan, questions, method, batch_size=4)
+    return training.unlearn(language_model, plan, questions, scores, method, parameters)
+
+
+def mean_nll(language_model, rows, answers=None):
+    texts = list(rows["answer"]) if answers is None else answers
+    return score(language_model, list(rows["question"]), texts, 4)["nll"].mean()
+
+
+def test_fine_tuning_teaches_the_answers(fresh, questions):
+    before = mean_nll(fresh, questions)
+    parameters = FinetuningParameters(learning_rate=1e-2, epochs=10, batch_size=4, seed=1)
+    asked, answers = list(questions["question"]), list(questions["answer"])
+    log = training.finetune(fresh, asked, answers, parameters)
+    assert mean_nll(fresh, questions) < before / 3
+    assert len(log) == 10 * 2
+    assert {"step", "epoch", "loss", "learning_rate", "gradient_norm"} <= set(log.columns)
+
+
+def test_gradient_ascent_raises_the_nll_of_the_forget_rows(fresh, questions):
+    rows = questions[questions["split"] == "forget"]
+    before = mean_nll(fresh, rows)
+    model, log = unlearn(fresh, questions, "gradient_ascent")
+    assert mean_nll(model, rows) > before
+    assert len(log) == 3
+    assert {"forget_loss", "retain_loss"} <= set(log.columns)
+
+
+def test_idk_makes_refusals_likelier_on_the_forget_rows(fresh, questions):
+    rows = questions[questions["split"] == "forget"]
+    before = mean_nll(fresh, rows, ["No."] * 4)
+    model, _ = unlearn(fresh, questions, "idk", epochs=10)
+    assert mean_nll(model, rows, ["No."] * 4) < before
+
+
+def test_log_holds_the_total_and_its_terms(fresh, questions):
+    _, log = unlearn(fresh, questions, "idk")
+    np.testing.assert_allclose(log["loss"], log["forget_loss"] + log["retain_loss"], rtol=1e-4)
+
+
+def test_learning_rate_warms_up_for_an_epoch_and_decays_to_nothing(fresh, questions):
+    _, log = unlearn(fresh, questions, "idk", epochs=4, batch_size=2, learning_rate=1e-3)
+    # Two steps of warm-up, then a line from 1e-3 at step 3 to 0 after step 8.
+    expected = np.array([0, 1 / 2, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6]) * 1e-3
+    np.testing.assert_allclose(log["learning_rate"], expected, atol=1e-9)
+
+
+def test_a_method_may_have_its_own_learning_rate(fresh, questions):
+    method = MethodParameters(
+        label="X",
+        forget={"loss": "idk"},
+        retain={"loss": "gradient_descent"},
+        learning_rate=7e-4,
+    )
+    generator = np.random.default_rng(1)
+    plan = draw_plan(questions, ["No."], 1, epochs=2, pairing="fixed", generator=generator)
+    scores = reference_scores(fresh, plan, questions, method, batch_size=4)
+    shared = UnlearningParameters(learning_rate=1, epochs=2, batch_size=4, seed=1)
+    _, log = training.unlearn(fresh, plan, questions, scores, method, shared)
+    assert log["learning_rate"].max() == pytest.approx(7e-4)
+
+
+def test_the_same_seed_gives_the_same_weights(language_model, questions):
+    weights = []
+    for _ in range(2):
+        copied = LanguageModel(copy.deepcopy(language_model.model), language_model.tokenizer)
+        model, _ = unlearn(copied, questions, "maximum_entropy")
+        weights.append(torch.cat([w.flatten() for w in model.model.parameters()]))
+    assert torch.equal(*weights)
+
+
+def test_accumulated_micro_batches_train_as_one_batch_where_the_loss_is_a_mean_over_rows(
+    language_model, questions
+):
+    """NPO is a mean over rows, so the halves' mean is the whole's; CE would weigh tokens."""
+    rates = []
+    for micro_batch_size in (4, 2):
+        copied = LanguageModel(copy.deepcopy(language_model.model), language_model.tokenizer)
+        options = {"micro_batch_size": micro_batch_size, "retain": "answer_preservation"}
+        _, log = unlearn(copied, questions, "npo", **options)
+        rates.append(log["loss"].to_numpy())
+    np.testing.assert_allclose(rates[0][:2], rates[1][:2], rtol=1e-3)
+
+
+def test_gradient_checkpointing_changes_no_number(language_model, questions):
+    losses = []
+    for checkpointing in (False, True):
+        copied = LanguageModel(copy.deepcopy(language_model.model), language_model.tokenizer)
+        _, log = unlearn(copied, questions, "idk", gradient_checkpointing=checkpointing)
+        losses.append(log["loss"].to_numpy())
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
+def test_lora_trains_adapters_alone_and_a_chain_goes_on_with_them(fresh, questions):
+    frozen = fresh.model.get_input_embeddings().weight.detach().clone()
+    first, _ = unlearn(fresh, questions, "idk", lora=LoraParameters())
+    assert isinstance(first.model, PeftModel)
+    trained = [name for name, weight in first.model.named_parameters() if weight.requires_grad]
+    assert trained
+    assert all("lora_" in name for name in trained)
+    assert torch.equal(first.model.get_input_embeddings().weight, frozen)
+    second, _ = unlearn(first, questions, "idk", lora=LoraParameters())
+    assert second.model is first.model
+
+
+def test_lora_target_that_matches_no_layer_is_refused(fresh, questions):
+    with pytest.raises(InputError, match=r"parameter unlearning\.lora\.target_modules: .*nowhere"):
+        unlearn(fresh, questions, "idk", lora=LoraParameters(target_modules=["nowhere"]))
