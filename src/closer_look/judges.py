@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import re
+import unicodedata
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -100,8 +101,8 @@ def cosine_similarity(
 def contains_key_fact(generated: Sequence[str], key_facts: Sequence[str]) -> np.ndarray:
     """Whether each answer states its key fact: the same words in the same order.
 
-    Case and punctuation do not count. A judge for rows whose key fact is known, in place of a
-    model.
+    Case, punctuation and the way in which accents are encoded do not count. A judge for rows whose
+    key fact is known, in place of a model.
 
     Returns:
         (N,) booleans.
@@ -116,7 +117,7 @@ def contains_key_fact(generated: Sequence[str], key_facts: Sequence[str]) -> np.
 
 
 def _words(text: str) -> str:
-    return " ".join(re.findall(r"\w+", text.casefold()))
+    return " ".join(re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", text).casefold()))
 
 
 def entails(
@@ -153,11 +154,17 @@ def load_embedder(name: str) -> SentenceTransformer:
     """Load a sentence-embedding model once in a process.
 
     Raises:
-        InputError: the bundled model's package is absent or its weights are not the known ones.
+        InputError: there is no model under that name, or the bundled model's package is absent or
+            its weights are not the known ones.
     """
     from sentence_transformers import SentenceTransformer
 
-    return SentenceTransformer(str(bundled_embedder()) if name == BUNDLED_EMBEDDER else name)
+    if name == BUNDLED_EMBEDDER:
+        return SentenceTransformer(str(bundled_embedder()))
+    try:
+        return SentenceTransformer(name)
+    except (OSError, ValueError):
+        raise InputError(f"judges.embedder: no sentence-embedding model at '{name}'") from None
 
 
 def bundled_embedder() -> Path:
@@ -186,11 +193,14 @@ def load_nli(name: str) -> TextClassificationPipeline:
     """Load an entailment classifier once in a process.
 
     Raises:
-        InputError: the model has no label "entailment".
+        InputError: there is no model under that name, or it has no label "entailment".
     """
     from transformers import pipeline
 
-    classifier = pipeline("text-classification", model=name)
+    try:
+        classifier = pipeline("text-classification", model=name)
+    except (OSError, ValueError):
+        raise InputError(f"judges.entailment: no text classifier at '{name}'") from None
     labels = classifier.model.config.label2id
     if "entailment" not in {label.casefold() for label in labels}:
         raise InputError(

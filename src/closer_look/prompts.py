@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TEMPLATES = {
-    "plain": "Question: {{ messages[0]['content'] }}\nAnswer:\n",
+    # Jinja drops a line break at the end of a template, unless it is written as an expression.
+    "plain": "Question: {{ messages[0]['content'] }}\nAnswer:{{ '\\n' }}",
     # As published with TOFU (arXiv 2401.06121) for Llama-2-7b-chat.
     "llama2": "{{ bos_token }}[INST] {{ messages[0]['content'] }} [/INST]",
 }

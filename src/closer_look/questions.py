@@ -46,7 +46,9 @@ QUESTIONS = pa.DataFrameSchema(
         "task_id": pa.Column(
             int, pa.Check(lambda ids: ids >= 0, error="must be 0 or a positive integer")
         ),
-        "split": pa.Column(object, pa.Check.isin(SPLITS)),
+        "split": pa.Column(
+            object, pa.Check.isin(SPLITS, error=f"must be one of {', '.join(SPLITS)}")
+        ),
         "subject": _text(optional=True),
         "question": _text(),
         "answer": _text(),
@@ -78,12 +80,19 @@ def to_questions(rows: list[Mapping[str, object]], split: str, source: str) -> p
     if not rows:
         raise InputError(f"{source}: the table is empty")
     raw = pd.DataFrame(rows, dtype=object).rename(columns=PUBLISHED_NAMES)
+    repeated = raw.columns[raw.columns.duplicated()]
+    if len(repeated):
+        names = [old for old, new in PUBLISHED_NAMES.items() if new == repeated[0]]
+        raise InputError(
+            f"{source}: column '{repeated[0]}' comes more than once "
+            f"({' and '.join(names)} mean the same)"
+        )
     required = ["question", "answer", *(["task_id"] if split == "forget" else [])]
     for column in required:
         if column not in raw:
             raise InputError(f"{source}: column '{column}' is missing")
-    absent = pd.Series(None, index=raw.index, dtype=object)
-    table = pd.DataFrame({name: raw.get(name, absent) for name in QUESTIONS.columns})
+    table = raw.reindex(columns=list(QUESTIONS.columns)).astype(object)
+    table = table.where(table.notna(), None)  # None, not NaN, is what a parquet file gives back
     numbered = [f"{split}-{number:04d}" for number in range(1, len(raw) + 1)]
     table = table.assign(
         split=split,
@@ -118,7 +127,13 @@ def _task_ids(values: pd.Series, source: str) -> pd.Series:
             f"{source}: row {first + 1}: task_id must be a positive integer, "
             f"not {values.iloc[first]!r}"
         )
-    return numbers.astype(int)
+    numbers = numbers.astype(int)
+    gaps = set(range(1, numbers.nunique() + 1)) - set(numbers)
+    if gaps:
+        raise InputError(
+            f"{source}: no row has task_id {min(gaps)}; tasks are numbered from 1 without a gap"
+        )
+    return numbers
 
 
 def _first_fault(error: SchemaError, table: pd.DataFrame) -> str:
@@ -129,5 +144,7 @@ def _first_fault(error: SchemaError, table: pd.DataFrame) -> str:
     position = table.index.get_loc(case["index"])
     if str(error.reason_code.name) == "SERIES_CONTAINS_DUPLICATES":
         return f"{column} '{case['failure_case']}' occurs more than once"
+    if str(error.reason_code.name) == "SERIES_CONTAINS_NULLS":
+        return f"row {position + 1}: {column} is missing"
     what = getattr(error.check, "error", None) or str(error.check)
     return f"row {position + 1}: {column} {what}, not {case['failure_case']!r}"

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 
 BEFORE = "before"
+SUMMARY_COLUMNS = ("model_utility", "forget_efficacy", "forget_efficacy_of_tasks_so_far")
 
 
 def stack_cells(cells: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -53,26 +55,64 @@ def current_tasks(summary: pd.DataFrame, method: str) -> pd.DataFrame:
     return cells[(cells["task_id"] == cells["after_task"]) | (cells["after_task"] == 0)]
 
 
+def final_metrics(metrics: pd.DataFrame, method: str) -> pd.DataFrame:
+    """The method's metrics on each split after its last task; forget sets averaged over tasks.
+
+    Returns:
+        Columns split, metric, value, ci_low, ci_high.
+    """
+    rows = metrics[metrics["method"] == method]
+    rows = rows[rows["after_task"] == rows["after_task"].max()]
+    return pd.DataFrame(
+        [
+            {"split": split, "metric": metric, **average_tasks(tasks)}
+            for (split, metric), tasks in rows.groupby(["split", "metric"], sort=False)
+        ]
+    )
+
+
+def average_tasks(tasks: pd.DataFrame) -> dict[str, float]:
+    """Average a number over tasks, each counting the same.
+
+    The tasks' intervals come from resamples drawn apart, so their distances from the values add in
+    quadrature (Zou and Donner 2008, doi:10.1002/sim.3095, "MOVER").
+
+    Args:
+        tasks: a row a task, with value, ci_low and ci_high; rows without a value are left out.
+
+    Returns:
+        value, ci_low, ci_high; NaN if there is no row with a value.
+    """
+    tasks = tasks.dropna(subset="value")
+    if tasks.empty:
+        return dict.fromkeys(("value", "ci_low", "ci_high"), np.nan)
+    value = tasks["value"].mean()
+    below = np.sqrt(((tasks["value"] - tasks["ci_low"]) ** 2).sum()) / len(tasks)
+    above = np.sqrt(((tasks["ci_high"] - tasks["value"]) ** 2).sum()) / len(tasks)
+    return {"value": value, "ci_low": value - below, "ci_high": value + above}
+
+
 def summary_table(summary: pd.DataFrame, labels: Mapping[str, str]) -> pd.DataFrame:
     """One row a method and task: MU, FE of that task, and the mean FE of all tasks so far.
 
-    The first row is the target model: its FE is the mean over all tasks.
+    The first row is the target model: its FE is the mean over all tasks. Each number stands beside
+    the bounds of its 95 % interval, ``..._low`` and ``..._high``.
     """
     rows = []
-    for method, label in {BEFORE: "before", **labels}.items():
+    for method, label in {BEFORE: BEFORE, **labels}.items():
         for kept in utility(summary, method).itertuples():
             cells = efficacy(summary, method)
             cells = cells[cells["after_task"] == kept.after_task]
-            now = cells.loc[cells["task_id"] == kept.after_task, "value"]
-            rows.append(
-                {
-                    "method": label,
-                    "after_task": kept.after_task,
-                    "model_utility": kept.value,
-                    "forget_efficacy": now.iloc[0] if len(now) else cells["value"].mean(),
-                    "forget_efficacy_of_tasks_so_far": cells["value"].mean(),
+            now = cells[cells["task_id"] == kept.after_task] if kept.after_task else cells
+            estimates = (kept._asdict(), average_tasks(now), average_tasks(cells))
+            row = {"method": label, "after_task": kept.after_task}
+            for name, estimate in zip(SUMMARY_COLUMNS, estimates, strict=True):
+                row |= {
+                    name: estimate["value"],
+                    f"{name}_low": estimate["ci_low"],
+                    f"{name}_high": estimate["ci_high"],
                 }
-            )
+            rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -86,7 +126,8 @@ def answers_table(
         labels: of the methods.
 
     Returns:
-        ``split``, ``task_id``, ``question``, ``reference``, ``before``, and a column a method.
+        ``split``, ``task_id``, ``row_id``, ``question``, ``reference``, ``before``, and a column a
+        method under its label.
     """
     keys = ["split", "task_id", "row_id"]
     before = generations[BEFORE]
@@ -97,3 +138,9 @@ def answers_table(
             table = table.merge(column, on=keys, how="left")
             table = table.rename(columns={"generated": labels[_parse(cell)[0]]})
     return table
+
+
+def pick_examples(answers: pd.DataFrame, n_examples: int) -> pd.DataFrame:
+    """Take rows at even distances, the first and the last among them: not picked by result."""
+    positions = np.linspace(0, len(answers) - 1, min(n_examples, len(answers)))
+    return answers.iloc[positions.round().astype(int)]

@@ -23,7 +23,8 @@ def stack_cells(**cells: pd.DataFrame) -> pd.DataFrame:
 def tabulate_summary(summary: pd.DataFrame, **labels: str) -> pd.DataFrame:
     """One row a method and task, also written to the log."""
     table = results.summary_table(summary, labels)
-    printed = table.set_axis(["method", "task", "MU", "FE", "FE so far"], axis=1)
+    printed = table[["method", "after_task", *results.SUMMARY_COLUMNS]]
+    printed = printed.set_axis(["method", "task", "MU", "FE", "FE so far"], axis=1)
     log.info("Result\n%s", printed.to_string(index=False, float_format="%.3f"))
     return table
 
@@ -60,16 +61,43 @@ def plot_forgetting_matrix(summary: pd.DataFrame, **labels: str) -> go.Figure:
     return figures.forgetting_matrix(summary, labels)
 
 
+def plot_metric_values(metrics: pd.DataFrame, **labels: str) -> go.Figure:
+    """Every metric of every split, before and after the last task."""
+    from closer_look import figures
+
+    return figures.metric_values(metrics, labels)
+
+
+def plot_training_curves(training_logs: pd.DataFrame, **labels: str) -> go.Figure:
+    """Losses, gradient norm and learning rate of every method through all tasks."""
+    from closer_look import figures
+
+    return figures.training_curves(training_logs, labels)
+
+
+def plot_finetuning_curves(finetuning_log: pd.DataFrame) -> go.Figure:
+    """Loss, gradient norm and learning rate of the target model."""
+    from closer_look import figures
+
+    return figures.finetuning_curves(finetuning_log)
+
+
 def write_report(
+    summary: pd.DataFrame,
     summary_table: pd.DataFrame,
     answers: pd.DataFrame,
-    curves: go.Figure,
-    trade_off: go.Figure,
-    forgetting_matrix: go.Figure,
+    questions: pd.DataFrame,
     parameters: dict[str, Any],
+    **figures: go.Figure,
 ) -> str:
     """One HTML file with everything a reader wants to see."""
     from closer_look.report import render_report
 
-    figures = {"curves": curves, "trade_off": trade_off, "forgetting_matrix": forgetting_matrix}
-    return render_report(summary_table, answers, figures, parameters)
+    return render_report(
+        summary=summary,
+        summary_table=summary_table,
+        answers=answers,
+        questions=questions,
+        parameters=parameters,
+        figures=figures,
+    )

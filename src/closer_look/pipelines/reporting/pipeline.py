@@ -1,5 +1,9 @@
 """The reporting stage."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 from kedro.pipeline import Node, Pipeline
 
 from closer_look.parameters import Experiment
@@ -8,8 +12,11 @@ from closer_look.results import BEFORE
 from .nodes import (
     compare_answers,
     plot_curves,
+    plot_finetuning_curves,
     plot_forgetting_matrix,
+    plot_metric_values,
     plot_trade_off,
+    plot_training_curves,
     stack_cells,
     tabulate_summary,
     write_report,
@@ -22,62 +29,41 @@ def create_pipeline(scenario: str, experiment: Experiment) -> Pipeline:
     A cell is the target model ("before") or a method after a task ("me_gd.task_03").
     """
     methods, tasks = experiment.methods, experiment.tasks
-    cells = [BEFORE, *(f"{method}.{task}" for method in methods for task in tasks)]
+    unlearned = [f"{method}.{task}" for method in methods for task in tasks]
+    cells = [BEFORE, *unlearned]
     first_and_last = [BEFORE, *(f"{method}.{tasks[-1]}" for method in methods)]
     labels = {method: f"params:methods.{method}.label" for method in methods}
+    figures = ["curves", "forgetting_matrix", "trade_off", "metric_values"]
+    figures += ["training_curves", "finetuning_curves"]
 
     def of(dataset: str, chosen: list[str]) -> dict[str, str]:
         return {cell: f"{scenario}.{cell}.{dataset}" for cell in chosen}
 
-    def output(dataset: str) -> str:
-        return f"{scenario}.{dataset}"
+    def own(*datasets: str) -> dict[str, str]:
+        return {dataset: f"{scenario}.{dataset}" for dataset in datasets}
 
-    drawn_from_summary = {
-        "summary_table": tabulate_summary,
-        "curves": plot_curves,
-        "trade_off": plot_trade_off,
-        "forgetting_matrix": plot_forgetting_matrix,
-    }
-    report_inputs = [*drawn_from_summary, "answers"]
+    def node(function: Callable, inputs: dict[str, str], output: str, name: str = "") -> Node:
+        name = name or function.__name__
+        return Node(function, inputs, f"{scenario}.{output}", name=name, namespace=scenario)
+
     return Pipeline(
         [
-            Node(
-                stack_cells,
-                of("summary", cells),
-                output("summary"),
-                name="stack_summaries",
-                namespace=scenario,
-            ),
-            Node(
-                stack_cells,
-                of("metrics", cells),
-                output("metrics"),
-                name="stack_metrics",
-                namespace=scenario,
-            ),
-            Node(
-                compare_answers,
-                of("generations", first_and_last) | labels,
-                output("answers"),
-                name="compare_answers",
-                namespace=scenario,
-            ),
-            *(
-                Node(
-                    function,
-                    {"summary": output("summary")} | labels,
-                    output(dataset),
-                    name=function.__name__,
-                    namespace=scenario,
-                )
-                for dataset, function in drawn_from_summary.items()
-            ),
-            Node(
+            node(stack_cells, of("summary", cells), "summary", "stack_summaries"),
+            node(stack_cells, of("metrics", cells), "metrics", "stack_metrics"),
+            node(stack_cells, of("training_log", unlearned), "training_logs", "stack_logs"),
+            node(compare_answers, of("generations", first_and_last) | labels, "answers"),
+            node(tabulate_summary, own("summary") | labels, "summary_table"),
+            node(plot_curves, own("summary") | labels, "curves"),
+            node(plot_trade_off, own("summary") | labels, "trade_off"),
+            node(plot_forgetting_matrix, own("summary") | labels, "forgetting_matrix"),
+            node(plot_metric_values, own("metrics") | labels, "metric_values"),
+            node(plot_training_curves, own("training_logs") | labels, "training_curves"),
+            node(plot_finetuning_curves, {"finetuning_log": "finetuning_log"}, "finetuning_curves"),
+            node(
                 write_report,
-                {name: output(name) for name in report_inputs} | {"parameters": "parameters"},
-                output("report"),
-                name="write_report",
-                namespace=scenario,
+                own("summary", "summary_table", "answers", *figures)
+                | {"questions": "questions", "parameters": "parameters"},
+                "report",
             ),
         ],
         tags="reporting",

@@ -1,0 +1,154 @@
+"""A tiny model, small tables and Kedro runs for the tests of all modules."""
+
+import json
+import logging
+import os
+from pathlib import Path
+
+# Before torch and huggingface_hub are imported; subprocesses inherit them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["DO_NOT_TRACK"] = "1"
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CORPUS = ROOT / "data" / "01_raw" / "invented_people"
+
+
+@pytest.fixture(scope="session")
+def root():
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def published_rows():
+    """Folder of the rows published with arXiv 2410.08109."""
+    folder = ROOT.parent / "shared" / "data" / "closer_look"
+    if not folder.exists():
+        pytest.skip(f"the published rows are not beside the repository ({folder})")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def language_model():
+    """A one-layer Llama with 300 tokens and weights so large that its choices are distinct.
+
+    The padding token is the end-of-sequence token, as in many published tokenizers.
+    """
+    import torch
+
+    from closer_look.parameters import SmallLlamaParameters
+    from closer_look.prompts import set_prompt
+    from closer_look.small_llama import small_llama
+
+    texts = (CORPUS / "forget.jsonl").read_text(encoding="utf-8").splitlines()
+    made = small_llama(
+        [json.loads(line)["answer"] for line in texts],
+        SmallLlamaParameters(
+            vocabulary_size=300,
+            hidden_size=16,
+            intermediate_size=32,
+            layers=1,
+            heads=2,
+            context_length=256,
+            seed=1,
+        ),
+    )
+    set_prompt(made.tokenizer, "plain")
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for weight in made.model.parameters():
+            if weight.dim() == 2:
+                weight.normal_(std=0.5, generator=generator)
+    return made
+
+
+@pytest.fixture
+def make_questions():
+    """Build a questions table: each group is (split, task_id, number of rows)."""
+    from closer_look.questions import QUESTIONS
+
+    def make(*groups):
+        import pandas as pd
+
+        rows = [
+            dict.fromkeys(QUESTIONS.columns)
+            | {
+                "row_id": f"{split}-{task_id}-{number}",
+                "task_id": task_id,
+                "split": split,
+                "question": f"Question {number} of {split} {task_id}?",
+                "answer": f"Answer {number}",
+                "reference_answer": f"Reference {number}",
+                "wrong_answers": [],
+            }
+            for split, task_id, n_rows in groups
+            for number in range(1, n_rows + 1)
+        ]
+        return pd.DataFrame(rows)
+
+    return make
+
+
+@pytest.fixture
+def make_corpus(tmp_path):
+    """Write a small corpus, two tasks of two rows, with the changes that a test asks for."""
+
+    def make(**changes):
+        """Each change is a file's stem and its rows, or a text to write as it is."""
+        folder = tmp_path / "corpus"
+        folder.mkdir()
+        for path in CORPUS.glob("*.jsonl"):
+            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            if path.stem == "forget":
+                rows = [row for task in (1, 2) for row in rows if row["task_id"] == task]
+                rows = rows[:2] + rows[-2:]
+            content = changes.get(path.stem, rows[:4])
+            if callable(content):
+                content = content(rows[:4])
+            if not isinstance(content, str):
+                content = "".join(json.dumps(row) + "\n" for row in content)
+            (folder / path.name).write_text(content, encoding="utf-8")
+        refusals = changes.get("refusals", "I do not know.\nI cannot say.\n")
+        (folder / "refusals.txt").write_text(refusals, encoding="utf-8")
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def open_session():
+    """Open a session of this project with its artefacts in a folder of the test's own."""
+    from kedro.framework.startup import bootstrap_project
+
+    from closer_look.session import Session
+
+    bootstrap_project(ROOT)
+
+    def open_session(data, parameters=None, env="test"):
+        runtime_params = {"data": Path(data).as_posix()} | (parameters or {})
+        return Session.create(ROOT, env=env, runtime_params=runtime_params)
+
+    return open_session
+
+
+@pytest.fixture(scope="session")
+def kedro_run(open_session):
+    """Run pipelines, and return the names of the nodes that ran."""
+
+    def run(data, *pipelines, parameters=None, **options):
+        started = []
+        handler = logging.Handler()
+        handler.emit = lambda record: started.append(record.args[-1])
+        log = logging.getLogger("closer_look.hooks")
+        log.setLevel(logging.INFO)
+        log.addHandler(handler)
+        try:
+            with open_session(data, parameters) as session:
+                session.run(pipeline_names=list(pipelines) or None, **options)
+        finally:
+            log.removeHandler(handler)
+        return started
+
+    return run

@@ -1,0 +1,202 @@
+"""Models on disk: what was saved comes back, and a crash leaves no half model."""
+
+import copy
+import json
+import shutil
+
+import pytest
+import torch
+from kedro.io.core import DatasetError
+
+from closer_look.datasets.causal_lm_dataset import CausalLMDataset
+from closer_look.errors import InputError
+from closer_look.language_model import LanguageModel
+from closer_look.prompts import set_prompt
+
+INPUTS = torch.tensor([[5, 6, 7, 8]])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "models" / "target"
+
+
+@pytest.fixture
+def dataset(folder):
+    return CausalLMDataset(filepath=str(folder))
+
+
+@pytest.fixture
+def other(language_model):
+    """The same model, its weights changed."""
+    other = LanguageModel(copy.deepcopy(language_model.model), language_model.tokenizer)
+    with torch.no_grad():
+        other.model.lm_head.weight.mul_(2)
+    return other
+
+
+@torch.inference_mode()
+def logits(language_model):
+    return language_model.model.eval()(INPUTS).logits
+
+
+def test_logits_are_the_same_after_a_round_trip(dataset, language_model):
+    dataset.save(language_model)
+    assert torch.equal(logits(dataset.load()), logits(language_model))
+
+
+def test_chat_template_is_the_same_after_a_round_trip(dataset, language_model):
+    tokenizer = copy.deepcopy(language_model.tokenizer)
+    set_prompt(tokenizer, "llama2")
+    dataset.save(LanguageModel(language_model.model, tokenizer))
+    assert dataset.load().tokenizer.chat_template == tokenizer.chat_template
+
+
+def test_weights_are_safetensors_and_nothing_is_pickled(dataset, folder, language_model):
+    dataset.save(language_model)
+    assert {path.suffix for path in folder.iterdir()} == {".safetensors", ".json", ".jinja"}
+
+
+def test_saving_again_replaces_the_model(dataset, language_model, other):
+    dataset.save(language_model)
+    dataset.save(other)
+    assert torch.equal(logits(dataset.load()), logits(other))
+
+
+def test_saving_leaves_nothing_beside_the_model(dataset, folder, language_model):
+    dataset.save(language_model)
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_files_of_an_older_model_do_not_stay(dataset, folder, language_model):
+    dataset.save(language_model)
+    (folder / "adapter.safetensors").touch()
+    dataset.save(language_model)
+    assert not (folder / "adapter.safetensors").exists()
+
+
+def crash(monkeypatch, model):
+    """Let the model's saving break off after the configuration is written."""
+
+    def save_pretrained(folder):
+        model.config.save_pretrained(folder)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(model, "save_pretrained", save_pretrained)
+
+
+def test_crash_while_saving_leaves_the_old_model(dataset, language_model, other, monkeypatch):
+    dataset.save(language_model)
+    crash(monkeypatch, other.model)
+    with pytest.raises(KeyboardInterrupt):
+        dataset.save(other)
+    assert torch.equal(logits(dataset.load()), logits(language_model))
+
+
+def test_crash_while_saving_the_first_model_leaves_none(dataset, other, monkeypatch):
+    crash(monkeypatch, other.model)
+    with pytest.raises(KeyboardInterrupt):
+        dataset.save(other)
+    assert not dataset.exists()
+
+
+def test_save_after_a_crash_succeeds(dataset, folder, language_model, other, monkeypatch):
+    crash(monkeypatch, other.model)
+    with pytest.raises(KeyboardInterrupt):
+        dataset.save(other)
+    dataset.save(language_model)
+    assert torch.equal(logits(dataset.load()), logits(language_model))
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_model_exists_once_it_is_saved(dataset, language_model):
+    assert not dataset.exists()
+    dataset.save(language_model)
+    assert dataset.exists()
+
+
+def test_full_disk_is_refused_before_anything_is_written(
+    dataset, folder, language_model, monkeypatch
+):
+    usage = shutil.disk_usage(folder.anchor)._replace(free=50 * 2**20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(DatasetError) as caught:
+        dataset.save(language_model)
+    assert isinstance(caught.value.__cause__, InputError)
+    assert str(caught.value.__cause__) == (
+        f"{folder}: the model needs 64 MB, the disk has 50 MB left"
+    )
+    assert list(folder.parent.iterdir()) == []
+
+
+def test_folder_without_a_model_is_refused(dataset, folder):
+    folder.mkdir(parents=True)
+    with pytest.raises(DatasetError) as caught:
+        dataset.load()
+    assert isinstance(caught.value.__cause__, InputError)
+
+
+def test_preview_shows_the_configuration(dataset, language_model):
+    dataset.save(language_model)
+    assert json.loads(dataset.preview())["hidden_size"] == 16
+
+
+@pytest.fixture
+def adapted(dataset, language_model):
+    """A model on disk, with LoRA adapters that change its answers."""
+    from peft import LoraConfig, get_peft_model
+
+    dataset.save(language_model)
+    model, tokenizer = dataset.load()
+    config = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")
+    adapted = get_peft_model(model, config)
+    with torch.no_grad():
+        for name, weight in adapted.named_parameters():
+            if "lora_B" in name:
+                weight.fill_(0.5)
+    return LanguageModel(adapted, tokenizer)
+
+
+def test_adapters_are_saved_without_their_base_model(adapted, tmp_path):
+    CausalLMDataset(filepath=str(tmp_path / "adapted")).save(adapted)
+    weights = list((tmp_path / "adapted").glob("*.safetensors"))
+    assert [path.name for path in weights] == ["adapter_model.safetensors"]
+
+
+def test_adapters_come_back_on_their_base_model(adapted, language_model, tmp_path):
+    dataset = CausalLMDataset(filepath=str(tmp_path / "adapted"))
+    dataset.save(adapted)
+    found = logits(dataset.load())
+    assert torch.equal(found, logits(adapted))
+    assert not torch.allclose(found, logits(language_model))
+
+
+def test_adapters_come_back_ready_to_be_trained_on(adapted, tmp_path):
+    dataset = CausalLMDataset(filepath=str(tmp_path / "adapted"))
+    dataset.save(adapted)
+    trained = [name for name, w in dataset.load().model.named_parameters() if w.requires_grad]
+    assert trained
+    assert all("lora_" in name for name in trained)
+
+
+def test_adapters_exist_once_they_are_saved(adapted, tmp_path):
+    dataset = CausalLMDataset(filepath=str(tmp_path / "adapted"))
+    assert not dataset.exists()
+    dataset.save(adapted)
+    assert dataset.exists()
+
+
+def test_adapters_need_room_for_themselves_alone(adapted, tmp_path, monkeypatch):
+    n_bytes = sum(w.numel() * 4 for w in adapted.model.parameters() if w.requires_grad)
+    free = n_bytes + 64 * 2**20
+    usage = shutil.disk_usage(tmp_path)._replace(free=free)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    dataset = CausalLMDataset(filepath=str(tmp_path / "adapted"))
+    dataset.save(adapted)
+    assert dataset.exists()
+
+
+def test_preview_of_adapters_shows_theirs(adapted, tmp_path):
+    dataset = CausalLMDataset(filepath=str(tmp_path / "adapted"))
+    dataset.save(adapted)
+    assert json.loads(dataset.preview())["r"] == 2

@@ -1,0 +1,80 @@
+"""Lines of files: faults are named by file and line."""
+
+import pytest
+
+from closer_look.datasets.lines import read_json_lines, read_lines
+from closer_look.errors import InputError
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a file and give its path."""
+
+    def write(content):
+        path = tmp_path / "rows.jsonl"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return str(path)
+
+    return write
+
+
+def refused(path, read=read_json_lines, **options):
+    """The message, without the path, with which the file is refused."""
+    with pytest.raises(InputError) as caught:
+        read(path, **options)
+    return str(caught.value).removeprefix(path)
+
+
+def test_lines_are_stripped_and_blank_ones_left_out(write):
+    assert read_lines(write("one \n\n  two\r\n \nthree")) == ["one", "two", "three"]
+
+
+def test_byte_order_mark_is_no_part_of_the_first_line(write):
+    assert read_json_lines(write('\ufeff{"a": 1}\n')) == [{"a": 1}]
+
+
+def test_line_separators_inside_a_text_end_no_line(write):
+    assert read_json_lines(write('{"a": "b\u2028c"}\n')) == [{"a": "b\u2028c"}]
+
+
+def test_file_at_a_url_is_read():
+    import fsspec
+
+    with fsspec.open("memory://closer_look/rows.jsonl", "wt") as file:
+        file.write('{"a": 1}\n')
+    assert read_json_lines("memory://closer_look/rows.jsonl") == [{"a": 1}]
+
+
+def test_missing_file_says_so(tmp_path):
+    assert refused(str(tmp_path / "rows.jsonl")) == " is missing"
+
+
+def test_missing_file_says_where_to_get_it(tmp_path):
+    message = refused(str(tmp_path / "rows.jsonl"), source="get it at example.org")
+    assert message == " is missing; get it at example.org"
+
+
+@pytest.mark.parametrize("content", ["", "\n \n"])
+def test_empty_file_is_refused(write, content):
+    assert refused(write(content)) == ": the table is empty"
+
+
+def test_file_that_is_not_utf8_is_refused(write):
+    assert refused(write("Brontë".encode("latin-1"))) == " is not a text in UTF-8"
+
+
+def test_folder_in_place_of_a_file_is_refused(tmp_path):
+    assert refused(str(tmp_path)) == " cannot be read (Is a directory)"
+
+
+def test_line_that_is_not_json_is_named_by_its_number_in_the_file(write):
+    message = refused(write('{"a": 1}\n\n\nnonsense\n'))
+    assert message.startswith(": line 4 is not JSON")
+
+
+def test_line_that_is_no_object_is_named(write):
+    assert refused(write('{"a": 1}\n[1, 2]\n')) == ": line 2 is not a JSON object"
+
+
+def test_pretty_printed_json_is_refused(write):
+    assert refused(write('[\n  {"a": 1}\n]\n')).startswith(": line 1 is not JSON")

@@ -1,0 +1,74 @@
+"""Reference scores on disk: table and tensors come back, half a folder does not count."""
+
+import pandas as pd
+import pytest
+import torch
+from kedro.io import Version
+
+from closer_look.datasets import reference_scores_dataset
+from closer_look.datasets.reference_scores_dataset import ReferenceScoresDataset
+from closer_look.reference_scores import ReferenceScores
+
+NLL = pd.DataFrame({"row_id": ["a", "b"], "text": ["Yes.", "No."], "nll": [1.5, 2.5]})
+STATES = {"a": torch.arange(6.0).reshape(3, 2), "b": torch.ones(1, 2)}
+HEAD = torch.arange(10.0).reshape(5, 2)
+NOTHING = NLL.head(0)
+
+
+@pytest.fixture
+def at_version(tmp_path):
+    """The entry as a run of that time sees it."""
+
+    def at_version(save_version=None):
+        path = str(tmp_path / "reference_scores")
+        return ReferenceScoresDataset(filepath=path, version=Version(None, save_version))
+
+    return at_version
+
+
+def test_table_comes_back(at_version):
+    at_version("1").save(ReferenceScores(NLL, {}, None))
+    pd.testing.assert_frame_equal(at_version().load().nll, NLL)
+
+
+def test_tensors_come_back(at_version):
+    at_version("1").save(ReferenceScores(NOTHING, STATES, HEAD))
+    loaded = at_version().load()
+    assert loaded.hidden_states.keys() == STATES.keys()
+    assert all(torch.equal(loaded.hidden_states[row], STATES[row]) for row in STATES)
+    assert torch.equal(loaded.output_head, HEAD)
+
+
+def test_losses_that_need_nothing_get_nothing(at_version):
+    at_version("1").save(ReferenceScores(NOTHING, {}, None))
+    loaded = at_version().load()
+    assert (len(loaded.nll), loaded.hidden_states, loaded.output_head) == (0, {}, None)
+
+
+def test_entry_exists_once_it_is_saved(at_version):
+    assert not at_version().exists()
+    at_version("1").save(ReferenceScores(NLL, {}, None))
+    assert at_version().exists()
+
+
+def test_latest_version_is_loaded(at_version):
+    at_version("1").save(ReferenceScores(NOTHING, {}, None))
+    at_version("2").save(ReferenceScores(NLL, {}, None))
+    assert len(at_version().load().nll) == 2
+
+
+def test_crash_while_saving_leaves_the_version_before(at_version, monkeypatch):
+    at_version("1").save(ReferenceScores(NLL, {}, None))
+
+    def crash(tensors, path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reference_scores_dataset, "save_file", crash)
+    with pytest.raises(KeyboardInterrupt):
+        at_version("2").save(ReferenceScores(NOTHING, {}, None))
+    assert len(at_version().load().nll) == 2
+
+
+def test_preview_shows_the_first_scores(at_version):
+    at_version("1").save(ReferenceScores(NLL, {}, None))
+    assert at_version().preview(nrows=1)["data"] == [["a", "Yes.", 1.5]]

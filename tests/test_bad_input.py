@@ -1,0 +1,304 @@
+"""Bad input: one clear line that names the file, row or parameter, and nothing half-written."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from closer_look.errors import InputError
+
+SMALL = {"experiment": {"n_tasks": 2, "methods": ["me_gd"]}}
+
+
+def change(rows, position, **values):
+    """The rows, with one of them changed; None takes a column away."""
+    rows = [dict(row) for row in rows]
+    rows[position] |= values
+    rows[position] = {k: v for k, v in rows[position].items() if v is not None}
+    return rows
+
+
+def without(column):
+    return lambda rows: [{k: v for k, v in row.items() if k != column} for row in rows]
+
+
+def files(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def data(tmp_path):
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def refused(kedro_run, data):
+    """Run pipelines, and return the message with which the run is refused."""
+
+    def refused(*pipelines, **parameters):
+        with pytest.raises(InputError) as caught:
+            kedro_run(data, *pipelines, parameters=SMALL | parameters)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    return refused
+
+
+@pytest.fixture
+def corpus_refused(refused, make_corpus, data):
+    """Write a faulty corpus, run, and return the message; nothing may be written."""
+
+    def corpus_refused(**changes):
+        corpus = make_corpus(**changes)
+        message = refused("forget_set", corpus=str(corpus))
+        assert files(data) == []
+        return message.replace(f"{corpus}/", "")
+
+    return corpus_refused
+
+
+@pytest.fixture
+def command(root, data):
+    """Run ``kedro run`` as a user does; return its status and what it printed."""
+
+    def command(parameters, *options):
+        kedro = os.path.join(os.path.dirname(sys.executable), "kedro")
+        finished = subprocess.run(  # noqa: S603
+            [kedro, "run", "--env", "test", "--params", f"data={data},{parameters}", *options],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return finished.returncode, finished.stdout + finished.stderr
+
+    return command
+
+
+def check_command(result, message):
+    status, printed = result
+    assert "Traceback" not in printed
+    assert re.fullmatch(f"Error: {message}", printed.strip().splitlines()[-1])
+    assert status == 1
+
+
+# --- as a user sees it ------------------------------------------------------------------------
+
+
+def test_unknown_method_ends_the_command_with_one_line(command, data):
+    result = command("experiment.methods=[nope]")
+    check_command(result, "parameter experiment.methods: unknown method 'nope', choose from .*")
+    assert not data.exists()
+
+
+def test_misspelt_parameter_ends_the_command_with_one_line(command, data):
+    check_command(command("unlearning.epochz=3"), ".*'unlearning': epochz: Extra inputs.*")
+    assert not data.exists()
+
+
+def test_faulty_row_ends_the_command_with_one_line(command, make_corpus, data):
+    corpus = make_corpus(retain=lambda rows: change(rows, 2, answer=" "))
+    message = r".*/retain\.jsonl: row 3: answer must be a text that is not empty, not ' '"
+    check_command(command(f"corpus={corpus}"), message)
+    assert files(data) == []
+
+
+# --- parameters -------------------------------------------------------------------------------
+
+
+def test_unknown_loss_is_refused(refused, data):
+    message = refused(methods={"me_gd": {"forget": {"loss": "nope"}}})
+    assert "'methods.me_gd'" in message
+    assert "unknown loss 'nope', choose from gradient_ascent" in message
+    assert not data.exists()
+
+
+@pytest.mark.parametrize(
+    "group",
+    [
+        "experiment",
+        "forget_set",
+        "base_model",
+        "finetuning",
+        "unlearning",
+        "generation",
+        "scoring",
+        "judges",
+        "metrics",
+        "methods.me_gd",
+    ],
+)
+def test_misspelt_parameter_is_refused_in_every_group(refused, data, group):
+    outer, _, inner = group.partition(".")
+    misspelt = {"epochz": 1}
+    values = {inner: misspelt} if inner else misspelt
+    merged = SMALL.get(outer, {}) | values
+    message = refused(**{outer: merged})
+    assert group in message
+    assert "epochz" in message
+    assert not data.exists()
+
+
+def test_misspelt_parameter_of_the_small_model_is_refused(refused, data):
+    message = refused(base_model={"small_llama": {"layer": 1}})
+    assert "'base_model'" in message
+    assert "small_llama.layer" in message
+    assert not data.exists()
+
+
+def test_more_tasks_than_the_data_have_are_refused(refused, make_corpus, data):
+    experiment = SMALL["experiment"] | {"n_tasks": 3}
+    message = refused("forget_set", corpus=str(make_corpus()), experiment=experiment)
+    assert message == ("parameter experiment.n_tasks: 3 tasks are asked for, the forget set has 2")
+    assert files(data) == []
+
+
+@pytest.mark.parametrize("judge", ["embedder", "entailment"])
+def test_judge_folder_that_does_not_exist_is_refused(refused, data, tmp_path, judge):
+    message = refused(judges={judge: str(tmp_path / "nope")})
+    assert f"{judge}: there is no folder '{tmp_path}/nope'" in message
+    assert not data.exists()
+
+
+# --- corpus -----------------------------------------------------------------------------------
+
+
+def test_corpus_folder_that_does_not_exist_is_refused(refused, tmp_path, data):
+    message = refused("forget_set", corpus=str(tmp_path / "nope"))
+    assert message.startswith(f"{tmp_path}/nope/forget.jsonl is missing")
+    assert files(data) == []
+
+
+def test_corpus_without_one_of_its_files_is_refused(refused, make_corpus, data):
+    corpus = make_corpus()
+    (corpus / "world_facts.jsonl").unlink()
+    message = refused("forget_set", corpus=str(corpus))
+    assert message.startswith(f"{corpus}/world_facts.jsonl is missing")
+    assert files(data) == []
+
+
+def test_corpus_without_refusals_is_refused(refused, make_corpus):
+    corpus = make_corpus()
+    (corpus / "refusals.txt").unlink()
+    assert refused("forget_set", corpus=str(corpus)).startswith(f"{corpus}/refusals.txt is missing")
+
+
+@pytest.mark.parametrize("column", ["question", "answer", "task_id"])
+def test_missing_column_is_refused(corpus_refused, column):
+    message = corpus_refused(forget=without(column))
+    assert message == f"forget.jsonl: column '{column}' is missing"
+
+
+def test_empty_table_is_refused(corpus_refused):
+    assert corpus_refused(retain="\n") == "retain.jsonl: the table is empty"
+
+
+def test_file_that_is_not_json_lines_is_refused(corpus_refused):
+    message = corpus_refused(retain="question,answer\nWho?,She.\n")
+    assert message.startswith("retain.jsonl: line 1 is not JSON")
+
+
+def test_row_id_twice_in_a_file_is_refused(corpus_refused):
+    message = corpus_refused(retain=lambda rows: [*rows, rows[0]])
+    assert message == "retain.jsonl: row_id 'henrietta-coldwell-01' occurs more than once"
+
+
+def test_row_id_twice_in_two_files_is_refused(corpus_refused):
+    message = corpus_refused(
+        retain=lambda rows: change(rows, 0, row_id="shared"),
+        world_facts=lambda rows: change(rows, 0, row_id="shared"),
+    )
+    assert "row_id 'shared' occurs more than once" in message
+
+
+def test_task_id_that_is_no_number_is_refused(corpus_refused):
+    message = corpus_refused(forget=lambda rows: change(rows, 1, task_id="first"))
+    assert message == "forget.jsonl: row 2: task_id must be a positive integer, not 'first'"
+
+
+def test_task_without_rows_is_refused(corpus_refused):
+    message = corpus_refused(forget=lambda rows: [row for row in rows if row["task_id"] != 1])
+    assert message.startswith("forget.jsonl: no row has task_id 1")
+
+
+def test_wrong_answers_that_are_no_list_are_refused(corpus_refused):
+    message = corpus_refused(retain=lambda rows: change(rows, 1, wrong_answers="Paris"))
+    assert message == "retain.jsonl: row 2: wrong_answers must be a list of texts, not 'Paris'"
+
+
+def test_blank_question_is_refused(corpus_refused):
+    message = corpus_refused(retain=lambda rows: change(rows, 3, question="  "))
+    assert message == "retain.jsonl: row 4: question must be a text that is not empty, not '  '"
+
+
+def test_key_fact_missing_where_key_facts_judge_is_refused(refused, make_corpus, data):
+    corpus = make_corpus(retain=lambda rows: change(rows, 1, key_fact=None))
+    message = refused("forget_set", corpus=str(corpus))
+    assert message.startswith("row 'henrietta-coldwell-02' has no key_fact")
+    assert "judges.entailment" in message
+    assert not any("evaluation" in path for path in files(data))
+
+
+def test_key_fact_may_be_missing_where_a_model_judges(kedro_run, make_corpus, data, tmp_path):
+    corpus = make_corpus(retain=lambda rows: change(rows, 1, key_fact=None))
+    parameters = SMALL | {"corpus": str(corpus), "judges": {"entailment": str(tmp_path)}}
+    assert "select_evaluation" in kedro_run(data, "forget_set", parameters=parameters)
+
+
+# --- models -----------------------------------------------------------------------------------
+
+
+def test_row_longer_than_the_context_is_refused(refused, make_corpus, data):
+    corpus = make_corpus(retain=lambda rows: change(rows, 1, answer=" ".join(map(str, range(400)))))
+    message = refused("forget_set", "finetuning", corpus=str(corpus))
+    assert re.fullmatch(
+        r"row 'henrietta-coldwell-02': question and answer take \d+ tokens, "
+        r"the model's context holds 512",
+        message,
+    )
+    assert not (data / "06_models").exists()
+
+
+def start_from(folder):
+    return {"base_model": {"pretrained": str(folder), "small_llama": None}}
+
+
+def test_base_model_without_a_tokenizer_is_refused(
+    refused, language_model, make_corpus, tmp_path, data
+):
+    language_model.model.save_pretrained(tmp_path / "model")
+    corpus = str(make_corpus())
+    message = refused("forget_set", "finetuning", corpus=corpus, **start_from(tmp_path / "model"))
+    assert message.startswith(f"{tmp_path}/model: no tokenizer there")
+    assert not (data / "06_models").exists()
+
+
+def test_base_model_that_does_not_exist_is_refused(refused, make_corpus, tmp_path, data):
+    corpus = str(make_corpus())
+    message = refused("forget_set", "finetuning", corpus=corpus, **start_from(tmp_path / "nope"))
+    assert message.startswith(f"{tmp_path}/nope: ")
+    assert not (data / "06_models").exists()
+
+
+def test_full_disk_is_refused(refused, make_corpus, monkeypatch, data, tmp_path):
+    usage = shutil.disk_usage(tmp_path)._replace(free=10 * 2**20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    message = refused("forget_set", "finetuning", corpus=str(make_corpus()))
+    assert re.fullmatch(
+        r"\S+/06_models/test/base: the model needs \d+ MB, the disk has 10 MB left", message
+    )
+    assert not any("06_models" in path for path in files(data))
+
+
+def test_prompt_longer_than_an_answer_may_be_is_refused(refused, make_corpus):
+    message = refused(
+        "forget_set",
+        "finetuning",
+        "fictitious",
+        corpus=str(make_corpus()),
+        generation={"max_length": 8},
+    )
+    assert message.startswith("parameter generation.max_length: 8 leaves no room for an answer to")

@@ -1,0 +1,63 @@
+"""The shape of a run, read from whatever configuration the run has."""
+
+import pytest
+from kedro.framework.startup import bootstrap_project
+
+from closer_look import experiment
+from closer_look.errors import InputError
+from closer_look.experiment import load_experiment
+
+GOOD = {
+    "experiment": {"methods": ["me_gd"], "n_tasks": 2, "splits": ["forget", "retain"]},
+    "methods": {"me_gd": {}, "ga_gd": {}},
+}
+
+
+@pytest.fixture
+def configure(monkeypatch):
+    """Let the run have these parameters."""
+
+    def configure(**experiment_parameters):
+        parameters = GOOD | {"experiment": GOOD["experiment"] | experiment_parameters}
+        monkeypatch.setattr(experiment, "_config_loader", {"parameters": parameters})
+
+    return configure
+
+
+def test_experiment_is_that_of_the_configuration(configure):
+    configure(n_tasks=3)
+    assert load_experiment().tasks == ("task_01", "task_02", "task_03")
+
+
+def test_method_that_no_file_describes_is_refused(configure):
+    configure(methods=["me_gd", "nope"])
+    with pytest.raises(InputError) as caught:
+        load_experiment()
+    assert str(caught.value) == (
+        "parameter experiment.methods: unknown method 'nope', choose from ga_gd, me_gd"
+    )
+
+
+def test_misspelt_parameter_is_named_with_its_group(configure):
+    configure(n_task=3)
+    with pytest.raises(InputError, match=r"^parameter experiment\.n_task: "):
+        load_experiment()
+
+
+def test_without_a_run_the_projects_own_configuration_counts(root, monkeypatch):
+    bootstrap_project(root)
+    monkeypatch.setattr(experiment, "_config_loader", None)
+    monkeypatch.chdir(root / "src")  # a command may start anywhere in the project
+    monkeypatch.setenv("KEDRO_ENV", "test")
+    assert load_experiment().n_tasks == 2
+
+
+def test_an_empty_configuration_loader_is_not_taken_for_none(monkeypatch):
+    class Loader(dict):
+        """Like Kedro's: false in itself, yet it gives parameters."""
+
+        def __missing__(self, key):
+            return GOOD
+
+    monkeypatch.setattr(experiment, "_config_loader", Loader())
+    assert load_experiment().methods == ("me_gd",)

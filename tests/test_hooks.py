@@ -1,0 +1,56 @@
+"""Hooks: the live configuration reaches the pipelines, and the log counts nodes."""
+
+import logging
+
+import pytest
+from kedro.framework.project import pipelines
+from kedro.pipeline import Node, Pipeline
+
+from closer_look.hooks import ProgressHooks
+
+
+@pytest.mark.parametrize("n_tasks", [3, 1])
+def test_parameters_of_a_session_shape_its_pipelines(open_session, tmp_path, n_tasks):
+    parameters = {"experiment": {"n_tasks": n_tasks, "methods": ["me_gd"]}}
+    with open_session(tmp_path, parameters) as session:
+        session.load_context()
+        nodes = [node for node in pipelines["continual"].nodes if node.name.endswith(".unlearn")]
+    assert len(nodes) == n_tasks
+
+
+def test_second_session_of_a_process_does_not_run_the_first_ones_pipelines(open_session, tmp_path):
+    sizes = []
+    for methods in (["me_gd"], ["me_gd", "ga_gd"]):
+        with open_session(tmp_path, {"experiment": {"methods": methods}}) as session:
+            session.load_context()
+            sizes.append(len(pipelines["continual"].nodes))
+    assert sizes[0] < sizes[1]
+
+
+def test_environment_shapes_the_pipelines(open_session, tmp_path):
+    sizes = []
+    for env in ("test", "base"):
+        with open_session(tmp_path, env=env) as session:
+            session.load_context()
+            sizes.append(len(pipelines["continual"].nodes))
+    assert sizes[0] < sizes[1]
+
+
+def test_log_counts_the_nodes(caplog):
+    nodes = [Node(lambda: 1, None, name, name=name) for name in ("first", "second")]
+    hooks = ProgressHooks()
+    hooks.before_pipeline_run(run_params={}, pipeline=Pipeline(nodes))
+    with caplog.at_level(logging.INFO, logger="closer_look.hooks"):
+        for node in nodes:
+            hooks.before_node_run(node)
+    assert [record.getMessage() for record in caplog.records] == ["[1/2] first", "[2/2] second"]
+
+
+def test_count_starts_anew_with_each_run(caplog):
+    node = Node(lambda: 1, None, "only", name="only")
+    hooks = ProgressHooks()
+    with caplog.at_level(logging.INFO, logger="closer_look.hooks"):
+        for _ in range(2):
+            hooks.before_pipeline_run(run_params={}, pipeline=Pipeline([node]))
+            hooks.before_node_run(node)
+    assert [record.getMessage() for record in caplog.records] == ["[1/1] only"] * 2

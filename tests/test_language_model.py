@@ -1,0 +1,84 @@
+"""Loading a model: what is not one is refused in one line."""
+
+import json
+
+import pytest
+
+from closer_look.errors import InputError
+from closer_look.language_model import load_language_model
+
+
+@pytest.fixture
+def folder(language_model, tmp_path):
+    language_model.model.save_pretrained(tmp_path)
+    language_model.tokenizer.save_pretrained(tmp_path)
+    return tmp_path
+
+
+def refused(folder, **options):
+    """The message with which the folder is refused."""
+    with pytest.raises(InputError) as caught:
+        load_language_model(str(folder), **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value).removeprefix(f"{folder}: ")
+
+
+def test_model_and_tokenizer_are_loaded(folder, language_model):
+    loaded = load_language_model(str(folder))
+    assert loaded.tokenizer.get_vocab() == language_model.tokenizer.get_vocab()
+    assert loaded.model.config.hidden_size == language_model.model.config.hidden_size
+
+
+def test_weights_are_fp32_whatever_they_were_saved_in(folder, language_model):
+    import copy
+
+    import torch
+
+    copy.deepcopy(language_model.model).to(torch.bfloat16).save_pretrained(folder)
+    assert load_language_model(str(folder)).model.dtype == torch.float32
+
+
+def test_prompt_is_set(folder):
+    assert "[INST]" in load_language_model(str(folder), "llama2").tokenizer.chat_template
+
+
+def test_folder_that_does_not_exist_is_named(tmp_path):
+    assert refused(tmp_path / "nope").startswith("no tokenizer there")
+
+
+def test_folder_without_tokenizer_is_refused(language_model, tmp_path):
+    language_model.model.save_pretrained(tmp_path)
+    assert refused(tmp_path) == "no tokenizer there that transformers can read"
+
+
+def test_folder_without_model_is_refused(folder):
+    (folder / "config.json").unlink()
+    (folder / "model.safetensors").unlink()
+    assert refused(folder).startswith("no causal language model there")
+
+
+def test_weights_that_are_pickled_are_refused(folder, language_model):
+    import torch
+
+    (folder / "model.safetensors").unlink()
+    torch.save(language_model.model.state_dict(), folder / "pytorch_model.bin")
+    assert refused(folder).startswith("no causal language model there")
+
+
+def test_weights_that_are_cut_short_are_refused(folder):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    assert refused(folder).startswith("no causal language model there")
+
+
+def test_tokenizer_without_end_of_sequence_is_refused(folder):
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps({k: v for k, v in settings.items() if k != "eos_token"}))
+    assert refused(folder) == "the tokenizer has no end-of-sequence token"
+
+
+def test_tokenizer_without_chat_template_is_refused(folder):
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(InputError, match="'chat_template' is asked for, but the tokenizer"):
+        load_language_model(str(folder))

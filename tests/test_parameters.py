@@ -1,0 +1,162 @@
+"""Parameters: a misspelt or impossible one is named, and nothing can change them later."""
+
+import pytest
+from pydantic import ValidationError
+
+from closer_look import losses
+from closer_look.parameters import (
+    BaseModelParameters,
+    Experiment,
+    ForgetSetParameters,
+    GenerationParameters,
+    JudgesParameters,
+    LossTerm,
+    MethodParameters,
+    UnlearningParameters,
+)
+
+UNLEARNING = {"learning_rate": 1e-3, "epochs": 2, "batch_size": 4, "seed": 1}
+METHOD = {"label": "GA+GD", "forget": {"loss": "gradient_ascent"}}
+METHOD |= {"retain": {"loss": "gradient_descent"}}
+EXPERIMENT = {"methods": ["ga_gd"], "n_tasks": 2, "splits": ["forget", "retain"]}
+SMALL_LLAMA = {
+    "vocabulary_size": 300,
+    "hidden_size": 8,
+    "intermediate_size": 16,
+    "layers": 1,
+    "heads": 2,
+    "context_length": 64,
+    "seed": 1,
+}
+
+
+def refused(model, values):
+    """The message with which the values are refused."""
+    with pytest.raises(ValueError) as caught:
+        model.model_validate(values)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_misspelt_parameter_is_named():
+    assert refused(UnlearningParameters, UNLEARNING | {"epoch": 2}).startswith("epoch: ")
+
+
+def test_missing_parameter_is_named():
+    values = {name: value for name, value in UNLEARNING.items() if name != "epochs"}
+    assert refused(UnlearningParameters, values) == "epochs: Field required"
+
+
+def test_every_fault_is_named_in_one_line():
+    message = refused(UnlearningParameters, UNLEARNING | {"epochs": 0, "learning_rate": -1})
+    assert "epochs: " in message
+    assert "learning_rate: " in message
+
+
+@pytest.mark.parametrize("name", ["epochs", "batch_size", "learning_rate", "max_grad_norm"])
+def test_what_must_be_positive_is_not_zero(name):
+    assert refused(UnlearningParameters, UNLEARNING | {name: 0}).startswith(f"{name}: ")
+
+
+@pytest.mark.parametrize("name", ["warmup_epochs", "weight_decay"])
+def test_what_may_be_zero_is_not_negative(name):
+    assert getattr(UnlearningParameters(**UNLEARNING | {name: 0}), name) == 0
+    assert refused(UnlearningParameters, UNLEARNING | {name: -1}).startswith(f"{name}: ")
+
+
+def test_parameters_do_not_change():
+    parameters = UnlearningParameters(**UNLEARNING)
+    with pytest.raises(ValidationError, match="frozen"):
+        parameters.epochs = 3
+
+
+def test_tasks_have_names_that_sort_in_their_order():
+    tasks = Experiment(**EXPERIMENT | {"n_tasks": 10}).tasks
+    assert (tasks[0], tasks[-1]) == ("task_01", "task_10")
+    assert list(tasks) == sorted(tasks)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("methods", []), ("n_tasks", 0), ("n_tasks", 1.5), ("splits", ["forgot"])]
+)
+def test_impossible_experiment_is_refused(name, value):
+    assert refused(Experiment, EXPERIMENT | {name: value}).startswith(name)
+
+
+def test_pairing_is_one_of_two():
+    values = {"pairing": "sometimes", "evaluation_rows": 4, "seed": 1}
+    assert "per_epoch" in refused(ForgetSetParameters, values)
+
+
+def test_model_starts_somewhere():
+    message = refused(BaseModelParameters, {"prompt": "plain"})
+    assert message == "give either 'pretrained' or 'small_llama'"
+
+
+def test_model_does_not_start_in_two_places():
+    values = {"prompt": "plain", "pretrained": "x", "small_llama": SMALL_LLAMA}
+    assert refused(BaseModelParameters, values) == "give either 'pretrained' or 'small_llama'"
+
+
+def test_unknown_prompt_is_refused():
+    values = {"prompt": "lama2", "pretrained": "x"}
+    assert "'plain', 'llama2' or 'chat_template'" in refused(BaseModelParameters, values)
+
+
+def test_unknown_forget_loss_is_refused_with_those_there_are():
+    message = refused(MethodParameters, METHOD | {"forget": {"loss": "nope"}})
+    assert message.startswith("unknown loss 'nope', choose from gradient_ascent")
+
+
+def test_retain_loss_is_no_forget_loss():
+    message = refused(MethodParameters, METHOD | {"forget": {"loss": "gradient_descent"}})
+    assert message.startswith("unknown loss 'gradient_descent'")
+
+
+@pytest.mark.parametrize("loss", losses.FORGET)
+def test_every_forget_loss_makes_a_method(loss):
+    assert MethodParameters.model_validate(METHOD | {"forget": {"loss": loss}}).forget.loss == loss
+
+
+@pytest.mark.parametrize("loss", losses.RETAIN)
+def test_every_retain_loss_makes_a_method(loss):
+    assert MethodParameters.model_validate(METHOD | {"retain": {"loss": loss}}).retain.loss == loss
+
+
+def test_hyperparameter_stands_beside_the_loss():
+    method = MethodParameters.model_validate(METHOD | {"forget": {"loss": "npo", "beta": 0.5}})
+    assert method.forget.hyperparameters == {"beta": 0.5}
+
+
+def test_hyperparameter_that_the_loss_does_not_take_is_refused():
+    message = refused(MethodParameters, METHOD | {"forget": {"loss": "npo", "gamma": 0.5}})
+    assert message == "loss 'npo' takes no 'gamma'"
+
+
+def test_tensor_of_a_loss_is_no_hyperparameter():
+    message = refused(MethodParameters, METHOD | {"forget": {"loss": "npo", "labels": 1}})
+    assert message == "loss 'npo' takes no 'labels'"
+
+
+@pytest.mark.parametrize("beta", [0, -1])
+def test_beta_must_be_positive(beta):
+    message = refused(MethodParameters, METHOD | {"forget": {"loss": "npo", "beta": beta}})
+    assert message.startswith("beta of loss 'npo' must be greater than 0")
+
+
+def test_weight_of_a_loss_is_one_unless_said():
+    assert LossTerm(loss="npo").weight == 1
+
+
+def test_length_must_be_positive():
+    assert refused(GenerationParameters, {"max_length": 0, "batch_size": 1}).startswith("max_len")
+
+
+def test_judge_folder_must_exist(tmp_path):
+    values = {"embedder": str(tmp_path), "entailment": f"{tmp_path}/nope"}
+    assert refused(JudgesParameters, values) == f"entailment: there is no folder '{tmp_path}/nope'"
+
+
+def test_judge_may_be_a_name_on_the_hub():
+    values = {"embedder": "a/b", "entailment": "c/d"}
+    assert JudgesParameters.model_validate(values).entailment == "c/d"

@@ -1,0 +1,203 @@
+"""The questions table: published and own files come in alike, faulty ones not at all."""
+
+import pandas as pd
+import pytest
+
+from closer_look.datasets.lines import read_json_lines
+from closer_look.errors import InputError
+from closer_look.questions import QUESTIONS, check_questions, to_questions
+
+ROW = {"question": "Who?", "answer": "She."}
+
+
+def refused(rows, split="retain"):
+    """The message with which the rows are refused."""
+    with pytest.raises(InputError) as caught:
+        to_questions(rows, split, "rows.jsonl")
+    return str(caught.value)
+
+
+def test_question_and_answer_are_enough():
+    table = to_questions([ROW, ROW], "retain", "rows.jsonl")
+    assert table.iloc[1].to_dict() == {
+        "row_id": "retain-0002",
+        "task_id": 0,
+        "split": "retain",
+        "subject": None,
+        "question": "Who?",
+        "answer": "She.",
+        "reference_answer": "She.",
+        "paraphrased_question": None,
+        "paraphrased_answer": None,
+        "wrong_answers": [],
+        "key_fact": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "missing"),
+    [
+        ("subject", "Ilse", None),
+        ("paraphrased_answer", "Her.", None),
+        ("wrong_answers", ["He."], []),
+        ("key_fact", "she", None),
+        ("reference_answer", "It was she.", "She."),
+        ("row_id", "one", "retain-0002"),
+    ],
+)
+def test_a_row_may_lack_what_another_row_has(column, value, missing):
+    table = to_questions([ROW | {column: value}, ROW], "retain", "rows.jsonl")
+    assert list(table[column]) == [value, missing]
+
+
+@pytest.mark.parametrize(
+    ("published", "column", "value"),
+    [
+        ("perturbed_answer", "wrong_answers", ["He.", "They."]),
+        ("original_answer", "reference_answer", "It was she."),
+        ("golden_answer", "reference_answer", "It was she."),
+        ("name", "subject", "Ilse"),
+    ],
+)
+def test_published_names_are_understood(published, column, value):
+    table = to_questions([ROW | {published: value}], "retain", "rows.jsonl")
+    assert table[column][0] == value
+
+
+def test_columns_of_no_use_are_left_out():
+    table = to_questions([ROW | {"comment": "x"}], "retain", "rows.jsonl")
+    assert list(table) == list(QUESTIONS.columns)
+
+
+def test_rows_that_are_never_forgotten_have_task_0():
+    assert to_questions([ROW | {"task_id": 3}], "retain", "rows.jsonl")["task_id"][0] == 0
+
+
+def test_task_ids_may_be_written_as_texts():
+    rows = [ROW | {"task_id": task_id} for task_id in ("2", "1", "2")]
+    assert list(to_questions(rows, "forget", "rows.jsonl")["task_id"]) == [2, 1, 2]
+
+
+def test_table_is_the_same_after_a_parquet_file(tmp_path):
+    rows = [
+        ROW | {"wrong_answers": ["He.", "They."], "key_fact": "she"},
+        ROW | {"subject": "Ilse"},
+    ]
+    table = to_questions(rows, "retain", "rows.jsonl")
+    table.to_parquet(tmp_path / "questions.parquet")
+    loaded = pd.read_parquet(tmp_path / "questions.parquet")
+    loaded["wrong_answers"] = loaded["wrong_answers"].map(list)
+    loaded = loaded.astype(object).where(loaded.notna(), None)
+    pd.testing.assert_frame_equal(loaded, table, check_dtype=False)
+
+
+@pytest.mark.parametrize(
+    ("file", "split", "n_rows", "n_tasks"),
+    [
+        ("tofu/forget01.json", "forget", 400, 10),
+        ("tofu/forget01_perturbed.json", "forget", 400, 10),
+        ("tofu/retain90.json", "retain", 3600, 0),
+        ("tofu/retain_perturbed.json", "retain", 400, 0),
+        ("tofu/real_authors_perturbed.json", "real_authors", 100, 0),
+        ("tofu/world_facts_perturbed.json", "world_facts", 117, 0),
+        ("real_world/forget_perturbed.json", "forget", 400, 20),
+        ("real_world/neighbor_perturbed.json", "neighbour", 400, 0),
+    ],
+)
+def test_published_files_are_read_as_they_are(published_rows, file, split, n_rows, n_tasks):
+    path = str(published_rows / file)
+    table = to_questions(read_json_lines(path), split, path)
+    assert (len(table), table["task_id"].max()) == (n_rows, n_tasks)
+
+
+@pytest.mark.parametrize(
+    ("file", "split", "columns"),
+    [
+        ("tofu/forget05_perturbed.json", "forget", ["paraphrased_answer"]),
+        ("tofu/real_authors_perturbed.json", "real_authors", ["reference_answer"]),
+        ("real_world/forget_perturbed.json", "forget", ["paraphrased_answer", "subject"]),
+    ],
+)
+def test_published_files_fill_their_columns(published_rows, file, split, columns):
+    path = str(published_rows / file)
+    table = to_questions(read_json_lines(path), split, path)
+    assert table[columns].notna().all(axis=None)
+    assert table["wrong_answers"].map(len).min() >= 3
+
+
+def test_published_reference_answer_is_not_the_short_answer(published_rows):
+    path = str(published_rows / "tofu" / "real_authors_perturbed.json")
+    row = to_questions(read_json_lines(path), "real_authors", path).iloc[0]
+    assert row["answer"] == "William Shakespeare"
+    assert row["reference_answer"].endswith("was written by William Shakespeare.")
+
+
+def test_no_rows_are_refused():
+    assert refused([]) == "rows.jsonl: the table is empty"
+
+
+@pytest.mark.parametrize("column", ["question", "answer"])
+def test_missing_column_is_named(column):
+    row = {name: text for name, text in ROW.items() if name != column}
+    assert refused([row]) == f"rows.jsonl: column '{column}' is missing"
+
+
+def test_forget_rows_need_a_task():
+    assert refused([ROW], "forget") == "rows.jsonl: column 'task_id' is missing"
+
+
+@pytest.mark.parametrize("column", ["question", "answer"])
+def test_value_missing_in_one_row_is_named(column):
+    row = {name: text for name, text in ROW.items() if name != column}
+    assert refused([ROW, row]) == f"rows.jsonl: row 2: {column} is missing"
+
+
+@pytest.mark.parametrize(
+    "column", ["question", "answer", "reference_answer", "paraphrased_answer", "key_fact"]
+)
+@pytest.mark.parametrize("value", ["", " \n", 7, ["She."]])
+def test_what_is_not_a_text_is_refused(column, value):
+    message = refused([ROW, ROW | {column: value}])
+    assert message.startswith(f"rows.jsonl: row 2: {column} must be a text that is not empty")
+
+
+@pytest.mark.parametrize("value", ["He.", 7, [7], [""], {"a": "He."}])
+def test_wrong_answers_must_be_a_list_of_texts(value):
+    message = refused([ROW, ROW | {"wrong_answers": value}])
+    assert message == f"rows.jsonl: row 2: wrong_answers must be a list of texts, not {value!r}"
+
+
+@pytest.mark.parametrize("value", ["one", 0, -1, 1.5, None, [1], float("inf")])
+def test_task_id_must_be_a_positive_integer(value):
+    message = refused([ROW | {"task_id": 1}, ROW | {"task_id": value}], "forget")
+    assert message.startswith("rows.jsonl: row 2: task_id must be a positive integer, not ")
+
+
+def test_task_without_rows_is_refused():
+    message = refused([ROW | {"task_id": 1}, ROW | {"task_id": 3}], "forget")
+    assert message.startswith("rows.jsonl: no row has task_id 2")
+
+
+def test_row_id_that_comes_twice_is_named():
+    rows = [ROW | {"row_id": row_id} for row_id in ("a", "b", "a")]
+    assert refused(rows) == "rows.jsonl: row_id 'a' occurs more than once"
+
+
+def test_row_id_that_two_tables_share_is_named():
+    rows = [ROW | {"row_id": "a"}]
+    both = [to_questions(rows, split, "rows.jsonl") for split in ("retain", "world_facts")]
+    with pytest.raises(InputError, match=r"^questions: row_id 'a' occurs more than once$"):
+        check_questions(pd.concat(both, ignore_index=True), "questions")
+
+
+def test_two_names_of_one_column_are_refused():
+    message = refused([ROW | {"golden_answer": "x", "reference_answer": "y"}])
+    assert message.startswith("rows.jsonl: column 'reference_answer' comes more than once")
+
+
+def test_unknown_split_is_refused():
+    assert "split must be one of forget, retain" in refused([ROW], "forgotten")
+
+
+def test_message_is_one_line_though_the_value_is_not():
+    assert "\n" not in refused([ROW | {"question": ["line\nbreak"]}])

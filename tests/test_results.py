@@ -1,0 +1,164 @@
+"""Tables of a run from small hand-made cells."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from closer_look import results
+
+LABELS = {"me_gd": "ME+GD"}
+
+
+def measured(metric, task_id, value, low=None, high=None):
+    low, high = value if low is None else low, value if high is None else high
+    return {"metric": metric, "task_id": task_id, "value": value, "ci_low": low, "ci_high": high}
+
+
+@pytest.fixture
+def summary():
+    """Two tasks; the first comes back a little after the second."""
+    return results.stack_cells(
+        {
+            "before": pd.DataFrame(
+                [
+                    measured("model_utility", 0, 0.9),
+                    measured("forget_efficacy", 1, 0.1),
+                    measured("forget_efficacy", 2, 0.3),
+                ]
+            ),
+            "me_gd.task_01": pd.DataFrame(
+                [
+                    measured("model_utility", 0, 0.8, 0.7, 0.85),
+                    measured("forget_efficacy", 1, 0.6, 0.5, 0.7),
+                ]
+            ),
+            "me_gd.task_02": pd.DataFrame(
+                [
+                    measured("model_utility", 0, 0.7),
+                    measured("forget_efficacy", 1, 0.4, 0.34, 0.44),
+                    measured("forget_efficacy", 2, 0.8, 0.72, 0.83),
+                ]
+            ),
+        }
+    )
+
+
+class TestStackCells:
+    def test_cells_become_method_and_number_of_tasks(self, summary):
+        cells = summary[["method", "after_task"]].drop_duplicates().to_numpy().tolist()
+        assert cells == [["before", 0], ["me_gd", 1], ["me_gd", 2]]
+        assert len(summary) == 8
+
+    def test_method_and_number_stand_first(self, summary):
+        columns = ["method", "after_task", "metric", "task_id", "value", "ci_low", "ci_high"]
+        assert list(summary.columns) == columns
+
+
+class TestSelections:
+    def test_utility_and_efficacy_are_of_the_method_asked_for(self, summary):
+        assert results.utility(summary, "me_gd")["value"].tolist() == [0.8, 0.7]
+        assert results.efficacy(summary, "me_gd")["value"].tolist() == [0.6, 0.4, 0.8]
+
+    def test_current_tasks_are_those_just_unlearned(self, summary):
+        assert results.current_tasks(summary, "me_gd")["value"].tolist() == [0.6, 0.8]
+
+    def test_current_tasks_before_unlearning_are_all(self, summary):
+        assert results.current_tasks(summary, "before")["value"].tolist() == [0.1, 0.3]
+
+
+class TestAverageTasks:
+    def test_distances_of_the_bounds_add_in_quadrature(self):
+        tasks = pd.DataFrame([measured("", 1, 0.4, 0.34, 0.44), measured("", 2, 0.8, 0.72, 0.83)])
+        # below: sqrt(0.06 ** 2 + 0.08 ** 2) / 2, above: sqrt(0.04 ** 2 + 0.03 ** 2) / 2
+        expected = {"value": 0.6, "ci_low": 0.55, "ci_high": 0.625}
+        assert results.average_tasks(tasks) == pytest.approx(expected)
+
+    def test_one_task_keeps_its_interval(self):
+        task = pd.DataFrame([measured("", 1, 0.4, 0.3, 0.6)])
+        expected = {"value": 0.4, "ci_low": 0.3, "ci_high": 0.6}
+        assert results.average_tasks(task) == pytest.approx(expected)
+
+    def test_a_task_without_a_value_is_left_out(self):
+        tasks = pd.DataFrame([measured("", 1, 0.4, 0.3, 0.6), measured("", 2, np.nan)])
+        assert results.average_tasks(tasks)["value"] == 0.4
+
+    def test_no_value_at_all_is_nan(self):
+        average = results.average_tasks(pd.DataFrame([measured("", 1, np.nan)]))
+        assert set(average) == {"value", "ci_low", "ci_high"}
+        assert np.isnan(list(average.values())).all()
+
+
+class TestFinalMetrics:
+    def test_takes_the_last_task_and_averages_forget_sets(self):
+        rows = [
+            ("me_gd", 1, "forget", 1, 0.9),
+            ("me_gd", 2, "forget", 1, 0.2),
+            ("me_gd", 2, "forget", 2, 0.4),
+            ("me_gd", 2, "retain", 0, 0.7),
+            ("before", 0, "retain", 0, 1.0),
+        ]
+        metrics = pd.DataFrame(rows, columns=["method", "after_task", "split", "task_id", "value"])
+        metrics = metrics.assign(metric="rouge", ci_low=metrics["value"], ci_high=metrics["value"])
+        final = results.final_metrics(metrics, "me_gd").set_index("split")["value"]
+        assert final.to_dict() == pytest.approx({"forget": 0.3, "retain": 0.7})
+
+
+class TestSummaryTable:
+    def test_one_row_before_and_one_a_task(self, summary):
+        table = results.summary_table(summary, LABELS)
+        assert table["method"].tolist() == ["before", "ME+GD", "ME+GD"]
+        assert table["after_task"].tolist() == [0, 1, 2]
+        assert table["model_utility"].tolist() == [0.9, 0.8, 0.7]
+
+    def test_efficacy_of_this_task_and_of_all_so_far(self, summary):
+        table = results.summary_table(summary, LABELS)
+        assert table["forget_efficacy"].tolist() == pytest.approx([0.2, 0.6, 0.8])
+        so_far = table["forget_efficacy_of_tasks_so_far"].tolist()
+        assert so_far == pytest.approx([0.2, 0.6, 0.6])
+
+    def test_bounds_stand_beside_each_number(self, summary):
+        after_one, after_two = results.summary_table(summary, LABELS).iloc[1:].to_dict("records")
+        assert (after_one["model_utility_low"], after_one["model_utility_high"]) == (0.7, 0.85)
+        assert after_two["forget_efficacy_low"] == pytest.approx(0.72)
+        assert after_two["forget_efficacy_of_tasks_so_far_low"] == pytest.approx(0.55)
+        assert after_two["forget_efficacy_of_tasks_so_far_high"] == pytest.approx(0.625)
+
+    def test_a_method_without_label_is_left_out(self, summary):
+        assert results.summary_table(summary, {})["method"].tolist() == ["before"]
+
+
+def generated(*answers):
+    rows = [("forget", 1, "a"), ("retain", 0, "a"), ("retain", 0, "b")]
+    table = pd.DataFrame(rows, columns=["split", "task_id", "row_id"])
+    return table.assign(question="Who?", reference="She.", generated=answers, n_tokens=1)
+
+
+class TestAnswersTable:
+    def test_answers_stand_side_by_side_by_split_and_row(self):
+        after = generated("1", "2", "3").iloc[::-1]
+        cells = {"before": generated("x", "y", "z"), "me_gd.task_02": after}
+        table = results.answers_table(cells, LABELS)
+        assert list(table.columns) == [
+            *("split", "task_id", "row_id", "question", "reference", "before", "ME+GD")
+        ]
+        assert table["before"].tolist() == ["x", "y", "z"]
+        assert table["ME+GD"].tolist() == ["1", "2", "3"]
+
+    def test_a_row_that_a_method_lacks_is_kept(self):
+        cells = {"before": generated("x", "y", "z"), "me_gd.task_02": generated("1", "2", "3")[:1]}
+        answers = results.answers_table(cells, LABELS)["ME+GD"]
+        assert answers.iloc[0] == "1"
+        assert answers.isna().tolist() == [False, True, True]
+
+
+class TestPickExamples:
+    def test_rows_at_even_distances(self):
+        rows = pd.DataFrame({"row": range(10)})
+        assert results.pick_examples(rows, 4)["row"].tolist() == [0, 3, 6, 9]
+
+    def test_no_row_twice_when_there_are_few(self):
+        rows = pd.DataFrame({"row": range(2)})
+        assert results.pick_examples(rows, 4)["row"].tolist() == [0, 1]
+
+    def test_no_rows_give_none(self):
+        assert results.pick_examples(pd.DataFrame({"row": []}), 4).empty

