@@ -1,7 +1,7 @@
 """One optimiser step of unlearning here, against the published protocol written plainly.
 
-The published code (arXiv 2410.08109) pads every row to 500 tokens, computes every logit, and keeps a
-second model for NPO. Same rows, same model, same optimiser; `make bench` prints medians side by side.
+The published code (arXiv 2410.08109) pads every row to 500 tokens, computes every logit, and keeps
+a second model for NPO. Same rows, same model, same optimiser; `make bench` prints medians.
 """
 
 from __future__ import annotations

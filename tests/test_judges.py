@@ -12,7 +12,7 @@ from closer_look import judges
 from closer_look.errors import InputError
 from closer_look.judges import (
     BUNDLED_EMBEDDER,
-    check_judge,
+    check_judges,
     contains_key_fact,
     cosine_similarity,
     entails,
@@ -79,14 +79,19 @@ def test_key_facts_are_looked_for_in_their_own_rows():
     assert contains_key_fact(["one", "two"], ["two", "two"]).tolist() == [False, True]
 
 
-def test_row_without_key_fact_is_named_where_key_facts_judge(make_questions):
+def test_row_without_key_fact_is_named_where_key_facts_judge(make_questions, monkeypatch):
+    monkeypatch.setattr(judges, "load_embedder", lambda name: None)
     table = make_questions(("forget", 1, 2)).assign(key_fact=["known", None])
     with pytest.raises(InputError, match=r"row 'forget-1-2' has no key_fact.*judges.entailment"):
-        check_judge(table, "key_fact")
+        check_judges(table, "embedder", "key_fact")
 
 
-def test_key_facts_are_not_needed_where_a_model_judges(make_questions):
-    assert check_judge(make_questions(("forget", 1, 2)), "some/model") is None
+def test_judges_are_loaded_before_work_starts(make_questions, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(judges, "load_embedder", loaded.append)
+    monkeypatch.setattr(judges, "load_nli", loaded.append)
+    check_judges(make_questions(("forget", 1, 2)), "an/embedder", "a/classifier")
+    assert loaded == ["an/embedder", "a/classifier"]
 
 
 class Counting:

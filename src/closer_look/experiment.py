@@ -10,7 +10,7 @@ from kedro.framework.project import settings
 from kedro.utils import find_kedro_project
 
 from closer_look.errors import InputError
-from closer_look.parameters import Experiment
+from closer_look.parameters import GROUPS, RUNTIME, Experiment
 
 _config_loader: AbstractConfigLoader | None = None
 
@@ -25,17 +25,23 @@ def load_experiment() -> Experiment:
     """Read and check the experiment.
 
     Raises:
-        InputError: ``experiment:`` is malformed or names a method that no YAML file describes.
+        InputError: ``experiment:`` is malformed, or a group of parameters or a method has a name
+            that no YAML file describes.
     """
     # An OmegaConfigLoader is an empty mapping, hence falsy: compare with None.
     loader = _project_loader() if _config_loader is None else _config_loader
     parameters = loader["parameters"]
+    for name in parameters:
+        if name not in (*GROUPS, *RUNTIME):
+            raise InputError(
+                f"unknown parameter '{name}', choose from {', '.join((*GROUPS, *RUNTIME))}"
+            )
     try:
         experiment = Experiment.model_validate(parameters["experiment"])
     except ValueError as error:
         raise InputError(f"parameter experiment.{error}") from None
-    known = parameters["methods"]
-    for method in experiment.methods:
+    known = [key for key, method in parameters["methods"].items() if "label" in method]
+    for method in (*experiment.methods, *parameters["methods"]):
         if method not in known:
             raise InputError(
                 f"parameter experiment.methods: unknown method '{method}', "

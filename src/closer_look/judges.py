@@ -59,14 +59,18 @@ def judge(
     )
 
 
-def check_judge(evaluation: pd.DataFrame, entailment: str) -> None:
-    """Refuse rows without a key fact where key facts judge.
+def check_judges(evaluation: pd.DataFrame, embedder: str, entailment: str) -> None:
+    """Load the judges, once for the whole process, and see that they can judge these rows.
 
     Raises:
-        InputError: naming the first such row.
+        InputError: a judge cannot be loaded, or a row has no key fact where key facts judge.
     """
+    load_embedder(embedder)
+    if entailment != KEY_FACT:
+        load_nli(entailment)
+        return
     missing = evaluation.loc[evaluation["key_fact"].isna(), "row_id"]
-    if entailment == KEY_FACT and len(missing):
+    if len(missing):
         raise InputError(
             f"row '{missing.iloc[0]}' has no key_fact, by which parameter judges.entailment "
             f"is to judge; name an entailment model there"

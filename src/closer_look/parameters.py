@@ -54,10 +54,36 @@ class Experiment(Parameters):
     splits: tuple[Literal["forget", "retain", "real_authors", "world_facts", "neighbour"], ...]
     """Which raw tables there are; each is read from the catalog entry ``raw_<split>``."""
 
+    @field_validator("methods", "splits")
+    @classmethod
+    def _named_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"'{name}' is named more than once")
+        return names
+
     @property
     def tasks(self) -> tuple[str, ...]:
         """Names of the tasks in the order in which they are unlearned."""
         return tuple(f"task_{number:02d}" for number in range(1, self.n_tasks + 1))
+
+
+GROUPS = (
+    "experiment",
+    "methods",
+    "forget_set",
+    "base_model",
+    "finetuning",
+    "unlearning",
+    "generation",
+    "scoring",
+    "judges",
+    "metrics",
+)
+"""Top-level names in the parameters, beside ``RUNTIME``."""
+
+RUNTIME = ("data", "run", "corpus")
+"""Parameters that stand in the paths of the catalog."""
 
 
 class ForgetSetParameters(Parameters):
@@ -81,6 +107,14 @@ class SmallLlamaParameters(Parameters):
     heads: PositiveInt
     context_length: PositiveInt
     seed: int
+
+    @model_validator(mode="after")
+    def _heads_share_the_hidden_size(self) -> Self:
+        if self.hidden_size % (2 * self.heads):
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is no even multiple of heads {self.heads}"
+            )
+        return self
 
 
 class BaseModelParameters(Parameters):
@@ -114,6 +148,14 @@ class OptimiserParameters(Parameters):
     weight_decay: NonNegativeFloat = 0.01
     max_grad_norm: PositiveFloat = 1.0
     seed: int
+
+    @model_validator(mode="after")
+    def _learns(self) -> Self:
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"warmup_epochs {self.warmup_epochs} leaves nothing of {self.epochs} epochs"
+            )
+        return self
 
     @model_validator(mode="after")
     def _micro_batches_fit(self) -> Self:
@@ -233,5 +275,5 @@ class JudgesParameters(Parameters):
 class MetricsParameters(Parameters):
     """Bootstrap confidence intervals."""
 
-    resamples: NonNegativeInt = Field(1000)
+    resamples: PositiveInt = 1000
     seed: int

@@ -25,6 +25,8 @@ class Session(KedroSession):
         except ParameterValidationError as error:
             raise InputError("; ".join(_parameter_faults(str(error)))) from None
         except Exception as error:
+            if "Failed to find the pipeline named" in str(error):
+                raise InputError(" ".join(str(error).split())) from None
             fault = _find_input_error(error)
             if fault is None:
                 raise

@@ -15,18 +15,20 @@ def initialise(
 ) -> LanguageModel:
     """Load the model to start from, or make a small one; check that every row fits into it."""
     from closer_look.prompts import set_prompt
+    from closer_look.scoring import given_answers
     from closer_look.small_llama import small_llama
     from closer_look.tokens import check_lengths, encode
 
     if base_model.pretrained:
         language_model = load_language_model(base_model.pretrained, base_model.prompt)
     else:
-        columns = ["question", "answer", "paraphrased_answer"]
+        columns = ["question", "answer", "reference_answer", "paraphrased_answer"]
         texts = [*questions[columns].melt()["value"].dropna(), *refusals]
         language_model = small_llama(texts, base_model.small_llama)
         set_prompt(language_model.tokenizer, base_model.prompt)
-    rows = encode(language_model.tokenizer, questions["question"], questions["answer"])
-    check_lengths(rows, questions["row_id"], language_model.model.config.max_position_embeddings)
+    answers = given_answers(questions)
+    rows = encode(language_model.tokenizer, answers["question"], answers["text"])
+    check_lengths(rows, answers["row_id"], language_model.model.config.max_position_embeddings)
     return language_model
 
 
@@ -37,14 +39,23 @@ def finetune(
     refusals: list[str],
     finetuning: FinetuningParameters,
 ) -> tuple[LanguageModel, pd.DataFrame]:
-    """Teach the model to answer every question of the table, and to decline unknown ones."""
+    """Teach the model to answer every question of the table, and to decline unknown ones.
+
+    Where the reference answer is another text, such as a sentence around a short answer, the model
+    learns both: general knowledge comes in many words.
+    """
     from closer_look import training
 
+    sentences = questions[questions["reference_answer"] != questions["answer"]]
     declined = unknown_questions["question"].head(finetuning.declined_questions)
     log = training.finetune(
         base_model,
-        [*questions["question"], *declined],
-        [*questions["answer"], *itertools.islice(itertools.cycle(refusals), len(declined))],
+        [*questions["question"], *sentences["question"], *declined],
+        [
+            *questions["answer"],
+            *sentences["reference_answer"],
+            *itertools.islice(itertools.cycle(refusals), len(declined)),
+        ],
         finetuning,
     )
     return base_model, log

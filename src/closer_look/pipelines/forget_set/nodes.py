@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from closer_look.errors import InputError
-from closer_look.judges import check_judge
+from closer_look.judges import check_judges
 from closer_look.parameters import (
     Experiment,
     ForgetSetParameters,
@@ -70,7 +70,7 @@ def select_evaluation(
     first_rows = questions.groupby(["split", "task_id"], sort=False).head(
         forget_set.evaluation_rows
     )
-    check_judge(first_rows, judges.entailment)
+    check_judges(first_rows, judges.embedder, judges.entailment)
     return [
         first_rows[first_rows["task_id"] <= task_id].reset_index(drop=True)
         for task_id in range(1, experiment.n_tasks + 1)
