@@ -242,7 +242,10 @@ def test_key_fact_missing_where_key_facts_judge_is_refused(refused, make_corpus,
     assert not any("evaluation" in path for path in files(data))
 
 
-def test_key_fact_may_be_missing_where_a_model_judges(kedro_run, make_corpus, data, tmp_path):
+def test_key_fact_may_be_missing_where_a_model_judges(
+    kedro_run, make_corpus, data, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("closer_look.judges.load_nli", lambda name: None)
     corpus = make_corpus(retain=lambda rows: change(rows, 1, key_fact=None))
     parameters = SMALL | {"corpus": str(corpus), "judges": {"entailment": str(tmp_path)}}
     assert "select_evaluation" in kedro_run(data, "forget_set", parameters=parameters)

@@ -9,7 +9,7 @@ from closer_look.experiment import load_experiment
 
 GOOD = {
     "experiment": {"methods": ["me_gd"], "n_tasks": 2, "splits": ["forget", "retain"]},
-    "methods": {"me_gd": {}, "ga_gd": {}},
+    "methods": {"me_gd": {"label": "ME+GD"}, "ga_gd": {"label": "GA+GD"}},
 }
 
 
@@ -36,6 +36,30 @@ def test_method_that_no_file_describes_is_refused(configure):
     assert str(caught.value) == (
         "parameter experiment.methods: unknown method 'nope', choose from ga_gd, me_gd"
     )
+
+
+def test_method_that_only_a_runtime_parameter_names_is_refused(configure, monkeypatch):
+    configure()
+    parameters = experiment._config_loader["parameters"]
+    misspelt = parameters["methods"] | {"me_g": {"learning_rate": 1e-4}}
+    changed = {"parameters": parameters | {"methods": misspelt}}
+    monkeypatch.setattr(experiment, "_config_loader", changed)
+    with pytest.raises(InputError, match="unknown method 'me_g', choose from ga_gd, me_gd"):
+        load_experiment()
+
+
+def test_misspelt_group_is_refused(configure, monkeypatch):
+    configure()
+    parameters = experiment._config_loader["parameters"] | {"unlerning": {"epochs": 3}}
+    monkeypatch.setattr(experiment, "_config_loader", {"parameters": parameters})
+    with pytest.raises(InputError, match="^unknown parameter 'unlerning', choose from experiment"):
+        load_experiment()
+
+
+def test_method_named_twice_is_refused(configure):
+    configure(methods=["me_gd", "me_gd"])
+    with pytest.raises(InputError, match=r"^parameter experiment\.methods: 'me_gd' is named more"):
+        load_experiment()
 
 
 def test_misspelt_parameter_is_named_with_its_group(configure):

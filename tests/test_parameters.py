@@ -12,6 +12,8 @@ from closer_look.parameters import (
     JudgesParameters,
     LossTerm,
     MethodParameters,
+    MetricsParameters,
+    SmallLlamaParameters,
     UnlearningParameters,
 )
 
@@ -160,3 +162,22 @@ def test_judge_folder_must_exist(tmp_path):
 def test_judge_may_be_a_name_on_the_hub():
     values = {"embedder": "a/b", "entailment": "c/d"}
     assert JudgesParameters.model_validate(values).entailment == "c/d"
+
+
+def test_warm_up_that_lasts_all_epochs_is_refused():
+    message = refused(UnlearningParameters, UNLEARNING | {"warmup_epochs": 2})
+    assert message == "warmup_epochs 2.0 leaves nothing of 2 epochs"
+
+
+def test_micro_batches_divide_the_batch():
+    message = refused(UnlearningParameters, UNLEARNING | {"micro_batch_size": 3})
+    assert message == "micro_batch_size 3 does not divide batch_size 4"
+
+
+def test_heads_share_the_hidden_size():
+    message = refused(SmallLlamaParameters, SMALL_LLAMA | {"heads": 3})
+    assert message == "hidden_size 8 is no even multiple of heads 3"
+
+
+def test_intervals_need_resamples():
+    assert refused(MetricsParameters, {"resamples": 0, "seed": 1}).startswith("resamples: ")
