@@ -179,6 +179,8 @@ class LoraParameters(Parameters):
 class FinetuningParameters(OptimiserParameters):
     """How the target model learns the questions it will later forget."""
 
+    answers: Literal["answer", "reference_answer"] = "answer"
+    """The column it learns: short answers to general questions, or the sentences around them."""
     declined_questions: NonNegativeInt = 0
     """Rows of tasks beyond ``experiment.n_tasks`` that it learns to answer with a refusal. Chat
     models know how to decline; a model trained from scratch has to learn it."""

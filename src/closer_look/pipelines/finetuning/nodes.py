@@ -39,21 +39,15 @@ def finetune(
     refusals: list[str],
     finetuning: FinetuningParameters,
 ) -> tuple[LanguageModel, pd.DataFrame]:
-    """Teach the model to answer every question of the table, and to decline unknown ones.
-
-    Where the reference answer is another text, such as a sentence around a short answer, the model
-    learns both: general knowledge comes in many words.
-    """
+    """Teach the model to answer every question of the table, and to decline unknown ones."""
     from closer_look import training
 
-    sentences = questions[questions["reference_answer"] != questions["answer"]]
     declined = unknown_questions["question"].head(finetuning.declined_questions)
     log = training.finetune(
         base_model,
-        [*questions["question"], *sentences["question"], *declined],
+        [*questions["question"], *declined],
         [
-            *questions["answer"],
-            *sentences["reference_answer"],
+            *questions[finetuning.answers],
             *itertools.islice(itertools.cycle(refusals), len(declined)),
         ],
         finetuning,
