@@ -52,7 +52,7 @@ def test_misspelt_group_is_refused(configure, monkeypatch):
     configure()
     parameters = experiment._config_loader["parameters"] | {"unlerning": {"epochs": 3}}
     monkeypatch.setattr(experiment, "_config_loader", {"parameters": parameters})
-    with pytest.raises(InputError, match="^unknown parameter 'unlerning', choose from experiment"):
+    with pytest.raises(InputError, match=r"^unknown parameter 'unlerning', choose from experiment"):
         load_experiment()
 
 
