@@ -1,6 +1,7 @@
 """Sessions: a fault of the input is one line, a fault of the program stays a traceback."""
 
 import pytest
+from kedro.config import MissingConfigException
 from kedro.framework.session import KedroSession
 from kedro.io.core import DatasetError
 from kedro.validation.exceptions import ParameterValidationError
@@ -54,8 +55,8 @@ def test_faults_of_parameters_come_in_one_line(run):
     with pytest.raises(InputError) as caught:
         run(ParameterValidationError(REPORT))
     assert str(caught.value) == (
-        "'unlearning': epochz: Extra inputs are not permitted; "
-        "'methods.me_gd': unknown loss 'nope', choose from idk"
+        "parameter unlearning: epochz: Extra inputs are not permitted; "
+        "parameter methods.me_gd: unknown loss 'nope', choose from idk"
     )
 
 
@@ -63,6 +64,18 @@ def test_parameter_without_a_value_is_named(run):
     report = "Parameter validation failed:\n- Parameter 'unlearning': value is None but type is"
     with pytest.raises(InputError, match="'unlearning': value is None"):
         run(ParameterValidationError(report))
+
+
+def test_environment_that_does_not_exist_is_told_in_one_line(run):
+    with pytest.raises(InputError, match="conf/nope"):
+        run(MissingConfigException("Given configuration path does not exist: conf/nope"))
+
+
+def test_pipeline_that_does_not_exist_is_told_in_one_line(run):
+    message = "Failed to find the pipeline named 'continul'.\nDid you mean\n    continual"
+    with pytest.raises(InputError) as caught:
+        run(ValueError(message))
+    assert str(caught.value) == " ".join(message.split())
 
 
 def test_input_error_exits_with_status_1():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from kedro.config import MissingConfigException
 from kedro.framework.session import KedroSession
 from kedro.validation.exceptions import ParameterValidationError
 
@@ -24,6 +25,8 @@ class Session(KedroSession):
             return super().run(*args, **kwargs)
         except ParameterValidationError as error:
             raise InputError("; ".join(_parameter_faults(str(error)))) from None
+        except MissingConfigException as error:  # --env names no folder
+            raise InputError(str(error)) from None
         except Exception as error:
             if "Failed to find the pipeline named" in str(error):
                 raise InputError(" ".join(str(error).split())) from None
@@ -41,4 +44,6 @@ def _find_input_error(error: BaseException | None) -> InputError | None:
 
 
 def _parameter_faults(report: str) -> list[str]:
-    return re.findall(r"^- Parameter '(?:.*) for parameter (.*)$", report, re.M) or [report]
+    """Turn Kedro's report of faulty parameters into ``parameter group: what is wrong``."""
+    found = re.findall(r"^- Parameter '(?:.*) for parameter '(.*?)': (.*)$", report, re.MULTILINE)
+    return [f"parameter {group}: {fault}" for group, fault in found] or [" ".join(report.split())]
