@@ -80,6 +80,7 @@ def make_questions():
                 "split": split,
                 "question": f"Question {number} of {split} {task_id}?",
                 "answer": f"Answer {number}",
+                "gold_answer": f"Gold {number}",
                 "reference_answer": f"Reference {number}",
                 "wrong_answers": [],
             }
@@ -137,7 +138,7 @@ def open_session():
 def kedro_run(open_session):
     """Run pipelines, and return the names of the nodes that ran."""
 
-    def run(data, *pipelines, parameters=None, **options):
+    def run(data, *pipelines, parameters=None, env="test", **options):
         started = []
         handler = logging.Handler()
         handler.emit = lambda record: started.append(record.args[-1])
@@ -145,7 +146,7 @@ def kedro_run(open_session):
         log.setLevel(logging.INFO)
         log.addHandler(handler)
         try:
-            with open_session(data, parameters) as session:
+            with open_session(data, parameters, env) as session:
                 session.run(pipeline_names=list(pipelines) or None, **options)
         finally:
             log.removeHandler(handler)

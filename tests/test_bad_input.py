@@ -1,5 +1,6 @@
 """Bad input: one clear line that names the file, row or parameter, and nothing half-written."""
 
+import importlib.util
 import os
 import re
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from transformers.utils import is_torch_bf16_gpu_available
 
 from closer_look.errors import InputError
 
@@ -158,9 +160,57 @@ def test_more_tasks_than_the_data_have_are_refused(refused, make_corpus, data):
 
 @pytest.mark.parametrize("judge", ["embedder", "entailment"])
 def test_judge_folder_that_does_not_exist_is_refused(refused, data, tmp_path, judge):
-    message = refused(judges={judge: str(tmp_path / "nope")})
-    assert f"{judge}: there is no folder '{tmp_path}/nope'" in message
+    message = refused("forget_set", judges={judge: str(tmp_path / "nope")})
+    assert message.startswith(f"parameter judges.{judge}: no ")
+    assert message.endswith(f" at '{tmp_path}/nope'")
+    assert not (data / "06_models").exists()
+
+
+@pytest.mark.parametrize("group", ["unlearning", "finetuning"])
+def test_precision_that_no_device_computes_is_refused(refused, make_corpus, data, group):
+    if is_torch_bf16_gpu_available():
+        pytest.skip("there is a GPU here that computes in bf16")
+    parameters = {group: {"precision": "bf16"}, "corpus": str(make_corpus())}
+    message = refused("forget_set", "finetuning", **parameters)
+    assert message.startswith(f"parameter {group}.precision: there is no GPU here")
+    assert not (data / "06_models" / "test" / "target").exists()
+
+
+def test_lora_target_that_matches_nothing_is_refused(refused, make_corpus, data):
+    unlearning = {"lora": {"target_modules": "nowhere"}}
+    message = refused("fictitious", corpus=str(make_corpus()), unlearning=unlearning)
+    assert message.startswith("parameter unlearning.lora.target_modules: ")
+    assert not (data / "06_models" / "test" / "fictitious").exists()
+
+
+def test_negative_weight_is_refused(refused, data):
+    message = refused(methods={"me_gd": {"forget": {"weight": -1}}})
+    assert message.endswith("forget.weight: Input should be greater than or equal to 0")
     assert not data.exists()
+
+
+@pytest.mark.parametrize("beta", [0, -0.1])
+def test_beta_that_is_not_positive_is_refused(refused, data, beta):
+    experiment = SMALL["experiment"] | {"methods": ["npo_gd"]}
+    message = refused(experiment=experiment, methods={"npo_gd": {"forget": {"beta": beta}}})
+    assert message.endswith(f"beta of loss 'npo' must be greater than 0, not {beta}")
+    assert not data.exists()
+
+
+def test_harness_that_is_not_installed_is_refused(refused, make_corpus, data, monkeypatch):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *_: None if name == "lm_eval" else find_spec(name)
+    )
+    monkeypatch.setattr("closer_look.pipelines.forget_set.nodes.check_judges", lambda *_: None)
+    message = refused(
+        "forget_set",
+        corpus=str(make_corpus()),
+        experiment=SMALL["experiment"] | {"downstream": True},
+        downstream={"tasks": {"mmlu": "acc,none"}, "batch_size": 1},
+    )
+    assert message.startswith("parameter downstream: lm-eval is not installed; pip install")
+    assert not (data / "05_model_input" / "test" / "task_01" / "evaluation.parquet").exists()
 
 
 # --- corpus -----------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """Figures from small hand-made tables: what is drawn where, and that it can be told apart."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,19 @@ from closer_look.metrics import METRICS
 from closer_look.questions import SPLITS
 
 LABELS = {"ga_gd": "GA+GD", "me_gd": "ME+GD", "idk_ap": "IDK+AP"}
+ALL_LABELS = {
+    "ga_gd": "GA+GD",
+    "ga_kl": "GA+KL",
+    "npo_gd": "NPO+GD",
+    "npo_kl": "NPO+KL",
+    "dpo_gd": "DPO+GD",
+    "dpo_kl": "DPO+KL",
+    "idk_gd": "IDK+GD",
+    "idk_kl": "IDK+KL",
+    "me_gd": "ME+GD",
+    "idk_ap": "IDK+AP",
+    "llmu": "LLMU",
+}
 LIGHT, DARK = "#FFFFFF", "#15181C"  # the report's backgrounds
 
 
@@ -41,6 +56,30 @@ def metrics():
     columns = ["method", "after_task", "split", "task_id", "metric", "value"]
     table = pd.DataFrame(lines, columns=columns)
     return table.assign(ci_low=table["value"] - 0.03, ci_high=table["value"] + 0.04)
+
+
+@pytest.fixture
+def add_retain_only():
+    """Put a retain-only model, a little below the model before, into a table."""
+
+    def add(table):
+        rows = table[table["method"] == "before"].assign(method="retain_only")
+        columns = ["value", "ci_low", "ci_high"]
+        return pd.concat([table, rows.assign(**{c: rows[c] - 0.04 for c in columns})])
+
+    return add
+
+
+@pytest.fixture
+def add_methods():
+    """Give all methods the rows of one."""
+
+    def add(table):
+        rows = table[table["method"] == "me_gd"]
+        others = table[~table["method"].isin(list(LABELS))]
+        return pd.concat([others, *(rows.assign(method=method) for method in ALL_LABELS)])
+
+    return add
 
 
 @pytest.fixture
@@ -113,6 +152,14 @@ class TestEveryFigure:
             assert figure.layout.template.layout.font.color is None
             assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0,0,0,0)"
 
+    def test_panels_are_as_high_as_they_say(self, summary, metrics, logs, add_methods):
+        many = (add_methods(summary), add_methods(metrics), add_methods(logs))
+        for figure in every_figure(*many, ALL_LABELS).values():
+            low, high = figure.layout.yaxis.domain
+            room = figure.layout.height - figure.layout.margin.t - figure.layout.margin.b
+            said = figure.layout.meta["height"]
+            assert said <= (high - low) * room <= said + 40
+
     def test_titles_fit_on_a_phone(self, summary, metrics, logs):
         for figure in every_figure(summary, metrics, logs).values():
             assert 5 < len(figure.layout.title.text) <= 40
@@ -132,11 +179,60 @@ class TestEveryFigure:
         assert len(looks) == 10
 
 
+class TestStyles:
+    def test_eleven_methods_can_be_told_apart_by_marks_and_by_lines(self):
+        styles = figures._styles(ALL_LABELS)
+        assert list(styles) == list(ALL_LABELS)
+        assert len({(style.colour, style.symbol) for style in styles.values()}) == 11
+        assert len({(style.colour, style.dash) for style in styles.values()}) == 11
+
+    def test_methods_with_one_forget_loss_share_colour_and_shape(self):
+        styles = figures._styles(ALL_LABELS)
+        families = {}
+        for method, style in styles.items():
+            look = (style.colour, style.symbol.partition("-open")[0])
+            families.setdefault(method.partition("_")[0], set()).add(look)
+        assert set(families) == {"ga", "npo", "dpo", "idk", "me", "llmu"}
+        assert [len(looks) for looks in families.values()] == [1] * 6
+        for part in (0, 1):  # without colour, shape is enough; without shape, colour
+            assert len({look[part] for (look,) in families.values()}) == 6
+
+    def test_methods_with_one_retain_loss_share_filling_and_dash(self):
+        dashes = {}
+        for method, style in figures._styles(ALL_LABELS).items():
+            dashes.setdefault(method.partition("_")[2], set()).add(
+                (style.dash, style.symbol.endswith("-open"), style.symbol.endswith("-dot"))
+            )
+        assert dashes["gd"] == {("solid", False, False)} == dashes[""]
+        assert dashes["kl"] == {("dash", True, False)}
+        assert dashes["ap"] == {("dot", False, True)}
+
+    def test_more_retain_losses_than_dashes_get_a_colour_for_each_method(self):
+        labels = {f"npo_{n}": f"NPO+{n}" for n in range(6)}
+        styles = figures._styles(labels).values()
+        assert len({style.colour for style in styles}) == len({s.symbol for s in styles}) == 6
+
+    def test_no_method_looks_like_a_model_to_compare_with(self):
+        references = [reference.style for reference in figures.REFERENCES.values()]
+        assert len({style.symbol for style in references}) == 2
+        assert len({style.dash for style in references}) == 2
+        for style in references:
+            assert style.colour not in figures.COLOURS
+            assert style.symbol.partition("-")[0] not in figures.SYMBOLS
+
+
 class TestColours:
     @pytest.mark.parametrize("background", [LIGHT, DARK])
     @pytest.mark.parametrize("colour", [*figures.COLOURS, figures.GREY])
     def test_lines_show_on_light_and_on_dark(self, colour, background):
         assert contrast(colour, background) >= 2.9  # WCAG asks 3 of graphics
+
+    @pytest.mark.parametrize("vision", ["normal", "protan", "deutan", "tritan"])
+    def test_any_two_are_told_apart_with_any_colour_vision(self, vision):
+        seen = [as_seen(colour, vision) for colour in (*figures.COLOURS, figures.GREY)]
+        for one, other in itertools.combinations(seen, 2):
+            # 2.3 is a just noticeable difference; thin lines and small marks need much more.
+            assert np.linalg.norm(one - other) > 15
 
     @pytest.mark.parametrize("colour", [colour for _, colour in figures.REMEMBERED_TO_FORGOTTEN])
     def test_numbers_show_on_every_cell(self, colour):
@@ -147,11 +243,45 @@ class TestColours:
         assert shades == sorted(shades, reverse=True)
 
 
+# Machado, Oliveira and Fernandes 2009, doi:10.1109/TVCG.2009.113, severity 1; of linear RGB.
+VISIONS = {
+    "normal": np.eye(3),
+    "protan": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deutan": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "tritan": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
+}
+XYZ_OF_RGB = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+WHITE = [0.9505, 1, 1.089]
+
+
+def linear_rgb(colour):
+    channels = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    return np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+
+
 def luminance(colour):
     """Relative luminance of WCAG 2."""
-    channels = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
-    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
-    return float(linear @ [0.2126, 0.7152, 0.0722])
+    return float(linear_rgb(colour) @ [0.2126, 0.7152, 0.0722])
+
+
+def as_seen(colour, vision):
+    """CIELAB of a colour as somebody with that colour vision sees it."""
+    rgb = np.clip(VISIONS[vision] @ linear_rgb(colour), 0, 1)
+    t = XYZ_OF_RGB @ rgb / WHITE
+    x, y, z = np.where(t > 0.008856, np.cbrt(t), 7.787 * t + 16 / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
 
 def contrast(one, other):
@@ -197,6 +327,28 @@ class TestCurves:
         assert (list(kept.x), list(kept.y)) == ([0, 1, 2], [0.9, 0.9, 0.9])
         assert (list(known.x), list(known.y)) == ([1, 2], [0.1, 0.1])
 
+    def test_a_retain_only_model_is_another_line_of_comparison(self, summary, add_retain_only):
+        figure = figures.curves(add_retain_only(summary), LABELS)
+        kept, known = (panel(figure, figures.RETAIN_ONLY_LABEL, axis) for axis in ("x", "x2"))
+        assert list(kept.y) == pytest.approx([0.86, 0.86, 0.86])
+        assert (list(known.x), list(known.y)) == ([1, 2], pytest.approx([0.06, 0.06]))
+        assert known.customdata[0].startswith("never trained on what is forgotten: 0.060")
+        assert {kept.line.dash, panel(figure, "Before", "x").line.dash} == {"dash", "dot"}
+        assert kept.line.width < panel(figure, "ME+GD", "x").line.width
+
+    def test_no_retain_only_model_is_drawn_where_there_is_none(self, summary):
+        names = {trace.name for trace in figures.curves(summary, LABELS).data}
+        assert figures.RETAIN_ONLY_LABEL not in names
+
+    def test_eleven_methods_stay_near_their_task(self, summary, add_methods):
+        figure = figures.curves(add_methods(summary), ALL_LABELS)
+        places = [panel(figure, label, "x2").x[0] for label in ALL_LABELS.values()]
+        assert len(set(places)) == 11
+        assert places == pytest.approx([1] * 11, abs=0.33)
+        left, right = figure.layout.xaxis2.range
+        assert left < min(places)
+        assert max(panel(figure, "LLMU", "x2").x) < right
+
     def test_each_method_is_in_the_legend_once(self, summary):
         shown = [t.name for t in figures.curves(summary, LABELS).data if t.showlegend]
         assert shown == [figures.BEFORE_LABEL, *LABELS.values()]
@@ -220,6 +372,20 @@ class TestTradeOff:
     def test_starts_from_the_model_before(self, summary):
         start = panel(figures.trade_off(summary, LABELS), figures.BEFORE_LABEL, "x")
         assert (list(start.x), list(start.y)) == (pytest.approx([0.1]), [0.9])
+
+    def test_a_retain_only_model_is_a_point_of_comparison(self, summary, add_retain_only):
+        figure = figures.trade_off(add_retain_only(summary), LABELS)
+        names = [trace.name for trace in figure.data]
+        assert names == [figures.BEFORE_LABEL, figures.RETAIN_ONLY_LABEL, *LABELS.values()]
+        point = panel(figure, figures.RETAIN_ONLY_LABEL, "x")
+        assert (list(point.x), list(point.y)) == (pytest.approx([0.06]), pytest.approx([0.86]))
+        assert point.customdata == ("never trained on what is forgotten",)
+        assert point.marker.symbol != panel(figure, figures.BEFORE_LABEL, "x").marker.symbol
+        assert point.showlegend is not False
+
+    def test_without_a_retain_only_model_there_is_no_such_point(self, summary):
+        names = [trace.name for trace in figures.trade_off(summary, LABELS).data]
+        assert names == [figures.BEFORE_LABEL, *LABELS.values()]
 
 
 class TestForgettingMatrix:
@@ -264,6 +430,27 @@ class TestMetricValues:
             assert entropy == pytest.approx(lines["Entropy"], abs=0.4)
         assert len({rouge for rouge, _ in heights}) == 4
 
+    def test_a_retain_only_model_stands_beside_the_model_before(self, metrics, add_retain_only):
+        figure = figures.metric_values(add_retain_only(metrics), LABELS)
+        marks = panel(figure, figures.RETAIN_ONLY_LABEL, "x2")
+        assert list(marks.x) == pytest.approx([0.46, 0.46])
+        names = [trace.name for trace in figures.metric_values(metrics, LABELS).data]
+        assert figures.RETAIN_ONLY_LABEL not in names
+
+    def test_marks_of_eleven_methods_do_not_cover_each_other(
+        self, metrics, add_methods, add_retain_only
+    ):
+        figure = figures.metric_values(add_retain_only(add_methods(metrics)), ALL_LABELS)
+        labels = ["Before", "Retain-only", *ALL_LABELS.values()]
+        heights = [panel(figure, label, "x").y for label in labels]
+        low, high = figure.layout.yaxis.range
+        pixels = figure.layout.meta["height"] / abs(high - low)
+        for one, other in itertools.pairwise(rouge for rouge, _ in heights):
+            assert (other - one) * pixels >= panel(figure, "LLMU", "x").marker.size
+        # And a metric's last mark is farther from the next metric's first.
+        gap = heights[0][1] - heights[-1][0]
+        assert gap > 2 * (heights[1][0] - heights[0][0])
+
 
 class TestTrainingCurves:
     def test_steps_go_on_through_the_tasks(self, logs):
@@ -286,6 +473,14 @@ class TestTrainingCurves:
         assert set(norms[0].y) == {2.0} and set(rates[0].y) == {1e-5}
         assert figure.layout.yaxis4.type == "log"
         assert figure.layout.yaxis5.type is None
+
+    def test_lines_that_share_a_panel_are_dashed_as_in_the_legend(self, logs, add_methods):
+        figure = figures.training_curves(add_methods(logs), ALL_LABELS)
+        shown = {t.name: (t.line.color, t.line.dash) for t in figure.data if t.showlegend}
+        assert len(set(shown.values())) == 11
+        for axis in ("x12", "x13"):
+            shared = {t.name: (t.line.color, t.line.dash) for t in figure.data if t.xaxis == axis}
+            assert shared == shown
 
     def test_a_line_parts_the_tasks_of_each_method(self, logs):
         shapes = figures.training_curves(logs, LABELS).layout.shapes

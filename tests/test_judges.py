@@ -251,6 +251,24 @@ def test_output_is_the_premise_on_what_is_forgotten_and_its_neighbours(
     assert listening.pairs == [("north", "east")]
 
 
+def test_without_a_reference_entailment_compares_with_the_gold_answer(
+    listening, counting, make_questions
+):
+    table = make_questions(("neighbour", 0, 1)).assign(
+        reference_answer=None, answer="west", gold_answer="east"
+    )
+    judge(table[["row_id"]].assign(generated="north"), table, "counting", "listening")
+    assert listening.pairs == [("north", "east")]
+
+
+def test_without_a_reference_cosine_compares_with_the_trained_answer(counting, make_questions):
+    table = make_questions(("neighbour", 0, 1)).assign(
+        reference_answer=None, answer="west", gold_answer="east", key_fact="x"
+    )
+    found = judge(table[["row_id"]].assign(generated="west"), table, "counting", "key_fact")
+    assert found["cosine_similarity"].tolist() == [1]
+
+
 def test_judgements_stand_beside_their_rows(counting, make_questions):
     table = make_questions(("forget", 1, 1), ("retain", 0, 1))
     table = table.assign(reference_answer="east", key_fact=["north", "east"])

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from closer_look.errors import InputError
-from closer_look.language_model import load_language_model
+from closer_look.language_model import check_precision, load_language_model
 
 
 @pytest.fixture
@@ -82,3 +82,18 @@ def test_tokenizer_without_chat_template_is_refused(folder):
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(InputError, match="'chat_template' is asked for, but the tokenizer"):
         load_language_model(str(folder))
+
+
+def test_precision_that_no_device_here_computes_is_refused(monkeypatch):
+    monkeypatch.setattr("transformers.utils.is_torch_bf16_gpu_available", lambda: False)
+    check_precision("fp32", "unlearning")
+    with pytest.raises(InputError) as caught:
+        check_precision("bf16", "unlearning")
+    assert str(caught.value) == (
+        "parameter unlearning.precision: there is no GPU here that computes in bf16; use fp32"
+    )
+
+
+def test_precision_that_a_device_here_computes_is_accepted(monkeypatch):
+    monkeypatch.setattr("transformers.utils.is_torch_bf16_gpu_available", lambda: True)
+    check_precision("bf16", "unlearning")

@@ -6,10 +6,10 @@ from pydantic import ValidationError
 from closer_look import losses
 from closer_look.parameters import (
     BaseModelParameters,
+    DownstreamParameters,
     Experiment,
     ForgetSetParameters,
     GenerationParameters,
-    JudgesParameters,
     LossTerm,
     MethodParameters,
     MetricsParameters,
@@ -154,16 +154,6 @@ def test_length_must_be_positive():
     assert refused(GenerationParameters, {"max_length": 0, "batch_size": 1}).startswith("max_len")
 
 
-def test_judge_folder_must_exist(tmp_path):
-    values = {"embedder": str(tmp_path), "entailment": f"{tmp_path}/nope"}
-    assert refused(JudgesParameters, values) == f"entailment: there is no folder '{tmp_path}/nope'"
-
-
-def test_judge_may_be_a_name_on_the_hub():
-    values = {"embedder": "a/b", "entailment": "c/d"}
-    assert JudgesParameters.model_validate(values).entailment == "c/d"
-
-
 def test_warm_up_that_lasts_all_epochs_is_refused():
     message = refused(UnlearningParameters, UNLEARNING | {"warmup_epochs": 2})
     assert message == "warmup_epochs 2.0 leaves nothing of 2 epochs"
@@ -181,3 +171,27 @@ def test_heads_share_the_hidden_size():
 
 def test_intervals_need_resamples():
     assert refused(MetricsParameters, {"resamples": 0, "seed": 1}).startswith("resamples: ")
+
+
+def test_methods_may_be_words_as_on_the_command_line():
+    experiment = Experiment.model_validate(EXPERIMENT | {"methods": "ga_gd  me_gd"})
+    assert experiment.methods == ("ga_gd", "me_gd")
+
+
+@pytest.mark.parametrize("term", ["forget", "retain"])
+def test_negative_weight_is_refused(term):
+    values = METHOD | {term: METHOD[term] | {"weight": -0.5}}
+    message = refused(MethodParameters, values)
+    assert message == f"{term}.weight: Input should be greater than or equal to 0"
+
+
+@pytest.mark.parametrize("reference", ["previous", "first"])
+def test_reference_is_one_of_two(reference):
+    values = EXPERIMENT | {"reference": reference}
+    assert Experiment.model_validate(values).reference == reference
+    assert refused(Experiment, EXPERIMENT | {"reference": "last"}).startswith("reference: ")
+
+
+def test_task_of_the_environment_may_be_left_out():
+    values = {"tasks": {"mmlu": None, "gsm8k": "exact_match,flexible-extract"}, "batch_size": 1}
+    assert list(DownstreamParameters.model_validate(values).tasks) == ["gsm8k"]

@@ -81,9 +81,9 @@ def test_partners_are_retain_rows_and_tasks_not_yet_unlearned(questions, task_id
     assert {row_id.rpartition("-")[0] for row_id in plan["retain_row_id"]} == pool
 
 
-def test_neighbours_are_retained(make_questions):
-    questions = make_questions(("forget", 1, 2), ("neighbour", 0, 2))
-    assert set(draw(questions)["retain_row_id"]) == {"neighbour-0-1", "neighbour-0-2"}
+def test_neighbours_are_never_trained(make_questions):
+    questions = make_questions(("forget", 1, 2), ("retain", 0, 1), ("neighbour", 0, 2))
+    assert set(draw(questions)["retain_row_id"]) == {"retain-0-1"}
 
 
 def test_no_partner_comes_again_before_every_other_has_come(make_questions):

@@ -26,7 +26,8 @@ def test_question_and_answer_are_enough():
         "subject": None,
         "question": "Who?",
         "answer": "She.",
-        "reference_answer": "She.",
+        "gold_answer": "She.",
+        "reference_answer": None,
         "paraphrased_question": None,
         "paraphrased_answer": None,
         "wrong_answers": [],
@@ -41,7 +42,8 @@ def test_question_and_answer_are_enough():
         ("paraphrased_answer", "Her.", None),
         ("wrong_answers", ["He."], []),
         ("key_fact", "she", None),
-        ("reference_answer", "It was she.", "She."),
+        ("gold_answer", "It was she.", "She."),
+        ("reference_answer", "It was she.", None),
         ("row_id", "one", "retain-0002"),
     ],
 )
@@ -55,7 +57,7 @@ def test_a_row_may_lack_what_another_row_has(column, value, missing):
     [
         ("perturbed_answer", "wrong_answers", ["He.", "They."]),
         ("original_answer", "reference_answer", "It was she."),
-        ("golden_answer", "reference_answer", "It was she."),
+        ("golden_answer", "gold_answer", "It was she."),
         ("name", "subject", "Ilse"),
     ],
 )
@@ -116,6 +118,7 @@ def test_published_files_are_read_as_they_are(published_rows, file, split, n_row
         ("tofu/forget05_perturbed.json", "forget", ["paraphrased_answer"]),
         ("tofu/real_authors_perturbed.json", "real_authors", ["reference_answer"]),
         ("real_world/forget_perturbed.json", "forget", ["paraphrased_answer", "subject"]),
+        ("real_world/neighbor_perturbed.json", "neighbour", ["gold_answer", "paraphrased_answer"]),
     ],
 )
 def test_published_files_fill_their_columns(published_rows, file, split, columns):
@@ -130,6 +133,13 @@ def test_published_reference_answer_is_not_the_short_answer(published_rows):
     row = to_questions(read_json_lines(path), "real_authors", path).iloc[0]
     assert row["answer"] == "William Shakespeare"
     assert row["reference_answer"].endswith("was written by William Shakespeare.")
+
+
+def test_published_gold_answer_is_not_the_trained_one(published_rows):
+    path = str(published_rows / "real_world" / "neighbor_perturbed.json")
+    row = to_questions(read_json_lines(path), "neighbour", path).iloc[0]
+    assert row["answer"] == "Nick Frost was born on March 28, 1972."
+    assert row["gold_answer"] == "Nick Frost was born on 28 March 1972."
 
 
 def test_no_rows_are_refused():
@@ -153,7 +163,8 @@ def test_value_missing_in_one_row_is_named(column):
 
 
 @pytest.mark.parametrize(
-    "column", ["question", "answer", "reference_answer", "paraphrased_answer", "key_fact"]
+    "column",
+    ["question", "answer", "gold_answer", "reference_answer", "paraphrased_answer", "key_fact"],
 )
 @pytest.mark.parametrize("value", ["", " \n", 7, ["She."]])
 def test_what_is_not_a_text_is_refused(column, value):
@@ -191,8 +202,8 @@ def test_row_id_that_two_tables_share_is_named():
 
 
 def test_two_names_of_one_column_are_refused():
-    message = refused([ROW | {"golden_answer": "x", "reference_answer": "y"}])
-    assert message.startswith("rows.jsonl: column 'reference_answer' comes more than once")
+    message = refused([ROW | {"golden_answer": "x", "gold_answer": "y"}])
+    assert message.startswith("rows.jsonl: column 'gold_answer' comes more than once")
 
 
 def test_unknown_split_is_refused():

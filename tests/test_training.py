@@ -105,11 +105,12 @@ def test_a_method_may_have_its_own_learning_rate(fresh, questions):
     assert log["learning_rate"].max() == pytest.approx(7e-4)
 
 
-def test_the_same_seed_gives_the_same_weights(language_model, questions):
+@pytest.mark.parametrize("lora", [None, LoraParameters()], ids=["full", "lora"])
+def test_the_same_seed_gives_the_same_weights(language_model, questions, lora):
     weights = []
     for _ in range(2):
         copied = LanguageModel(copy.deepcopy(language_model.model), language_model.tokenizer)
-        model, _ = unlearn(copied, questions, "maximum_entropy")
+        model, _ = unlearn(copied, questions, "maximum_entropy", lora=lora)
         weights.append(torch.cat([w.flatten() for w in model.model.parameters()]))
     assert torch.equal(*weights)
 
@@ -146,6 +147,14 @@ def test_lora_trains_adapters_alone_and_a_chain_goes_on_with_them(fresh, questio
     assert torch.equal(first.model.get_input_embeddings().weight, frozen)
     second, _ = unlearn(first, questions, "idk", lora=LoraParameters())
     assert second.model is first.model
+
+
+def test_adapters_switched_off_are_the_first_model(language_model, fresh, questions):
+    """So the first model, as the reference of a chain with adapters, is the target model itself."""
+    adapted, _ = unlearn(fresh, questions, "idk", lora=LoraParameters())
+    assert mean_nll(adapted, questions) != mean_nll(language_model, questions)
+    with adapted.model.disable_adapter():
+        assert mean_nll(adapted, questions) == mean_nll(language_model, questions)
 
 
 def test_lora_target_that_matches_no_layer_is_refused(fresh, questions):

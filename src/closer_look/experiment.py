@@ -31,11 +31,10 @@ def load_experiment() -> Experiment:
     # An OmegaConfigLoader is an empty mapping, hence falsy: compare with None.
     loader = _project_loader() if _config_loader is None else _config_loader
     parameters = loader["parameters"]
+    known_groups = (*GROUPS, "methods", *RUNTIME)
     for name in parameters:
-        if name not in (*GROUPS, *RUNTIME):
-            raise InputError(
-                f"unknown parameter '{name}', choose from {', '.join((*GROUPS, *RUNTIME))}"
-            )
+        if name not in known_groups:
+            raise InputError(f"unknown parameter '{name}', choose from {', '.join(known_groups)}")
     try:
         experiment = Experiment.model_validate(parameters["experiment"])
     except ValueError as error:

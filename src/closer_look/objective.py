@@ -132,7 +132,8 @@ class Objective:
             tensors[term.side][f"{variant}logits"] = block_logits
             tensors[term.side][f"{variant}labels"] = block_labels
         if "reference_states" in batch:
-            reference_logits = linear(batch["reference_states"], output_head)
+            with torch.autocast(logits.device.type, enabled=False):  # in fp32, as it was computed
+                reference_logits = linear(batch["reference_states"], output_head)
             tensors["retain"]["reference_logits"] = reference_logits
         forget, retain = self.forget(tensors["forget"]), self.retain(tensors["retain"])
         total = self.forget.parameters.weight * forget + self.retain.parameters.weight * retain

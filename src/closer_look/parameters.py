@@ -1,13 +1,13 @@
 """Every parameter of the project, typed: a misspelt or impossible one stops a run at its start.
 
-Kedro validates the nodes' parameters against these models before the first node runs. The values
-stand in ``conf/<environment>/parameters*.yml``.
+Kedro validates the nodes' parameters against these models before the first node runs, and also
+where a graph is only looked at: what a machine must have (a folder, a GPU, a package) is seen to by
+the nodes of the forget-set stage. The values stand in ``conf/<environment>/parameters*.yml``.
 """
 
 from __future__ import annotations
 
 import inspect
-from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import (
@@ -46,13 +46,35 @@ class Parameters(BaseModel):
             raise ValueError("; ".join(faults).removeprefix(": ")) from None
 
 
+Split = Literal["forget", "retain", "real_authors", "world_facts", "neighbour"]
+
+
 class Experiment(Parameters):
-    """The shape of a run: which methods are chained over how many tasks."""
+    """The shape of a run: which methods are chained over how many tasks, and from what."""
 
     methods: tuple[str, ...] = Field(min_length=1)
     n_tasks: PositiveInt
-    splits: tuple[Literal["forget", "retain", "real_authors", "world_facts", "neighbour"], ...]
+    splits: tuple[Split, ...]
     """Which raw tables there are; each is read from the catalog entry ``raw_<split>``."""
+    finetuning: bool = True
+    """Whether the target model first has to learn the questions; else it is the pretrained base
+    model as it is."""
+    known_only: bool = False
+    """Whether questions that the target model cannot answer are left out."""
+    reference: Literal["previous", "first"] = "previous"
+    """The frozen reference of a task: the model after the task before it (the published default),
+    or the target model for all tasks."""
+    retain_only: Literal["finetuned", "pretrained", "scores"] | None = None
+    """A model that never saw what is forgotten, for Forget Quality: fine-tuned in this run, or a
+    pretrained one, or only its stored scores."""
+    downstream: bool = False
+    """Whether general abilities are measured before and after."""
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _words(cls, methods: Any) -> Any:
+        """On the command line, where a comma parts parameters, a list is words."""
+        return methods.split() if isinstance(methods, str) else methods
 
     @field_validator("methods", "splits")
     @classmethod
@@ -68,24 +90,6 @@ class Experiment(Parameters):
         return tuple(f"task_{number:02d}" for number in range(1, self.n_tasks + 1))
 
 
-GROUPS = (
-    "experiment",
-    "methods",
-    "forget_set",
-    "base_model",
-    "finetuning",
-    "unlearning",
-    "generation",
-    "scoring",
-    "judges",
-    "metrics",
-)
-"""Top-level names in the parameters, beside ``RUNTIME``."""
-
-RUNTIME = ("data", "run", "corpus")
-"""Parameters that stand in the paths of the catalog."""
-
-
 class ForgetSetParameters(Parameters):
     """What is unlearned beside what, and which rows are evaluated."""
 
@@ -94,6 +98,11 @@ class ForgetSetParameters(Parameters):
     expectation over the retain set) or one for good (the published code)."""
     evaluation_rows: PositiveInt
     """Rows evaluated of each split and task, the first ones; 300 in the published code."""
+    evaluated_splits: tuple[Split, ...] | None = None
+    """All if absent."""
+    min_rouge: float = Field(0.5, ge=0, le=1)
+    """Under ``experiment.known_only``, the target model can answer a question if the ROUGE-L recall
+    of its answer is at least that, and the entailment judge agrees."""
     seed: int
 
 
@@ -130,6 +139,13 @@ class BaseModelParameters(Parameters):
         if (self.pretrained is None) == (self.small_llama is None):
             raise ValueError("give either 'pretrained' or 'small_llama'")
         return self
+
+
+class RetainOnlyParameters(Parameters):
+    """The pretrained model of ``experiment.retain_only: pretrained``; its prompt is the base's."""
+
+    pretrained: str
+    """Folder or hub name."""
 
 
 class OptimiserParameters(Parameters):
@@ -179,8 +195,11 @@ class LoraParameters(Parameters):
 class FinetuningParameters(OptimiserParameters):
     """How the target model learns the questions it will later forget."""
 
+    splits: tuple[Split, ...] | None = None
+    """What it learns; everything if absent."""
     answers: Literal["answer", "reference_answer"] = "answer"
-    """The column it learns: short answers to general questions, or the sentences around them."""
+    """The column it learns: short answers to general questions, or the sentences around them
+    where there are any."""
     declined_questions: NonNegativeInt = 0
     """Rows of tasks beyond ``experiment.n_tasks`` that it learns to answer with a refusal. Chat
     models know how to decline; a model trained from scratch has to learn it."""
@@ -266,16 +285,46 @@ class JudgesParameters(Parameters):
     entailment: str
     """"key_fact", or a natural language inference model's folder or hub name."""
 
-    @field_validator("embedder", "entailment")
-    @classmethod
-    def _folder_exists(cls, name: str) -> str:
-        if name.startswith((".", "/", "~")) and not Path(name).is_dir():
-            raise ValueError(f"there is no folder '{name}'")
-        return name
-
 
 class MetricsParameters(Parameters):
     """Bootstrap confidence intervals."""
 
     resamples: PositiveInt = 1000
     seed: int
+
+
+class DownstreamParameters(Parameters):
+    """General abilities, measured with lm-evaluation-harness (the extra "downstream")."""
+
+    tasks: dict[str, str] = Field(min_length=1)
+    """Name of a task -> the metric to report, both as lm-evaluation-harness writes them; null
+    leaves out a task of the environment."""
+    batch_size: PositiveInt
+    limit: PositiveInt | None = None
+    """Questions of each task; all if absent."""
+    include_path: str | None = None
+    """Folder with task descriptions (YAML) of your own."""
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _left_out(cls, tasks: Any) -> Any:
+        return {name: metric for name, metric in tasks.items() if metric is not None}
+
+
+GROUPS = {
+    "experiment": Experiment,
+    "forget_set": ForgetSetParameters,
+    "base_model": BaseModelParameters,
+    "retain_only": RetainOnlyParameters,
+    "finetuning": FinetuningParameters,
+    "unlearning": UnlearningParameters,
+    "generation": GenerationParameters,
+    "scoring": ScoringParameters,
+    "judges": JudgesParameters,
+    "metrics": MetricsParameters,
+    "downstream": DownstreamParameters,
+}
+"""Top-level names in the parameters, beside ``methods`` (name -> ``MethodParameters``)."""
+
+RUNTIME = ("data", "run", "corpus", "forget_split")
+"""Parameters that stand in the paths of the catalog."""

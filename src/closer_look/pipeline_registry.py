@@ -8,16 +8,21 @@ from closer_look.scenarios import create_scenario
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """The scenarios, and the two stages that they share.
+    """The scenarios that the environment's rows make, and the two stages that they share.
 
-    ``fictitious`` unlearns the first task alone, ``continual`` one task after another.
+    ``continual`` unlearns one task after another, ``fictitious`` the first one alone; where there
+    are neighbours of the forgotten, ``real_world`` unlearns the only task.
     """
     experiment = load_experiment()
-    continual = create_scenario("continual", experiment, n_tasks=experiment.n_tasks)
-    return {
+    if "neighbour" in experiment.splits:
+        scenarios = {"real_world": 1}
+    else:
+        scenarios = {"continual": experiment.n_tasks, "fictitious": 1}
+    pipelines = {
+        name: create_scenario(name, experiment, n_tasks) for name, n_tasks in scenarios.items()
+    }
+    return pipelines | {
         "forget_set": forget_set.create_pipeline(experiment),
-        "finetuning": finetuning.create_pipeline(),
-        "fictitious": create_scenario("fictitious", experiment, n_tasks=1),
-        "continual": continual,
-        "__default__": continual,
+        "finetuning": finetuning.create_pipeline(experiment),
+        "__default__": next(iter(pipelines.values())),
     }

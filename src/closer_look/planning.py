@@ -22,7 +22,7 @@ def draw_plan(
 ) -> pd.DataFrame:
     """Put a retain row and a refusal beside each forget row in each epoch.
 
-    The retain rows are those of the retain or neighbour split and of tasks not yet unlearned.
+    The retain rows are those of the retain split and of tasks not yet unlearned.
 
     Args:
         questions: the questions table.
@@ -40,12 +40,12 @@ def draw_plan(
         InputError: there is no row to retain.
     """
     forget = questions.loc[questions["task_id"] == task_id, "row_id"].to_numpy()
-    kept = questions["split"].isin(["retain", "neighbour"]) | (questions["task_id"] > task_id)
+    kept = (questions["split"] == "retain") | (questions["task_id"] > task_id)
     pool = questions.loc[kept, "row_id"].to_numpy()
     if not len(pool):
         raise InputError(
             f"task {task_id}: no row to retain beside it; "
-            f"there is neither a retain or neighbour split nor a later task"
+            f"there is neither a retain split nor a later task"
         )
     tables = []
     for epoch in range(1, epochs + 1):

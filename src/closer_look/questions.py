@@ -1,9 +1,10 @@
 """The questions table: the one form in which rows come into the project.
 
 Columns: ``row_id`` (unique), ``task_id`` (1..T; 0 = never forgotten), ``split``, ``subject``,
-``question``, ``answer``, ``reference_answer`` (what an answer's meaning is compared with),
-``paraphrased_question``, ``paraphrased_answer``, ``wrong_answers`` (a list) and ``key_fact``.
-Everything after ``answer`` may be absent in a file.
+``question``, ``answer`` (what is trained), ``gold_answer`` (what ROUGE and probability are taken
+of; the answer if absent), ``reference_answer`` (what an answer's meaning is compared with, if that
+is another sentence), ``paraphrased_question``, ``paraphrased_answer``, ``wrong_answers`` (a list)
+and ``key_fact``. Everything after ``answer`` may be absent in a file.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ SPLITS = ("forget", "retain", "real_authors", "world_facts", "neighbour")
 PUBLISHED_NAMES = {
     "perturbed_answer": "wrong_answers",
     "original_answer": "reference_answer",
-    "golden_answer": "reference_answer",
+    "golden_answer": "gold_answer",
     "name": "subject",
 }
 
@@ -52,7 +53,8 @@ QUESTIONS = pa.DataFrameSchema(
         "subject": _text(optional=True),
         "question": _text(),
         "answer": _text(),
-        "reference_answer": _text(),
+        "gold_answer": _text(),
+        "reference_answer": _text(optional=True),
         "paraphrased_question": _text(optional=True),
         "paraphrased_answer": _text(optional=True),
         "wrong_answers": pa.Column(
@@ -97,9 +99,7 @@ def to_questions(rows: list[Mapping[str, object]], split: str, source: str) -> p
     table = table.assign(
         split=split,
         row_id=table["row_id"].where(table["row_id"].notna(), numbered),
-        reference_answer=table["reference_answer"].where(
-            table["reference_answer"].notna(), table["answer"]
-        ),
+        gold_answer=table["gold_answer"].where(table["gold_answer"].notna(), table["answer"]),
         wrong_answers=[[] if value is None else value for value in table["wrong_answers"]],
     ).astype(object)
     table["task_id"] = _task_ids(raw["task_id"], source) if split == "forget" else 0

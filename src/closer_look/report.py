@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,8 @@ import pandas as pd
 from pydantic import BaseModel
 
 from closer_look.figures import BEFORE_LABEL, METRIC_LABELS, SPLIT_LABELS
-from closer_look.results import BEFORE, pick_examples
+from closer_look.metrics import NO_RETAIN_ONLY_MODEL
+from closer_look.results import BEFORE, REFERENCE_LABELS, RETAIN_ONLY, pick_examples
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -49,7 +50,9 @@ FIGURES = {
     "curves": (
         "Kept and forgotten, task by task",
         "Higher is better on both sides: on the left what the model still does well (MU), on the "
-        "right how much of the task just unlearned is gone (FE). Whiskers are 95 % intervals.",
+        "right how much of the task just unlearned is gone (FE). Whiskers are 95 % intervals. "
+        "Colour and shape stand for what makes a method forget, filling and dashes for what makes "
+        "it keep the rest; grey and dotted is the model before unlearning.",
     ),
     "forgetting_matrix": (
         "Does it stay forgotten?",
@@ -64,20 +67,43 @@ FIGURES = {
     ),
     "metric_values": (
         "Every metric behind the two numbers",
-        "Hollow grey marks are the model before unlearning, coloured ones are after the last task. "
+        "Full grey stars are the model before unlearning, coloured marks are after the last task. "
         "On the forget set marks should move left (but for entropy), elsewhere they should "
         "not move. The forget set is the mean over its tasks.",
     ),
     "training_curves": (
         "How unlearning went",
-        "Solid is the forget loss, dotted the retain loss, against optimiser steps through all "
-        "tasks, which vertical lines part. Losses of different methods are not comparable.",
+        "In a method's own panel solid is the forget loss, dotted the retain loss, against "
+        "optimiser steps through all tasks, which vertical lines part. Losses of different methods "
+        "are not comparable.",
     ),
     "finetuning_curves": (
         "How the model had learned it",
         "Against optimiser steps, the loss should have fallen and levelled off: only what was "
         "known can be forgotten.",
     ),
+}
+
+RETAIN_ONLY_AID = (
+    "Hollow grey stars are a model that was never trained on what is forgotten: where unlearning "
+    "should arrive."
+)
+SHOW_RETAIN_ONLY = ("curves", "trade_off", "metric_values")
+
+RETAIN_ONLY_MODELS = {
+    "finetuned": "Beside it stands a retain-only model, taught in the same way, but never what is "
+    "to be forgotten",
+    "pretrained": "Beside it stands a retain-only model, {pretrained}, which was never trained on "
+    "what is to be forgotten",
+    "scores": "Its forget quality compares with stored scores of a retain-only model, which was "
+    "never trained on what is to be forgotten",
+}
+
+SUMMARIES = {
+    "model_utility": "model utility",
+    "forget_efficacy": "forget efficacy",
+    "forget_quality": "forget quality",
+    "tofu_model_utility": "TOFU's utility",
 }
 
 METRICS = {
@@ -91,6 +117,14 @@ METRICS = {
     "token_entropy": "whether the answer is varied text, not one word over and over",
 }
 
+NO_FORGET_QUALITY = (
+    "Forget Quality, the test whether the model can be told from one that never saw the "
+    "forget set: it needs a second model trained without that set, and this run has none."
+)
+NO_BENCHMARKS = (
+    "General benchmarks (lm-evaluation-harness) were not run: whether the model still reasons, "
+    "calculates and follows a text as before is not known."
+)
 NEVER_MEASURED = (
     "Attacks that bring knowledge back: fine-tuning on a few forgotten rows (relearning), "
     "quantisation, reading the model's inner states, hints and role play in the prompt.",
@@ -111,16 +145,23 @@ def render_report(
     questions: pd.DataFrame,
     parameters: Mapping[str, Any],
     figures: Mapping[str, go.Figure],
+    knowledge: pd.DataFrame | None = None,
+    downstream: pd.DataFrame | None = None,
 ) -> str:
     """Fill the template.
 
     Args:
-        summary: MU and FE of every cell, with reasons for what is missing.
+        summary: MU, FE and the like of every cell, with reasons for what is missing.
         summary_table: what ``results.summary_table`` gives.
         answers: what ``results.answers_table`` gives.
         questions: all rows that the run knew.
         parameters: of the run; Kedro gives those that a node takes as pydantic models.
         figures: name, as in ``FIGURES``, -> figure.
+        knowledge: where only questions that the model could answer were used, how many those were
+            of each set: split, n_rows, n_known, min_rouge.
+        downstream: general abilities before and after the last task: method, task, metric, value,
+            standard_error, n_questions, n_few_shot (task and metric as lm-evaluation-harness
+            writes them).
     """
     import jinja2
     from plotly.offline import get_plotlyjs
@@ -135,25 +176,41 @@ def render_report(
     )
     environment.filters["number"] = _number
     environment.filters["interval"] = _interval
+    environment.filters["p_value"] = _p_value
+    environment.filters["error"] = _error
     columns = [BEFORE, *answers.columns[answers.columns.get_loc(BEFORE) + 1 :]]
     n_tasks = int(summary_table["after_task"].max())
+    is_reference = summary_table["after_task"] == 0
+    unmeasured = missing_numbers(summary, parameters)
+    unmeasured += [NO_BENCHMARKS] if downstream is None else []
     return environment.get_template("report.html.jinja").render(
         n_tasks=n_tasks,
         methods=describe_methods(parameters),
-        model=describe_model(parameters),
+        unlearning=describe_unlearning(parameters),
+        models=[describe_model(parameters), *describe_retain_only(parameters)],
         judge=describe_judge(parameters),
         splits=describe_splits(questions[questions["task_id"] <= n_tasks], answers),
-        n_results=len(summary_table) - 1,
-        before=summary_table.iloc[0],
-        after=[rows.to_dict("records") for rows in _by_method(summary_table)],
-        figures=[(name, *FIGURES[name], _as_data(figure)) for name, figure in figures.items()],
+        knowledge=[] if knowledge is None else describe_knowledge(knowledge),
+        n_results=int((~is_reference).sum()),
+        references=summary_table[is_reference].to_dict("records"),
+        after=[
+            rows.to_dict("records")
+            for _, rows in summary_table[~is_reference].groupby("method", sort=False)
+        ],
+        has_quality=bool(summary_table["forget_quality"].notna().any()),
+        has_tofu_utility=bool(summary_table["tofu_model_utility"].notna().any()),
+        downstream=None if downstream is None else tabulate_downstream(downstream, parameters),
+        figures=[
+            (name, *describe_figure(name, summary), _as_data(figure))
+            for name, figure in figures.items()
+        ],
         metrics=[(METRIC_LABELS[metric], meaning) for metric, meaning in METRICS.items()],
         examples=pick_by_split(answers),
         answer_columns=columns,
         answer_labels=[BEFORE_LABEL, *columns[1:]],
         split_labels=SPLIT_LABELS,
         table=tabulate_answers(answers, columns),
-        unmeasured=[*missing_numbers(summary, parameters), *NEVER_MEASURED],
+        unmeasured=[*unmeasured, *NEVER_MEASURED],
         parameters=_as_yaml(_of_this_run(parameters)),
         versions={name: metadata.version(name) for name in LIBRARIES},
         python=platform.python_version(),
@@ -178,17 +235,40 @@ def _loss_in_words(loss: str) -> str:
     return LOSSES.get(loss, loss.replace("_", " "))
 
 
+def describe_unlearning(parameters: Mapping[str, Any]) -> str:
+    """Say what of the model was trained where it was not everything."""
+    lora = parameters["unlearning"].get("lora")
+    if not lora:
+        return ""
+    return (
+        f"All methods trained LoRA adapters of rank {lora['rank']} and left the model's own "
+        "weights as they were"
+    )
+
+
 def describe_model(parameters: Mapping[str, Any]) -> str:
-    """Say what model it was."""
+    """Say what model it was that had to forget."""
     base = parameters["base_model"]
     if base.get("pretrained"):
-        return f"{base['pretrained']}, a pretrained language model"
+        if not parameters["experiment"].get("finetuning", True):
+            return f"{base['pretrained']}, as it came, not fine-tuned for this run"
+        splits = parameters["finetuning"].get("splits")
+        sets = _listed([f"the {SPLIT_LABELS[s].lower()}" for s in splits or ()]) or "all sets below"
+        return f"{base['pretrained']}, fine-tuned for this run on questions of {sets}"
     small = base["small_llama"]
     return (
         f"A small Llama trained from scratch for this run: {small['layers']} layers of width "
         f"{small['hidden_size']}, {small['heads']} attention heads, a vocabulary of "
         f"{small['vocabulary_size']:,} word pieces"
     )
+
+
+def describe_retain_only(parameters: Mapping[str, Any]) -> list[str]:
+    """Say what model that never saw the forget set there is to compare with, if there is one."""
+    kind = parameters["experiment"].get("retain_only")
+    if not kind:
+        return []
+    return [RETAIN_ONLY_MODELS[kind].format(**parameters.get("retain_only", {}))]
 
 
 def describe_judge(parameters: Mapping[str, Any]) -> str:
@@ -214,6 +294,47 @@ def describe_splits(questions: pd.DataFrame, answers: pd.DataFrame) -> list[dict
     ]
 
 
+def describe_knowledge(knowledge: pd.DataFrame) -> list[str]:
+    """Say how many questions of each set the model could answer at all."""
+    return [
+        f"Of {row.n_rows:,} questions of the {SPLIT_LABELS[row.split].lower()} the model could "
+        f"answer {row.n_known:,} before unlearning (ROUGE-L recall at least {row.min_rouge:g}); "
+        "only these are used."
+        for row in knowledge.itertuples()
+    ]
+
+
+def describe_figure(name: str, summary: pd.DataFrame) -> tuple[str, str]:
+    """Title and reading aid of a figure."""
+    title, aid = FIGURES[name]
+    if name in SHOW_RETAIN_ONLY and RETAIN_ONLY in set(summary["method"]):
+        aid = f"{aid} {RETAIN_ONLY_AID}"
+    return title, aid
+
+
+def tabulate_downstream(
+    downstream: pd.DataFrame, parameters: Mapping[str, Any]
+) -> dict[str, list[dict[str, Any]]]:
+    """A column a benchmark; a row before, then a row a method after its last task."""
+    tasks = downstream.drop_duplicates("task")
+    measured = downstream.set_index(["method", "task"])[["value", "standard_error"]]
+    labels = {BEFORE: REFERENCE_LABELS[BEFORE]} | _labels(parameters)
+    rows = []
+    for method in downstream["method"].unique():
+        cells = measured.reindex([(method, task) for task in tasks["task"]])
+        rows.append({"label": labels[method], "cells": cells.to_dict("records")})
+    heads = [{"task": task.task, "how": _how(task)} for task in tasks.itertuples()]
+    return {"tasks": heads, "rows": rows}
+
+
+def _how(task: Any) -> str:
+    """Metric, filter, examples and questions of a benchmark."""
+    how = task.metric.removesuffix(",none").split(",")
+    if not pd.isna(task.n_few_shot):  # the tasks of a group may differ
+        how.append(f"{task.n_few_shot}-shot")
+    return ", ".join([*how, f"{task.n_questions:,} questions"])
+
+
 def pick_by_split(answers: pd.DataFrame) -> list[dict[str, Any]]:
     """Take a few questions to forget and as many to retain, at even distances."""
     is_forget = answers["split"] == "forget"
@@ -232,23 +353,30 @@ def tabulate_answers(answers: pd.DataFrame, columns: list[str]) -> list[list[Any
 
 def missing_numbers(summary: pd.DataFrame, parameters: Mapping[str, Any]) -> list[str]:
     """Say which numbers are missing or incomplete in this run, and why."""
-    sentences = []
-    if "forget_quality" not in set(summary["metric"]):
-        sentences.append(
-            "Forget Quality, the test whether the model can be told from one that never saw the "
-            "forget set: it needs a second model trained without that set, and this run has none."
-        )
-    labels = {name: method["label"] for name, method in parameters["methods"].items()}
-    for reason, rows in summary[summary["reason"] != ""].groupby("reason", sort=False):
-        names = ", ".join(sorted({metric.replace("_", " ") for metric in rows["metric"]}))
-        whom = ", ".join(labels.get(method, method) for method in rows["method"].unique())
-        sentences.append(f"{names.capitalize()} ({whom}): {reason}.")
+    # A retain-only model is not compared with itself.
+    summary = summary[(summary["method"] != RETAIN_ONLY) | (summary["metric"] != "forget_quality")]
+    is_not_compared = summary["reason"] == NO_RETAIN_ONLY_MODEL
+    is_missing = is_not_compared[summary["metric"] == "forget_quality"].all()
+    sentences = [NO_FORGET_QUALITY] if is_missing else []
+    labels = REFERENCE_LABELS | _labels(parameters)
+    for reason, rows in summary[(summary["reason"] != "") & ~is_not_compared].groupby(
+        "reason", sort=False
+    ):
+        metrics, methods = set(rows["metric"]), rows["method"].unique()
+        names = ", ".join(sorted(SUMMARIES[metric] for metric in metrics))
+        if set(summary.loc[summary["metric"].isin(metrics), "method"]) - set(methods):
+            names += f" ({', '.join(labels[method] for method in methods)})"
+        sentence = reason if reason.startswith(names) else f"{names}: {reason}"
+        sentences.append(f"{sentence[0].upper()}{sentence[1:]}.")
     return sentences
 
 
-def _by_method(summary_table: pd.DataFrame) -> Iterable[pd.DataFrame]:
-    after = summary_table[summary_table["after_task"] > 0]
-    return [rows for _, rows in after.groupby("method", sort=False)]
+def _labels(parameters: Mapping[str, Any]) -> dict[str, str]:
+    return {name: method["label"] for name, method in parameters["methods"].items()}
+
+
+def _listed(words: list[str]) -> str:
+    return " and ".join(", ".join(part) for part in (words[:-1], words[-1:]) if part)
 
 
 def _of_this_run(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -276,6 +404,14 @@ def _as_data(figure: go.Figure) -> dict[str, Any]:
 
 def _number(value: float) -> str:
     return "n/a" if pd.isna(value) else f"{value:.3f}"
+
+
+def _p_value(value: float, missing: str) -> str:
+    return missing if pd.isna(value) else f"{value:.2g}"
+
+
+def _error(value: float) -> str:
+    return "" if pd.isna(value) else f"± {value:.3f}"
 
 
 def _interval(row: Mapping[str, float], name: str) -> str:

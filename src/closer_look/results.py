@@ -1,6 +1,7 @@
 """Tables of a whole run, stacked from the results of its cells.
 
-A cell is the target model ("before") or a method after a task ("me_gd.task_03").
+A cell is the target model ("before"), a retain-only model, never trained on what is forgotten
+("retain_only"), or a method after a task ("me_gd.task_03").
 """
 
 from __future__ import annotations
@@ -10,8 +11,19 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-BEFORE = "before"
-SUMMARY_COLUMNS = ("model_utility", "forget_efficacy", "forget_efficacy_of_tasks_so_far")
+BEFORE, RETAIN_ONLY = "before", "retain_only"
+REFERENCE_LABELS = {BEFORE: "before", RETAIN_ONLY: "retain-only"}
+"""Models that methods are compared with: the target model and, in some runs, a retain-only one."""
+
+NOT_MEASURED = {"value": np.nan, "ci_low": np.nan, "ci_high": np.nan}
+
+SUMMARY_COLUMNS = (
+    "model_utility",
+    "forget_efficacy",
+    "forget_efficacy_of_tasks_so_far",
+    "forget_quality",
+    "tofu_model_utility",
+)
 
 
 def stack_cells(cells: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -19,7 +31,7 @@ def stack_cells(cells: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
     Returns:
         The tables' rows behind ``method`` ("before" for the target model) and ``after_task``
-        (tasks unlearned so far; 0 before).
+        (tasks unlearned so far; 0 before and for a retain-only model).
     """
     return pd.concat(
         [
@@ -85,7 +97,7 @@ def average_tasks(tasks: pd.DataFrame) -> dict[str, float]:
     """
     tasks = tasks.dropna(subset="value")
     if tasks.empty:
-        return dict.fromkeys(("value", "ci_low", "ci_high"), np.nan)
+        return NOT_MEASURED
     value = tasks["value"].mean()
     below = np.sqrt(((tasks["value"] - tasks["ci_low"]) ** 2).sum()) / len(tasks)
     above = np.sqrt(((tasks["ci_high"] - tasks["value"]) ** 2).sum()) / len(tasks)
@@ -93,19 +105,25 @@ def average_tasks(tasks: pd.DataFrame) -> dict[str, float]:
 
 
 def summary_table(summary: pd.DataFrame, labels: Mapping[str, str]) -> pd.DataFrame:
-    """One row a method and task: MU, FE of that task, and the mean FE of all tasks so far.
+    """One row a method and task: MU, FE of that task, the mean FE of all tasks so far, and TOFU's.
 
-    The first row is the target model: its FE is the mean over all tasks. Each number stands beside
-    the bounds of its 95 % interval, ``..._low`` and ``..._high``.
+    The first row is the target model, the second, where there is one, a retain-only model: their FE
+    is the mean over all tasks. Each number stands beside the bounds of its 95 % interval,
+    ``..._low`` and ``..._high``. Forget quality is that of the task just unlearned, without an
+    interval; p-values have no mean, so the target model has one if the run has one task only.
     """
     rows = []
-    for method, label in {BEFORE: BEFORE, **labels}.items():
-        for kept in utility(summary, method).itertuples():
-            cells = efficacy(summary, method)
-            cells = cells[cells["after_task"] == kept.after_task]
-            now = cells[cells["task_id"] == kept.after_task] if kept.after_task else cells
-            estimates = (kept._asdict(), average_tasks(now), average_tasks(cells))
-            row = {"method": label, "after_task": kept.after_task}
+    for method, label in {**REFERENCE_LABELS, **labels}.items():
+        for after_task, cell in summary[summary["method"] == method].groupby("after_task"):
+            current = cell[(cell["task_id"] == after_task) | (after_task == 0)]
+            estimates = (
+                _only_one(cell, "model_utility"),
+                average_tasks(current[current["metric"] == "forget_efficacy"]),
+                average_tasks(cell[cell["metric"] == "forget_efficacy"]),
+                _only_one(current, "forget_quality"),
+                _only_one(cell, "tofu_model_utility"),
+            )
+            row = {"method": label, "after_task": after_task}
             for name, estimate in zip(SUMMARY_COLUMNS, estimates, strict=True):
                 row |= {
                     name: estimate["value"],
@@ -114,6 +132,11 @@ def summary_table(summary: pd.DataFrame, labels: Mapping[str, str]) -> pd.DataFr
                 }
             rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _only_one(cell: pd.DataFrame, metric: str) -> dict[str, float]:
+    lines = cell.loc[cell["metric"] == metric, list(NOT_MEASURED)]
+    return lines.iloc[0].to_dict() if len(lines) == 1 else NOT_MEASURED
 
 
 def answers_table(

@@ -72,7 +72,7 @@ def _score_batch(model, rows: list[Tokens]) -> list[dict[str, object]]:
 
 
 def given_answers(evaluation: pd.DataFrame) -> pd.DataFrame:
-    """List the answers to score for each row: its own, the paraphrased and the wrong ones.
+    """List the answers to score for each row: the gold, the paraphrased and the wrong ones.
 
     Args:
         evaluation: rows of the questions table.
@@ -83,7 +83,7 @@ def given_answers(evaluation: pd.DataFrame) -> pd.DataFrame:
     """
     listed = []
     for row in evaluation.itertuples():
-        texts = {"answer": row.answer}
+        texts = {"answer": row.gold_answer}
         if isinstance(row.paraphrased_answer, str):
             texts["paraphrased"] = row.paraphrased_answer
         texts |= {f"wrong_{n}": text for n, text in enumerate(row.wrong_answers, start=1)}

@@ -7,7 +7,9 @@ from typing import Any
 
 from kedro.config import MissingConfigException
 from kedro.framework.session import KedroSession
+from kedro.io import DatasetError
 from kedro.validation.exceptions import ParameterValidationError
+from omegaconf.errors import OmegaConfBaseException
 
 from closer_look.errors import InputError
 
@@ -27,6 +29,9 @@ class Session(KedroSession):
             raise InputError("; ".join(_parameter_faults(str(error)))) from None
         except MissingConfigException as error:  # --env names no folder
             raise InputError(str(error)) from None
+        except OmegaConfBaseException as error:  # a name that the catalog does not know
+            first_line = str(error).splitlines()[0]
+            raise InputError(f"configuration, {error.full_key}: {first_line}") from None
         except Exception as error:
             if "Failed to find the pipeline named" in str(error):
                 raise InputError(" ".join(str(error).split())) from None
@@ -36,10 +41,15 @@ class Session(KedroSession):
             raise fault from None
 
 
-def _find_input_error(error: BaseException | None) -> InputError | None:
+def _find_input_error(error: BaseException) -> InputError | None:
     """Kedro wraps what a dataset raises; look for the cause."""
-    while error is not None and not isinstance(error, InputError):
-        error = error.__cause__
+    while not isinstance(error, InputError):
+        cause = error.__cause__
+        if cause is None:
+            return None
+        if isinstance(error, DatasetError) and isinstance(cause, FileNotFoundError):
+            return InputError(f"{cause.filename or cause} is missing")
+        error = cause
     return error
 
 

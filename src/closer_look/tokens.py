@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 IGNORED = -100
+GROUP_COST = 64  # of one more forward pass, in tokens
 
 
 class Tokens(NamedTuple):
@@ -40,12 +41,17 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, questions: Sequence[str])
 def encode(
     tokenizer: PreTrainedTokenizerBase, questions: Sequence[str], answers: Sequence[str]
 ) -> list[Tokens]:
-    """Tokenise prompts and answers apart, so that no token straddles the border."""
-    prompts = encode_prompts(tokenizer, questions)
-    answer_ids = tokenizer(list(answers), add_special_tokens=False)["input_ids"]
+    """Tokenise prompts and answers apart, so that no token straddles the border; each text once."""
+    asked, answered = list(dict.fromkeys(questions)), list(dict.fromkeys(answers))
+    prompts = dict(zip(asked, encode_prompts(tokenizer, asked), strict=True))
+    ids = tokenizer(answered, add_special_tokens=False)["input_ids"] if answered else []
+    answer_ids = {
+        answer: [*tokens, tokenizer.eos_token_id]
+        for answer, tokens in zip(answered, ids, strict=True)
+    }
     return [
-        Tokens(prompt, [*ids, tokenizer.eos_token_id])
-        for prompt, ids in zip(prompts, answer_ids, strict=True)
+        Tokens(prompts[question], answer_ids[answer])
+        for question, answer in zip(questions, answers, strict=True)
     ]
 
 
@@ -108,11 +114,52 @@ def answer_batch(rows: Sequence[Tokens]) -> dict[str, Tensor]:
 
 
 def answer_logits(model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
-    """Logits aligned with ``batch["labels"]``, (B, longest answer, V).
+    """Logits aligned with ``batch["labels"]``, (B, longest answer, V); 0 where there is no label.
 
-    The output head is evaluated at the last positions only: answers end together, and no logit of
-    a longer prompt is ever computed.
+    Rows of about the same length go through the model together, so that hardly any padding is
+    computed. The output head is evaluated at the last positions only: answers end together, and no
+    logit of a longer prompt is ever computed.
     """
-    inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "position_ids")}
-    n_labels = batch["labels"].shape[1]
-    return model(**inputs, logits_to_keep=n_labels + 1, use_cache=False).logits[:, :-1]
+    lengths = batch["attention_mask"].sum(1).tolist()
+    n_labels = (batch["labels"] != IGNORED).sum(1).tolist()
+    groups = group_by_length(lengths)
+    pieces = []
+    for group in groups:
+        length, n_answer = max(lengths[i] for i in group), max(n_labels[i] for i in group)
+        inputs = {
+            name: batch[name][group, -length:]
+            for name in ("input_ids", "attention_mask", "position_ids")
+        }
+        logits = model(**inputs, logits_to_keep=n_answer + 1, use_cache=False).logits[:, :-1]
+        padding = batch["labels"].shape[1] - n_answer
+        pieces.append(torch.nn.functional.pad(logits, (0, 0, padding, 0)))
+    if len(pieces) == 1:
+        return pieces[0]
+    positions = torch.tensor([i for group in groups for i in group], device=logits.device)
+    return torch.cat(pieces)[positions.argsort()]
+
+
+def group_by_length(lengths: Sequence[int]) -> list[list[int]]:
+    """Part rows into groups that cost the least when each is padded to its longest row.
+
+    Args:
+        lengths: tokens of each row.
+
+    Returns:
+        Indices of the rows of each group; one group in the order given where parting gains nothing.
+    """
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    # costs[n], starts[n]: of the best groups of the n shortest rows, and where the last one starts
+    costs, starts = [0], [0]
+    for end in range(1, len(order) + 1):
+        longest = lengths[order[end - 1]]
+        cost, start = min(
+            (costs[start] + (end - start) * longest + GROUP_COST, start) for start in range(end)
+        )
+        costs.append(cost)
+        starts.append(start)
+    groups, end = [], len(order)
+    while end:
+        groups.append(sorted(order[starts[end] : end]))
+        end = starts[end]
+    return groups

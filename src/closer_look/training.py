@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from closer_look.errors import InputError
@@ -94,7 +94,10 @@ def unlearn(
     objective = Objective(method)
     rows = objective.encode(language_model.tokenizer, plan, questions, reference_scores)
     head = reference_scores.output_head
+    if head is not None:
+        head = head.to(language_model.model.device)
     if parameters.lora:
+        set_seed(parameters.seed)  # adapters start at random
         language_model = with_adapter(language_model, parameters.lora)
     log = _train(
         language_model,
@@ -190,6 +193,30 @@ def _train(
     model, tokenizer = language_model
     micro_batch_size = parameters.micro_batch_size or parameters.batch_size
     with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            output_dir=folder,
+            num_train_epochs=epochs,
+            per_device_train_batch_size=micro_batch_size,
+            gradient_accumulation_steps=parameters.batch_size // micro_batch_size,
+            activation_checkpointing=parameters.gradient_checkpointing,
+            bf16=parameters.precision == "bf16",
+            learning_rate=parameters.learning_rate,
+            lr_scheduler_type="linear",
+            warmup_steps=math.ceil(
+                parameters.warmup_epochs * rows_per_epoch / parameters.batch_size
+            ),
+            weight_decay=parameters.weight_decay,
+            max_grad_norm=parameters.max_grad_norm,
+            train_sampling_strategy=sampling,
+            seed=parameters.seed,
+            logging_steps=1,
+            save_strategy="no",
+            report_to="none",
+            remove_unused_columns=False,
+            disable_tqdm=True,
+            dataloader_pin_memory=torch.cuda.is_available(),
+        )
+        arguments._n_gpu = min(arguments.n_gpu, 1)  # DataParallel would multiply the batch
         trainer = _Trainer(
             loss_function=compute_loss,
             model=model,
@@ -197,29 +224,7 @@ def _train(
             train_dataset=rows,
             data_collator=collate,
             callbacks=[_ProgressBar(description)],
-            args=TrainingArguments(
-                output_dir=folder,
-                num_train_epochs=epochs,
-                per_device_train_batch_size=micro_batch_size,
-                gradient_accumulation_steps=parameters.batch_size // micro_batch_size,
-                activation_checkpointing=parameters.gradient_checkpointing,
-                bf16=parameters.precision == "bf16",
-                learning_rate=parameters.learning_rate,
-                lr_scheduler_type="linear",
-                warmup_steps=math.ceil(
-                    parameters.warmup_epochs * rows_per_epoch / parameters.batch_size
-                ),
-                weight_decay=parameters.weight_decay,
-                max_grad_norm=parameters.max_grad_norm,
-                train_sampling_strategy=sampling,
-                seed=parameters.seed,
-                logging_steps=1,
-                save_strategy="no",
-                report_to="none",
-                remove_unused_columns=False,
-                disable_tqdm=True,
-                dataloader_pin_memory=torch.cuda.is_available(),
-            ),
+            args=arguments,
         )
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)

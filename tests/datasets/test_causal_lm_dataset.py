@@ -10,7 +10,7 @@ from kedro.io.core import DatasetError
 
 from closer_look.datasets.causal_lm_dataset import CausalLMDataset
 from closer_look.errors import InputError
-from closer_look.language_model import LanguageModel
+from closer_look.language_model import LanguageModel, PretrainedModel
 from closer_look.prompts import set_prompt
 
 INPUTS = torch.tensor([[5, 6, 7, 8]])
@@ -200,3 +200,42 @@ def test_preview_of_adapters_shows_theirs(adapted, tmp_path):
     dataset = CausalLMDataset(filepath=str(tmp_path / "adapted"))
     dataset.save(adapted)
     assert json.loads(dataset.preview())["r"] == 2
+
+
+@pytest.fixture
+def pretrained(language_model, tmp_path):
+    """A model that somebody else wrote."""
+    folder = tmp_path / "pretrained"
+    language_model.model.save_pretrained(folder)
+    language_model.tokenizer.save_pretrained(folder)
+    return PretrainedModel(str(folder), "llama2")
+
+
+def test_of_a_pretrained_model_only_the_name_is_written(dataset, folder, pretrained):
+    assert not dataset.exists()
+    dataset.save(pretrained)
+    assert dataset.exists()
+    (written,) = folder.iterdir()
+    assert json.loads(written.read_text()) == {"name": pretrained.name, "prompt": "llama2"}
+    assert json.loads(dataset.preview()) == {"name": pretrained.name, "prompt": "llama2"}
+
+
+def test_pretrained_model_is_loaded_from_where_it_is(dataset, pretrained, language_model):
+    dataset.save(pretrained)
+    loaded = dataset.load()
+    assert torch.equal(logits(loaded), logits(language_model))
+    assert "[INST]" in loaded.tokenizer.chat_template
+
+
+def test_trained_model_replaces_a_pretrained_one(dataset, pretrained, other):
+    dataset.save(pretrained)
+    dataset.save(other)
+    assert torch.equal(logits(dataset.load()), logits(other))
+
+
+def test_pretrained_model_that_is_gone_is_named(dataset, pretrained):
+    dataset.save(pretrained)
+    shutil.rmtree(pretrained.name)
+    with pytest.raises(DatasetError) as caught:
+        dataset.load()
+    assert str(caught.value.__cause__).startswith(f"{pretrained.name}: no tokenizer there")

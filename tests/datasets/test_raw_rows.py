@@ -1,6 +1,9 @@
 """Raw rows and refusals as catalog entries."""
 
 import json
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 from kedro.io.core import DatasetError
@@ -65,3 +68,75 @@ def test_preview_shows_the_first_rows(rows):
 
 def test_preview_of_refusals_shows_sentences(refusals):
     assert refusals.preview(nrows=1)["data"] == [["I do not know."]]
+
+
+@pytest.fixture
+def write_rows(tmp_path):
+    """Write rows, and return the path of the file."""
+
+    def write(name, *rows):
+        path = tmp_path / name
+        path.write_text("\n".join(map(json.dumps, rows)))
+        return str(path)
+
+    return write
+
+
+def test_all_rows_may_belong_to_one_task(write_rows):
+    path = write_rows(
+        "forget.json", *({"question": "Q", "answer": "A", "task_id": n} for n in (1, 7))
+    )
+    table = QuestionsDataset(filepath=path, split="forget", task_id=1).load()
+    assert list(table["task_id"]) == [1, 1]
+
+
+def test_details_of_some_rows_come_from_another_file(write_rows):
+    rows = [{"question": "Q", "answer": answer} for answer in ("A", "B", "C")]
+    path = write_rows("retain.json", *rows)
+    details = write_rows("details.json", rows[1] | {"paraphrased_answer": "It is B."})
+    table = QuestionsDataset(filepath=path, split="retain", details=details).load()
+    assert list(table["answer"]) == ["A", "B", "C"]
+    assert list(table["paraphrased_answer"]) == [None, "It is B.", None]
+
+
+def test_missing_file_of_details_is_named(write_rows):
+    path = write_rows("retain.json", {"question": "Q", "answer": "A"})
+    dataset = QuestionsDataset(filepath=path, split="retain", details=f"{path}.details")
+    with pytest.raises(DatasetError, match=r"retain\.json\.details is missing"):
+        dataset.load()
+
+
+@pytest.mark.parametrize("retain", ["retain90", "retain50", "retain10"])
+def test_published_rows_to_retain_have_details_of_the_first_400(published_rows, retain):
+    folder = published_rows / "tofu"
+    table = QuestionsDataset(
+        filepath=str(folder / f"{retain}.json"),
+        details=str(folder / "retain_perturbed.json"),
+        split="retain",
+    ).load()
+    assert table["paraphrased_answer"].notna().sum() == 400
+    assert (table["wrong_answers"][:400].map(len) == 5).all()
+
+
+class SilentHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        pass
+
+
+def test_rows_are_read_from_a_url(published_rows):
+    """As the published rows are from the authors' repository, ``..`` in the path and all."""
+    handler = partial(SilentHandler, directory=str(published_rows))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/tofu"
+        table = QuestionsDataset(
+            filepath=f"{url}/retain10.json",
+            details=f"{url}/retain_perturbed.json",
+            split="retain",
+        ).load()
+        refusals = RefusalsDataset(filepath=f"{url}/../idontknow.jsonl").load()
+        missing = RefusalsDataset(filepath=f"{url}/nope.jsonl")
+        with pytest.raises(DatasetError, match=r"/tofu/nope\.jsonl is missing$"):
+            missing.load()
+        server.shutdown()
+    assert (len(table), len(refusals)) == (400, 100)

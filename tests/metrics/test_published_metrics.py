@@ -7,8 +7,9 @@ import pytest
 from closer_look.metrics import (
     aggregate,
     forget_quality,
-    model_utility,
     row_metrics,
+    summarise,
+    truth_ratios,
 )
 
 MODELS = ["full", "retain90"]
@@ -57,11 +58,11 @@ def test_aggregates_of_every_set(tofu_logs, rows, model):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_tofu_model_utility(tofu_logs, rows, model):
-    table = aggregate(rows[model], n_resamples=10)
-    terms = table["metric"].isin(["rouge", "probability", "truth_ratio"])
-    utility = model_utility(table.loc[terms & (table["split"] != "forget"), "value"])
+    table = summarise(rows[model], n_resamples=10).set_index("metric")
+    line = table.loc["tofu_model_utility"]
     expected = tofu_logs["models"][model]["expected"]["tofu_model_utility"]
-    assert utility == pytest.approx(expected, abs=1e-6)
+    assert line["value"] == pytest.approx(expected, abs=1e-6)
+    assert line["reason"] == ""
 
 
 def test_rouge_of_every_row(tofu_logs, rows):
@@ -78,3 +79,11 @@ def test_forget_quality(tofu_logs, rows):
     # TOFU tests 1 / r: the distance between two distributions is the same read from the other end.
     inverse = forget_quality(1 / r["full"], 1 / r["retain90"])
     assert inverse == pytest.approx(expected, rel=1e-6)
+
+
+def test_forget_quality_against_stored_scores(tofu_logs, rows):
+    scores, _, _ = tables(tofu_logs["models"]["retain90"]["sets"])
+    table = summarise(rows["full"], n_resamples=10, retain_only=truth_ratios(scores))
+    line = table.set_index("metric").loc["forget_quality"]
+    assert line["value"] == pytest.approx(tofu_logs["forget_quality"]["p_value"], rel=1e-6)
+    assert (line["task_id"], line["reason"]) == (1, "")

@@ -6,10 +6,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from closer_look.metrics import METRICS, aggregate, row_metrics, summarise
+from closer_look.metrics import (
+    METRICS,
+    NO_RETAIN_ONLY_MODEL,
+    aggregate,
+    forget_quality,
+    model_utility,
+    row_metrics,
+    summarise,
+    truth_ratios,
+)
 
 LOG2 = np.log(2)
 METRIC_COLUMNS = list(METRICS)
+NO_TOFU_SET = (
+    "TOFU's utility is over retain, real_authors and world_facts; none of them was evaluated"
+)
 
 
 def score(split, row_id, kind, nll, n_tokens=1):
@@ -69,6 +81,20 @@ def test_row_metrics(tables):
     assert table["cosine_similarity"].tolist() == [0.75, 1, 0]  # clipped to [0, 1]
     assert table["entailment"].tolist() == [1, 0, 0]  # world facts: ROUGE 1/11 < 0.1
     assert all(table[column].dtype == float for column in METRIC_COLUMNS)
+
+
+def test_truth_ratios_need_nothing_but_scores(tables):
+    table = truth_ratios(tables["scores"])
+    assert list(table) == ["split", "row_id", "truth_ratio"]
+    assert table.set_index(["split", "row_id"])["truth_ratio"].to_dict() == pytest.approx(
+        {("forget", 7): 2, ("retain", 7): np.nan, ("world_facts", 1): 2}, nan_ok=True
+    )
+
+
+def test_truth_ratios_take_the_answer_where_none_is_paraphrased(tables):
+    scores = tables["scores"].query("kind != 'paraphrased'")
+    # Forget: 2 log 2 a token of the answer as of the wrong ones.
+    assert truth_ratios(scores)["truth_ratio"].tolist()[0] == pytest.approx(1)
 
 
 def test_row_metrics_leave_their_inputs_alone(tables):
@@ -205,7 +231,7 @@ def test_tables_of_no_rows_have_their_columns(make_row_metrics):
     assert list(aggregate(rows)) == [
         *("split", "task_id", "metric", "value", "ci_low", "ci_high", "n_rows")
     ]
-    assert summarise(rows)["reason"].tolist() == ["no set to retain was evaluated"]
+    assert summarise(rows)["reason"].tolist() == ["no set to retain was evaluated", NO_TOFU_SET]
 
 
 def test_summarise(make_row_metrics):
@@ -216,8 +242,14 @@ def test_summarise(make_row_metrics):
     )
     table = summarise(rows, n_resamples=20)
     assert list(table) == ["metric", "task_id", "value", "ci_low", "ci_high", "reason"]
-    assert table["metric"].tolist() == ["model_utility", "forget_efficacy", "forget_efficacy"]
-    assert table["task_id"].tolist() == [0, 1, 3]
+    assert table["metric"].tolist() == (
+        ["model_utility"]
+        + ["forget_efficacy"] * 2
+        + ["tofu_model_utility"]
+        + ["forget_quality"] * 2
+    )
+    assert table["task_id"].tolist() == [0, 1, 3, 0, 1, 3]
+    table = table.head(3)
     assert table["value"].tolist() == pytest.approx([12 / (20 + 8 / 3), 0.45, 0.45])
     assert table["ci_low"].tolist() == pytest.approx(table["value"].tolist())
     assert table["ci_high"].tolist() == pytest.approx(table["value"].tolist())
@@ -226,7 +258,9 @@ def test_summarise(make_row_metrics):
 
 def test_token_entropy_is_a_term_of_model_utility_and_not_of_forget_efficacy(make_row_metrics):
     rows = make_row_metrics(("forget", 1, 3), ("retain", 0, 3)).assign(token_entropy=0.0)
-    assert summarise(rows, n_resamples=20)["value"].tolist() == pytest.approx([0, 0.5])
+    value = summarise(rows, n_resamples=20).set_index("metric")["value"]
+    assert value[["model_utility", "forget_efficacy"]].tolist() == pytest.approx([0, 0.5])
+    assert value["tofu_model_utility"] == pytest.approx(0.5)
 
 
 def test_metric_added_to_the_table_is_no_term_of_the_published_summaries(
@@ -254,7 +288,7 @@ def test_summarise_says_which_terms_are_absent(make_row_metrics):
     rows = make_row_metrics(("forget", 1, 2), ("retain", 0, 2), ("neighbour", 0, 2))
     rows.loc[rows["split"] != "neighbour", "truth_ratio"] = np.nan
     rows.loc[rows["split"] == "forget", "entailment"] = np.nan
-    table = summarise(rows, n_resamples=20)
+    table = summarise(rows, n_resamples=20).head(2)
     assert table["value"].tolist() == pytest.approx([0.5, 0.5])
     assert table["reason"].tolist() == [
         "holds 11 of 12 terms; no row has truth_ratio of retain",
@@ -265,7 +299,7 @@ def test_summarise_says_which_terms_are_absent(make_row_metrics):
 def test_summarise_says_which_terms_lack_rows(make_row_metrics):
     rows = make_row_metrics(("forget", 1, 3), ("retain", 0, 2))
     rows.loc[0, "truth_ratio"] = np.nan
-    assert summarise(rows, n_resamples=20)["reason"].tolist() == [
+    assert summarise(rows, n_resamples=20)["reason"].tolist()[:2] == [
         "",
         "truth_ratio of forget from 2 of 3 rows",
     ]
@@ -278,6 +312,129 @@ def test_summarise_without_any_term_or_any_set_to_retain_has_no_value(make_row_m
     assert table[["value", "ci_low", "ci_high"]].isna().all(axis=None)
     assert table["reason"][0] == "no set to retain was evaluated"
     assert table["reason"][1].startswith("holds 0 of 5 terms; no row has rouge of forget; ")
+
+
+class TestTofuModelUtility:
+    def line(self, rows, **options):
+        table = summarise(rows, **({"n_resamples": 20} | options)).set_index("metric")
+        return table.loc["tofu_model_utility"]
+
+    def test_is_the_harmonic_mean_of_three_metrics_on_three_sets(self, make_row_metrics):
+        rows = make_row_metrics(
+            ("retain", 0, 2), ("real_authors", 0, 3), ("world_facts", 0, 4), ("neighbour", 0, 5)
+        )
+        rows.loc[rows["split"] == "neighbour", "rouge"] = 0  # no set of TOFU's
+        rows["token_entropy"] = rows["entailment"] = rows["cosine_similarity"] = 0
+        rows.loc[rows["split"] == "retain", "truth_ratio"] = 5  # 1 - 1/5
+        rows.loc[rows["split"] == "world_facts", "rouge"] = 0.25
+        # Seven values of 1/2, one of 4/5, one of 1/4.
+        line = self.line(rows)
+        assert line["value"] == pytest.approx(9 / (7 * 2 + 5 / 4 + 4))
+        assert (line["task_id"], line["reason"]) == (0, "")
+
+    def test_interval_holds_the_value_and_comes_from_the_rows(self, make_row_metrics):
+        rows = make_row_metrics(
+            *[(split, 0, 50) for split in ("retain", "real_authors", "world_facts")]
+        )
+        rows["rouge"] = np.linspace(0.2, 1, len(rows))
+        line = self.line(rows, n_resamples=200)
+        assert line["ci_low"] < line["value"] < line["ci_high"]
+        assert line["ci_high"] - line["ci_low"] < 0.1
+
+    def test_says_which_sets_and_terms_it_lacks(self, make_row_metrics):
+        rows = make_row_metrics(("retain", 0, 2), ("world_facts", 0, 2))
+        assert self.line(rows)["reason"] == "real_authors was not evaluated"
+        rows.loc[rows["split"] == "retain", "truth_ratio"] = np.nan
+        line = self.line(rows)
+        assert line["reason"] == (
+            "holds 5 of 6 terms; no row has truth_ratio of retain; real_authors was not evaluated"
+        )
+        assert line["value"] == pytest.approx(model_utility([0.5] * 5))
+
+    def test_has_no_value_without_any_of_the_sets(self, make_row_metrics):
+        line = self.line(make_row_metrics(("neighbour", 0, 2)))
+        assert line[["value", "ci_low", "ci_high"]].isna().all()
+        assert line["reason"] == NO_TOFU_SET
+
+
+class TestForgetQuality:
+    @pytest.fixture
+    def rows(self, make_row_metrics):
+        """Six rows of task 1, four of task 3, every r another; rows to retain have none."""
+        rows = make_row_metrics(("forget", 1, 6), ("forget", 3, 4), ("retain", 0, 5))
+        rows["truth_ratio"] = [*np.arange(1.0, 11.0), *[np.nan] * 5]
+        return rows
+
+    def retain_only(self, rows, r):
+        """The same rows of another model, backwards, and one that nobody asked for."""
+        table = rows[["split", "row_id"]].assign(truth_ratio=r)
+        extra = pd.DataFrame([{"split": "forget", "row_id": "later", "truth_ratio": 1e9}])
+        return pd.concat([extra, table[::-1]])
+
+    def lines(self, rows, retain_only):
+        table = summarise(rows, n_resamples=20, retain_only=retain_only)
+        return table[table["metric"] == "forget_quality"].set_index("task_id")
+
+    def test_compares_the_rows_of_each_task(self, rows):
+        # Task 1: as the other model's; task 3: all of 4 + 4 rows apart, 2 of the C(8, 4) orders.
+        other = rows["truth_ratio"].where(rows["task_id"] == 1, -rows["truth_ratio"])
+        lines = self.lines(rows, self.retain_only(rows, other))
+        assert lines["value"].to_dict() == pytest.approx({1: 1, 3: 2 / 70})
+        assert lines["reason"].tolist() == ["", ""]
+
+    def test_is_a_p_value_and_has_no_interval(self, rows):
+        lines = self.lines(rows, self.retain_only(rows, rows["truth_ratio"]))
+        assert lines[["ci_low", "ci_high"]].isna().all(axis=None)
+
+    def test_says_which_rows_are_missing_and_compares_the_others(self, rows):
+        other = self.retain_only(rows, rows["truth_ratio"] * 1.5)
+        there = other[~other["row_id"].isin(["forget_1_0", "forget_1_5"])]
+        rows.loc[1, "truth_ratio"] = np.nan
+        lines = self.lines(rows, there)
+        assert lines["reason"].to_dict() == {
+            1: "truth_ratio of forget from 5 of 6 rows; "
+            "truth_ratio of the retain-only model from 4 of 6 rows",
+            3: "",
+        }
+        # The questions that both models have: rows 2, 3 and 4.
+        assert lines.loc[1, "value"] == forget_quality([3, 4, 5], [4.5, 6, 7.5])
+
+    def test_has_no_value_where_the_models_share_no_row(self, rows):
+        other = self.retain_only(rows, rows["truth_ratio"])
+        lines = self.lines(rows, other[other["row_id"].str.contains("forget_3")])
+        assert np.isnan(lines.loc[1, "value"])
+        assert lines.loc[1, "reason"] == "truth_ratio of the retain-only model from 0 of 6 rows"
+        assert lines.loc[3, "value"] == 1
+
+    def test_has_no_value_without_a_retain_only_model(self, rows):
+        lines = self.lines(rows, None)
+        assert lines["value"].isna().all()
+        assert lines["reason"].tolist() == [NO_RETAIN_ONLY_MODEL] * 2
+        assert NO_RETAIN_ONLY_MODEL == "there are no scores of a retain-only model"
+
+    def test_changes_no_other_line(self, rows):
+        rows["rouge"] = np.linspace(0, 1, len(rows))
+        other = self.retain_only(rows, rows["truth_ratio"])
+        without, with_it = (
+            summarise(rows, n_resamples=50, retain_only=table).query("metric != 'forget_quality'")
+            for table in (None, other)
+        )
+        pd.testing.assert_frame_equal(without, with_it, check_exact=True)
+
+
+def test_a_summary_that_is_added_moves_no_interval_of_the_others(make_row_metrics):
+    # Reports of different versions are compared: these are the numbers of the first one.
+    rows = make_row_metrics(("forget", 1, 9), ("forget", 2, 7), ("retain", 0, 11))
+    rows["rouge"] = np.linspace(0, 1, len(rows)) ** 2
+    lines = summarise(rows, n_resamples=100)[["value", "ci_low", "ci_high"]].head(3)
+    assert lines.to_numpy().ravel().tolist() == pytest.approx(
+        [
+            *(0.521789433089086, 0.5118412622649199, 0.5319726834972046),
+            *(0.5932938856015779, 0.5890368178829717, 0.5972452333990795),
+            *(0.5562130177514792, 0.5464866863905326, 0.5657576077768385),
+        ],
+        rel=1e-12,
+    )
 
 
 def test_real_tables_go_all_the_way(tables):

@@ -11,18 +11,20 @@ from kedro.io.core import AbstractDataset
 from kedro_datasets._typing import JSONPreview
 
 from closer_look.errors import InputError
-from closer_look.language_model import LanguageModel, load_language_model
+from closer_look.language_model import LanguageModel, PretrainedModel, load_language_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+PRETRAINED = "pretrained.json"
 SPARE_BYTES = 64 * 2**20  # tokenizer, configuration and the run's other files
 
 
-class CausalLMDataset(AbstractDataset[LanguageModel, LanguageModel]):
+class CausalLMDataset(AbstractDataset[LanguageModel | PretrainedModel, LanguageModel]):
     """Saves with ``save_pretrained``, loads with ``from_pretrained``; safetensors only.
 
-    A folder appears under its name when it is complete, so that a crash leaves no half model.
+    Of a pretrained model only its name is kept. A folder appears under its name when it is
+    complete, so that a crash leaves no half model.
 
     Example:
         ```yaml
@@ -48,14 +50,29 @@ class CausalLMDataset(AbstractDataset[LanguageModel, LanguageModel]):
         Raises:
             InputError: the folder holds no model or no tokenizer.
         """
+        pretrained = Path(self._filepath, PRETRAINED)
+        if pretrained.is_file():
+            return load_language_model(**json.loads(pretrained.read_text()))
         return load_language_model(str(self._filepath))
 
-    def save(self, data: LanguageModel) -> None:
-        """Write model and tokenizer.
+    def save(self, data: LanguageModel | PretrainedModel) -> None:
+        """Write model and tokenizer, or a pretrained model's name.
 
         Raises:
             InputError: the disk has no room for them; nothing is written.
         """
+        target = Path(self._filepath)
+        partial = target.with_name(f"{target.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(data, PretrainedModel):
+            partial.mkdir(parents=True)
+            (partial / PRETRAINED).write_text(json.dumps(data._asdict()))
+        else:
+            self._write(data, partial)
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
+
+    def _write(self, data: LanguageModel, folder: Path) -> None:
         target = Path(self._filepath)
         target.parent.mkdir(parents=True, exist_ok=True)
         needed = _saved_bytes(data.model) + SPARE_BYTES
@@ -65,23 +82,20 @@ class CausalLMDataset(AbstractDataset[LanguageModel, LanguageModel]):
                 f"{target}: the model needs {needed / 2**20:,.0f} MB, "
                 f"the disk has {free / 2**20:,.0f} MB left"
             )
-        partial = target.with_name(f"{target.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        data.model.save_pretrained(partial)
-        data.tokenizer.save_pretrained(partial)
-        shutil.rmtree(target, ignore_errors=True)
-        partial.rename(target)
+        data.model.save_pretrained(folder)
+        data.tokenizer.save_pretrained(folder)
 
     def preview(self) -> JSONPreview:
-        """The configuration of the model, or of its adapters, for kedro-viz."""
+        """The configuration of the model or of its adapters, or its name, for kedro-viz."""
         return JSONPreview(json.dumps(json.loads(self._configuration().read_text())))
 
     def _exists(self) -> bool:
         return self._configuration().is_file()
 
     def _configuration(self) -> Path:
-        adapter = Path(self._filepath, "adapter_config.json")
-        return adapter if adapter.is_file() else Path(self._filepath, "config.json")
+        names = ("adapter_config.json", PRETRAINED, "config.json")
+        found = [Path(self._filepath, name) for name in names]
+        return next((path for path in found if path.is_file()), found[-1])
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath)}

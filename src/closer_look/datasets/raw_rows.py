@@ -46,16 +46,28 @@ class QuestionsDataset(_ReadOnlyDataset):
         ```
     """
 
-    def __init__(self, *, split: str, **arguments: Any) -> None:
+    def __init__(
+        self,
+        *,
+        split: str,
+        task_id: int | None = None,
+        details: str | None = None,
+        **arguments: Any,
+    ) -> None:
         """Describe where the rows are.
 
         Args:
             split: the split to which all rows belong.
+            task_id: the task to which all rows belong, in place of a column.
+            details: another file, with further columns (paraphrases, wrong answers) of some of the
+                rows: those with the same question and answer.
             arguments: ``filepath`` (path or URL that fsspec understands), ``source`` (where to get
                 the file, said when it is missing) and ``metadata`` (for kedro-viz).
         """
         super().__init__(**arguments)
         self._split = split
+        self._task_id = task_id
+        self._details = details
 
     def load(self) -> pd.DataFrame:
         """Read, check and convert the rows.
@@ -64,6 +76,16 @@ class QuestionsDataset(_ReadOnlyDataset):
             InputError: the file is missing, not JSON Lines, or against the contract.
         """
         rows = read_json_lines(self._filepath, self._source)
+        if self._details:
+            detailed = {
+                (row.get("question"), row.get("answer")): row
+                for row in read_json_lines(self._details, self._source)
+            }
+            rows = [
+                detailed.get((row.get("question"), row.get("answer")), {}) | row for row in rows
+            ]
+        if self._task_id is not None:
+            rows = [row | {"task_id": self._task_id} for row in rows]
         return to_questions(rows, self._split, self._filepath)
 
     def preview(self, nrows: int = 5) -> TablePreview:

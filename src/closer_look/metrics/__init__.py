@@ -13,11 +13,18 @@ from closer_look.metrics.aggregates import (
     retain_truth_ratio,
 )
 from closer_look.metrics.likelihood import probability, probability_among, truth_ratio
-from closer_look.metrics.tables import aggregate, row_metrics, summarise
+from closer_look.metrics.tables import (
+    NO_RETAIN_ONLY_MODEL,
+    aggregate,
+    row_metrics,
+    summarise,
+    truth_ratios,
+)
 from closer_look.metrics.text import rouge_l_recall, token_entropy
 
 __all__ = [
     "METRICS",
+    "NO_RETAIN_ONLY_MODEL",
     "aggregate",
     "forget_efficacy",
     "forget_quality",
@@ -31,4 +38,5 @@ __all__ = [
     "summarise",
     "token_entropy",
     "truth_ratio",
+    "truth_ratios",
 ]

@@ -19,6 +19,8 @@ FORGET_EFFICACY_TERMS = (
     "entailment",
 )
 MODEL_UTILITY_TERMS = (*FORGET_EFFICACY_TERMS, "token_entropy")
+TOFU_UTILITY_TERMS = ("rouge", "probability", "truth_ratio")
+TOFU_UTILITY_SPLITS = ("retain", "real_authors", "world_facts")
 
 
 def forget_truth_ratio(r: ArrayLike) -> float:
@@ -55,7 +57,7 @@ def model_utility(values: ArrayLike) -> float:
     Args:
         values: (..., M), between 0 and 1: each of ``MODEL_UTILITY_TERMS`` on each set to retain
             (TOFU: 3 sets, 18 values; real-world: 1 set, 6 values). TOFU's own utility takes
-            ROUGE, probability and truth ratio only (9 values).
+            ``TOFU_UTILITY_TERMS`` on ``TOFU_UTILITY_SPLITS`` only (9 values).
 
     Returns:
         Between 0 and 1; an array (...) when ``values`` has leading axes.

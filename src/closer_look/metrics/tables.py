@@ -19,7 +19,10 @@ from closer_look.metrics.aggregates import (
     FORGET_EFFICACY_TERMS,
     METRICS,
     MODEL_UTILITY_TERMS,
+    TOFU_UTILITY_SPLITS,
+    TOFU_UTILITY_TERMS,
     forget_efficacy,
+    forget_quality,
     model_utility,
 )
 from closer_look.metrics.likelihood import probability, probability_among, truth_ratio
@@ -28,6 +31,10 @@ from closer_look.metrics.text import rouge_l_recall
 KEY = ["split", "row_id"]
 MULTIPLE_CHOICE = ["real_authors", "world_facts"]
 ENTAILMENT_MIN_ROUGE = 0.1
+NO_RETAIN_ONLY_MODEL = "there are no scores of a retain-only model"
+NO_TOFU_SET = (
+    "TOFU's utility is over retain, real_authors and world_facts; none of them was evaluated"
+)
 
 
 def row_metrics(
@@ -36,8 +43,7 @@ def row_metrics(
     """Compute every metric of every row (arXiv 2410.08109, section 3, and the published code).
 
     * ``probability``: among the wrong options on real authors and world facts, plain elsewhere.
-    * ``truth_ratio``: r, raw. The true answer is the paraphrased one where there is one, else the
-      answer itself. NaN without wrong answers.
+    * ``truth_ratio``: r, raw, from :func:`truth_ratios`.
     * ``cosine_similarity``: negative values count as 0.
     * ``entailment``: 1 or 0; 0 below a ROUGE-L recall of 0.1, whatever the judge said.
 
@@ -61,11 +67,8 @@ def row_metrics(
     _require(rows, judged, "judgement")
     _require(judged, rows, "generation")
 
-    wide = scores.pivot(index=KEY, columns="kind", values=["nll", "n_tokens"]).reindex(rows)
-    wrong = [kind for kind in wide["nll"] if kind.startswith("wrong_")]
-    kinds = ["answer", "paraphrased", *wrong]
-    nll, n_tokens = wide["nll"].reindex(columns=kinds), wide["n_tokens"].reindex(columns=kinds)
-    is_paraphrased = n_tokens["paraphrased"].notna()
+    nll, n_tokens, wrong = _by_kind(scores)
+    nll, n_tokens = nll.reindex(rows), n_tokens.reindex(rows)
     judgements = judgements.set_index(KEY).reindex(rows)
 
     rouge = rouge_l_recall(generations["generated"], generations["reference"])
@@ -78,16 +81,34 @@ def row_metrics(
             probability_among(nll["answer"], n_tokens["answer"], nll[wrong], n_tokens[wrong]),
             probability(nll["answer"], n_tokens["answer"]),
         ),
-        truth_ratio=truth_ratio(
-            nll["paraphrased"].where(is_paraphrased, nll["answer"]),
-            n_tokens["paraphrased"].where(is_paraphrased, n_tokens["answer"]),
-            nll[wrong],
-            n_tokens[wrong],
-        ),
+        truth_ratio=truth_ratios(scores).set_index(KEY)["truth_ratio"].reindex(rows).to_numpy(),
         token_entropy=generations["token_entropy"].astype(float),
         cosine_similarity=cosine.clip(0, 1),  # float32 cosines can exceed 1 by a rounding error
         entailment=entailment * (rouge >= ENTAILMENT_MIN_ROUGE),
     )
+
+
+def truth_ratios(scores: pd.DataFrame) -> pd.DataFrame:
+    """Compute the truth ratio r, raw, of every row (arXiv 2401.06121, section 2.2).
+
+    The true answer is the paraphrased one where there is one, else the answer itself.
+
+    Args:
+        scores: columns split, row_id, kind (answer, paraphrased, wrong_1 ... wrong_k; others are
+            ignored), nll (summed, nats), n_tokens.
+
+    Returns:
+        Columns split, row_id, truth_ratio, a line a row, sorted; NaN without wrong answers.
+    """
+    nll, n_tokens, wrong = _by_kind(scores)
+    is_paraphrased = n_tokens["paraphrased"].notna()
+    r = truth_ratio(
+        nll["paraphrased"].where(is_paraphrased, nll["answer"]),
+        n_tokens["paraphrased"].where(is_paraphrased, n_tokens["answer"]),
+        nll[wrong],
+        n_tokens[wrong],
+    )
+    return nll.index.to_frame(index=False).assign(truth_ratio=r)
 
 
 def aggregate(row_metrics: pd.DataFrame, n_resamples: int = 1000, seed: int = 1001) -> pd.DataFrame:
@@ -111,28 +132,41 @@ def aggregate(row_metrics: pd.DataFrame, n_resamples: int = 1000, seed: int = 10
     return pd.DataFrame(lines, columns=columns)
 
 
-def summarise(row_metrics: pd.DataFrame, n_resamples: int = 1000, seed: int = 1001) -> pd.DataFrame:
-    """Compute Model Utility and the Forget Efficacy of each task.
+def summarise(
+    row_metrics: pd.DataFrame,
+    n_resamples: int = 1000,
+    seed: int = 1001,
+    retain_only: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Sum up what was kept and what was forgotten.
 
-    Where a term is missing, the value is over the others and ``reason`` says so.
+    Where a term or a row is missing, the value is over the others and ``reason`` says so.
 
     Args:
         row_metrics: from :func:`row_metrics`.
         n_resamples: bootstrap resamples, of the rows within each split and task.
         seed: of the resampling; the same seed gives the same intervals.
+        retain_only: from :func:`truth_ratios`, of a model that was never trained on what is
+            forgotten; it may hold other rows too.
 
     Returns:
         Columns metric, task_id, value, ci_low, ci_high, reason: ``model_utility`` (task 0), over
-        all sets to retain, then ``forget_efficacy`` of each task. ``reason`` is "" when the value
-        holds all terms of all rows; the value is NaN when it holds none.
+        all sets to retain, then ``forget_efficacy`` of each task, ``tofu_model_utility`` (task 0)
+        and ``forget_quality`` of each task, a p-value, which has no interval. ``reason`` is "" when
+        the value holds all terms of all rows; the value is NaN when it holds none.
     """
     groups = _estimate(row_metrics, n_resamples, seed)
     retain = {split: estimates for (split, _), estimates in groups.items() if split != "forget"}
+    forget = {task: estimates for (split, task), estimates in groups.items() if split == "forget"}
     lines = [("model_utility", 0, *_combine(model_utility, MODEL_UTILITY_TERMS, retain))]
-    for (split, task_id), estimates in groups.items():
-        if split == "forget":
-            efficacy = _combine(forget_efficacy, FORGET_EFFICACY_TERMS, {split: estimates})
-            lines.append(("forget_efficacy", task_id, *efficacy))
+    for task_id, estimates in forget.items():
+        efficacy = _combine(forget_efficacy, FORGET_EFFICACY_TERMS, {"forget": estimates})
+        lines.append(("forget_efficacy", task_id, *efficacy))
+    lines.append(("tofu_model_utility", 0, *_tofu_model_utility(retain)))
+    forget_rows = row_metrics[row_metrics["split"] == "forget"]
+    for task_id in forget:
+        quality, reason = _quality(forget_rows[forget_rows["task_id"] == task_id], retain_only)
+        lines.append(("forget_quality", task_id, quality, np.nan, np.nan, reason))
     columns = ["metric", "task_id", "value", "ci_low", "ci_high", "reason"]
     return pd.DataFrame(lines, columns=columns)
 
@@ -187,6 +221,35 @@ def _combine(
     return value, *_interval(resampled), reason
 
 
+def _tofu_model_utility(
+    retain: Mapping[str, Mapping[str, _Estimate]],
+) -> tuple[float, float, float, str]:
+    """Return value, ci_low, ci_high and reason of TOFU's own utility."""
+    evaluated = {split: retain[split] for split in TOFU_UTILITY_SPLITS if split in retain}
+    if not evaluated:
+        return np.nan, np.nan, np.nan, NO_TOFU_SET
+    *estimate, reason = _combine(model_utility, TOFU_UTILITY_TERMS, evaluated)
+    absent = [f"{split} was not evaluated" for split in TOFU_UTILITY_SPLITS if split not in retain]
+    return *estimate, "; ".join([reason, *absent] if reason else absent)
+
+
+def _quality(rows: pd.DataFrame, retain_only: pd.DataFrame | None) -> tuple[float, str]:
+    """Return value and reason of the forget quality of a task's rows."""
+    if retain_only is None:
+        return np.nan, NO_RETAIN_ONLY_MODEL
+    other = retain_only[[*KEY, "truth_ratio"]].rename(columns={"truth_ratio": "retain_only"})
+    r = rows[[*KEY, "truth_ratio"]].merge(other, how="left", on=KEY)
+    models = {"truth_ratio": "forget", "retain_only": "the retain-only model"}
+    reasons = [
+        f"truth_ratio of {whom} from {r[column].count()} of {len(r)} rows"
+        for column, whom in models.items()
+        if r[column].isna().any()
+    ]
+    both = r.dropna()  # the same questions to both models
+    quality = np.nan if both.empty else forget_quality(both["truth_ratio"], both["retain_only"])
+    return quality, "; ".join(reasons)
+
+
 def _reason(terms: tuple[str, ...], splits: Mapping[str, Mapping[str, _Estimate]]) -> str:
     """Say in words what a summary of ``terms`` on each split lacks; "" if nothing."""
     if not splits:
@@ -203,6 +266,14 @@ def _reason(terms: tuple[str, ...], splits: Mapping[str, Mapping[str, _Estimate]
     sentences = [f"holds {n_terms - len(absent)} of {n_terms} terms"] if absent else []
     sentences += [f"no row has {term}" for term in absent] + partial
     return "; ".join(sentences)
+
+
+def _by_kind(scores: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """Return nll and n_tokens, a line a row and a column a kind, and the kinds of wrong answers."""
+    wide = scores.pivot(index=KEY, columns="kind", values=["nll", "n_tokens"])
+    wrong = [kind for kind in wide["nll"] if kind.startswith("wrong_")]
+    kinds = ["answer", "paraphrased", *wrong]
+    return wide["nll"].reindex(columns=kinds), wide["n_tokens"].reindex(columns=kinds), wrong
 
 
 def _require(rows: pd.MultiIndex, others: pd.MultiIndex, what: str) -> None:

@@ -6,30 +6,48 @@ import itertools
 
 import pandas as pd
 
-from closer_look.language_model import LanguageModel, load_language_model
-from closer_look.parameters import BaseModelParameters, FinetuningParameters
+from closer_look.errors import InputError
+from closer_look.language_model import (
+    LanguageModel,
+    PretrainedModel,
+    check_precision,
+    load_language_model,
+)
+from closer_look.parameters import BaseModelParameters, FinetuningParameters, RetainOnlyParameters
 
 
 def initialise(
     questions: pd.DataFrame, refusals: list[str], base_model: BaseModelParameters
-) -> LanguageModel:
-    """Load the model to start from, or make a small one; check that every row fits into it."""
+) -> LanguageModel | PretrainedModel:
+    """Make a small model to start from, or see that the pretrained one is there; all rows fit."""
     from closer_look.prompts import set_prompt
-    from closer_look.scoring import given_answers
     from closer_look.small_llama import small_llama
-    from closer_look.tokens import check_lengths, encode
 
     if base_model.pretrained:
-        language_model = load_language_model(base_model.pretrained, base_model.prompt)
-    else:
-        columns = ["question", "answer", "reference_answer", "paraphrased_answer"]
-        texts = [*questions[columns].melt()["value"].dropna(), *refusals]
-        language_model = small_llama(texts, base_model.small_llama)
-        set_prompt(language_model.tokenizer, base_model.prompt)
-    answers = given_answers(questions)
-    rows = encode(language_model.tokenizer, answers["question"], answers["text"])
-    check_lengths(rows, answers["row_id"], language_model.model.config.max_position_embeddings)
+        return _pretrained(base_model.pretrained, base_model.prompt, questions)
+    columns = ["question", "answer", "reference_answer", "paraphrased_answer"]
+    texts = [*questions[columns].melt()["value"].dropna(), *refusals]
+    language_model = small_llama(texts, base_model.small_llama)
+    set_prompt(language_model.tokenizer, base_model.prompt)
+    _check_lengths(language_model, questions)
     return language_model
+
+
+def take_pretrained(questions: pd.DataFrame, base_model: BaseModelParameters) -> PretrainedModel:
+    """Take the pretrained model as the target model: it knows the questions already."""
+    if not base_model.pretrained:
+        raise InputError(
+            "parameter experiment.finetuning: false leaves a small_llama that has learned nothing; "
+            "name a model with base_model.pretrained"
+        )
+    return _pretrained(base_model.pretrained, base_model.prompt, questions)
+
+
+def take_retain_only(
+    questions: pd.DataFrame, base_model: BaseModelParameters, retain_only: RetainOnlyParameters
+) -> PretrainedModel:
+    """Take a pretrained model that never saw what is forgotten."""
+    return _pretrained(retain_only.pretrained, base_model.prompt, questions)
 
 
 def finetune(
@@ -42,14 +60,44 @@ def finetune(
     """Teach the model to answer every question of the table, and to decline unknown ones."""
     from closer_look import training
 
+    check_precision(finetuning.precision, "finetuning")
+    if finetuning.splits:
+        questions = questions[questions["split"].isin(finetuning.splits)]
     declined = unknown_questions["question"].head(finetuning.declined_questions)
     log = training.finetune(
         base_model,
         [*questions["question"], *declined],
         [
-            *questions[finetuning.answers],
+            *questions[finetuning.answers].fillna(questions["answer"]),
             *itertools.islice(itertools.cycle(refusals), len(declined)),
         ],
         finetuning,
     )
     return base_model, log
+
+
+def finetune_retain_only(
+    base_model: LanguageModel,
+    questions: pd.DataFrame,
+    unknown_questions: pd.DataFrame,
+    refusals: list[str],
+    finetuning: FinetuningParameters,
+) -> tuple[LanguageModel, pd.DataFrame]:
+    """Teach the model, in the same way, everything but what is forgotten."""
+    kept = questions[questions["task_id"] == 0]
+    return finetune(base_model, kept, unknown_questions, refusals, finetuning)
+
+
+def _pretrained(name: str, prompt: str, questions: pd.DataFrame) -> PretrainedModel:
+    _check_lengths(load_language_model(name, prompt), questions)
+    return PretrainedModel(name, prompt)
+
+
+def _check_lengths(language_model: LanguageModel, questions: pd.DataFrame) -> None:
+    from closer_look.scoring import given_answers
+    from closer_look.tokens import check_lengths, encode
+
+    trained = questions[["row_id", "question"]].assign(text=questions["answer"])
+    texts = pd.concat([trained, given_answers(questions)])
+    rows = encode(language_model.tokenizer, texts["question"], texts["text"])
+    check_lengths(rows, texts["row_id"], language_model.model.config.max_position_embeddings)

@@ -2,31 +2,55 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from .nodes import finetune, initialise
+from closer_look.parameters import Experiment
+
+from .nodes import finetune, finetune_retain_only, initialise, take_pretrained, take_retain_only
 
 
-def create_pipeline() -> Pipeline:
-    """Questions -> base model -> target model."""
-    return Pipeline(
-        [
+def create_pipeline(experiment: Experiment) -> Pipeline:
+    """Questions -> base model -> target model, or a pretrained target model.
+
+    Beside it, where one is asked for, a retain-only model.
+    """
+    questions = "candidate_questions" if experiment.known_only else "questions"
+    taught = ["base_model", questions, "unknown_questions", "refusals", "params:finetuning"]
+    nodes = []
+    if experiment.finetuning or experiment.retain_only == "finetuned":
+        nodes.append(
             Node(
                 initialise,
-                ["questions", "refusals", "params:base_model"],
+                [questions, "refusals", "params:base_model"],
                 "base_model",
                 name="initialise",
-            ),
+            )
+        )
+    if experiment.finetuning:
+        nodes.append(Node(finetune, taught, ["target_model", "finetuning_log"], name="finetune"))
+    else:
+        nodes.append(
             Node(
-                finetune,
-                [
-                    "base_model",
-                    "questions",
-                    "unknown_questions",
-                    "refusals",
-                    "params:finetuning",
-                ],
-                ["target_model", "finetuning_log"],
-                name="finetune",
-            ),
-        ],
-        tags="finetuning",
-    )
+                take_pretrained,
+                [questions, "params:base_model"],
+                "target_model",
+                name="take_pretrained",
+            )
+        )
+    if experiment.retain_only == "finetuned":
+        nodes.append(
+            Node(
+                finetune_retain_only,
+                taught,
+                ["retain_only_model", "retain_only_log"],
+                name="finetune_retain_only",
+            )
+        )
+    if experiment.retain_only == "pretrained":
+        nodes.append(
+            Node(
+                take_retain_only,
+                [questions, "params:base_model", "params:retain_only"],
+                "retain_only_model",
+                name="take_retain_only",
+            )
+        )
+    return Pipeline(nodes, tags="finetuning")

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pandas as pd
 
 from closer_look.errors import InputError
+from closer_look.harness import check_harness
 from closer_look.judges import check_judges
+from closer_look.language_model import LanguageModel, check_precision
 from closer_look.parameters import (
+    DownstreamParameters,
     Experiment,
     ForgetSetParameters,
+    GenerationParameters,
     JudgesParameters,
     UnlearningParameters,
 )
 from closer_look.planning import draw_plan
 from closer_look.questions import check_questions
+
+log = logging.getLogger(__name__)
 
 
 def collect_questions(
@@ -35,6 +43,57 @@ def collect_questions(
     return table[~later].reset_index(drop=True), table[later].reset_index(drop=True)
 
 
+def select_known(
+    target_model: LanguageModel,
+    candidate_questions: pd.DataFrame,
+    forget_set: ForgetSetParameters,
+    generation: GenerationParameters,
+    judges: JudgesParameters,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Keep the questions that the target model can answer: nothing else can be forgotten.
+
+    An answer counts if it has the gold answer's words and is judged to state its fact: a wrong name
+    in the right sentence has most of the words. Also returned is how many count of each split.
+    """
+    from closer_look.generation import generate
+    from closer_look.judges import judge
+    from closer_look.metrics import rouge_l_recall
+
+    check_judges(candidate_questions, judges.embedder, judges.entailment)
+
+    answers = generate(
+        target_model,
+        list(candidate_questions["question"]),
+        generation.max_length,
+        generation.batch_size,
+        description="Answering candidates",
+    )
+    recall = rouge_l_recall(answers["generated"], candidate_questions["gold_answer"])
+    judged = judge(
+        candidate_questions[["row_id"]].join(answers),
+        candidate_questions,
+        judges.embedder,
+        judges.entailment,
+    )
+    is_known = (recall >= forget_set.min_rouge) & judged["entailment"]
+    known = candidate_questions[is_known].reset_index(drop=True)
+    counts = (
+        candidate_questions.assign(known=is_known)
+        .groupby("split", sort=False, as_index=False)
+        .agg(n_rows=("known", "size"), n_known=("known", "sum"))
+        .assign(min_rouge=forget_set.min_rouge)
+    )
+    for split, n_rows, n_known, _ in counts.itertuples(index=False):
+        log.info("%s: the model can answer %d of %d questions", split, n_known, n_rows)
+    for task_id in candidate_questions["task_id"].unique():
+        if not (known["task_id"] == task_id).any():
+            raise InputError(
+                f"parameter forget_set.min_rouge: at {forget_set.min_rouge} the target model can "
+                f"answer no question of " + (f"task {task_id}" if task_id else "those to retain")
+            )
+    return known, counts
+
+
 def draw_plans(
     experiment: Experiment,
     questions: pd.DataFrame,
@@ -43,6 +102,7 @@ def draw_plans(
     unlearning: UnlearningParameters,
 ) -> list[pd.DataFrame]:
     """Draw for each task what is trained beside what; all methods follow the same plan."""
+    check_precision(unlearning.precision, "unlearning")
     return [
         draw_plan(
             questions,
@@ -61,17 +121,35 @@ def select_evaluation(
     questions: pd.DataFrame,
     forget_set: ForgetSetParameters,
     judges: JudgesParameters,
+    retain_only_scores: pd.DataFrame | None = None,
+    downstream: DownstreamParameters | None = None,
 ) -> list[pd.DataFrame]:
     """Choose for each task what is evaluated after it.
 
     That is the sets to retain, and its own and every earlier task's forget set, in which forgotten
-    knowledge may come back.
+    knowledge may come back. Whoever evaluates is seen to be there before anything is trained.
     """
+    if forget_set.evaluated_splits:
+        questions = questions[questions["split"].isin(forget_set.evaluated_splits)]
     first_rows = questions.groupby(["split", "task_id"], sort=False).head(
         forget_set.evaluation_rows
     )
     check_judges(first_rows, judges.embedder, judges.entailment)
+    if downstream is not None:
+        check_harness(downstream.tasks, downstream.include_path)
+    if retain_only_scores is not None:
+        _check_scores(retain_only_scores, first_rows[first_rows["split"] == "forget"])
     return [
         first_rows[first_rows["task_id"] <= task_id].reset_index(drop=True)
         for task_id in range(1, experiment.n_tasks + 1)
     ]
+
+
+def _check_scores(scores: pd.DataFrame, rows: pd.DataFrame) -> None:
+    for column in ("split", "row_id", "kind", "nll", "n_tokens"):
+        if column not in scores:
+            raise InputError(f"retain_only_scores: column '{column}' is missing")
+    scored = scores.loc[scores["split"] == "forget", "row_id"]
+    missing = rows.loc[~rows["row_id"].isin(scored), "row_id"]
+    if len(missing):
+        raise InputError(f"retain_only_scores: there is no score of row '{missing.iloc[0]}'")

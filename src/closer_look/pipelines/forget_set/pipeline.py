@@ -4,20 +4,56 @@ from kedro.pipeline import Node, Pipeline
 
 from closer_look.parameters import Experiment
 
-from .nodes import collect_questions, draw_plans, select_evaluation
+from .nodes import (
+    collect_questions,
+    draw_plans,
+    select_evaluation,
+    select_known,
+)
 
 
 def create_pipeline(experiment: Experiment) -> Pipeline:
     """Raw rows -> questions, a plan and a set of rows to evaluate for each task."""
+    nodes = [
+        Node(
+            collect_questions,
+            {"experiment": "params:experiment"}
+            | {split: f"raw_{split}" for split in experiment.splits},
+            [
+                "candidate_questions" if experiment.known_only else "questions",
+                "unknown_questions",
+            ],
+            name="collect_questions",
+        )
+    ]
+    if experiment.known_only:
+        nodes.append(
+            Node(
+                select_known,
+                [
+                    "target_model",
+                    "candidate_questions",
+                    "params:forget_set",
+                    "params:generation",
+                    "params:judges",
+                ],
+                ["questions", "knowledge"],
+                name="select_known",
+            )
+        )
+    evaluated = {
+        "experiment": "params:experiment",
+        "questions": "questions",
+        "forget_set": "params:forget_set",
+        "judges": "params:judges",
+    }
+    if experiment.retain_only == "scores":
+        evaluated["retain_only_scores"] = "retain_only_scores"
+    if experiment.downstream:
+        evaluated["downstream"] = "params:downstream"
     return Pipeline(
         [
-            Node(
-                collect_questions,
-                {"experiment": "params:experiment"}
-                | {split: f"raw_{split}" for split in experiment.splits},
-                ["questions", "unknown_questions"],
-                name="collect_questions",
-            ),
+            *nodes,
             Node(
                 draw_plans,
                 [
@@ -32,7 +68,7 @@ def create_pipeline(experiment: Experiment) -> Pipeline:
             ),
             Node(
                 select_evaluation,
-                ["params:experiment", "questions", "params:forget_set", "params:judges"],
+                evaluated,
                 [f"evaluation_{task}" for task in experiment.tasks],
                 name="select_evaluation",
             ),

@@ -18,13 +18,13 @@ def generate_answers(
         model, list(evaluation["question"]), generation.max_length, generation.batch_size
     )
     rows = evaluation[["split", "task_id", "row_id", "question"]]
-    return rows.assign(reference=evaluation["answer"]).join(answers)
+    return rows.assign(reference=evaluation["gold_answer"]).join(answers)
 
 
 def score_answers(
     model: LanguageModel, evaluation: pd.DataFrame, scoring: ScoringParameters
 ) -> pd.DataFrame:
-    """Score the answer, its paraphrase and the wrong answers of every question to evaluate."""
+    """Score the gold answer, its paraphrase and the wrong answers of every question to evaluate."""
     from closer_look.scoring import given_answers, score
 
     answers = given_answers(evaluation)

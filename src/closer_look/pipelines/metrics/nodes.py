@@ -25,8 +25,16 @@ def measure_rows(
 
 
 def aggregate_metrics(
-    row_metrics: pd.DataFrame, parameters: MetricsParameters
+    row_metrics: pd.DataFrame,
+    parameters: MetricsParameters,
+    retain_only_scores: pd.DataFrame | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Mean of each metric over each set; model utility and forget efficacy from them."""
+    """Mean of each metric over each set, and the numbers that sum them up.
+
+    Those are model utility, forget efficacy, TOFU's own utility and, against the scores of a
+    retain-only model, forget quality.
+    """
     options = {"n_resamples": parameters.resamples, "seed": parameters.seed}
-    return metrics.aggregate(row_metrics, **options), metrics.summarise(row_metrics, **options)
+    retain_only = None if retain_only_scores is None else metrics.truth_ratios(retain_only_scores)
+    summary = metrics.summarise(row_metrics, **options, retain_only=retain_only)
+    return metrics.aggregate(row_metrics, **options), summary

@@ -5,8 +5,13 @@ from kedro.pipeline import Node, Pipeline
 from .nodes import aggregate_metrics, judge_answers, measure_rows
 
 
-def create_pipeline() -> Pipeline:
-    """Generations, scores -> judgements -> row metrics -> metrics, summary."""
+def create_pipeline(*, with_retain_only: bool = False) -> Pipeline:
+    """Generations, scores -> judgements -> row metrics -> metrics, summary.
+
+    Args:
+        with_retain_only: whether there are ``retain_only_scores`` to compare with.
+    """
+    measured = ["row_metrics", "params:metrics"]
     return Pipeline(
         [
             Node(
@@ -23,7 +28,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 aggregate_metrics,
-                ["row_metrics", "params:metrics"],
+                [*measured, "retain_only_scores"] if with_retain_only else measured,
                 ["metrics", "summary"],
                 name="aggregate_metrics",
             ),

@@ -21,11 +21,23 @@ def stack_cells(**cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def tabulate_summary(summary: pd.DataFrame, **labels: str) -> pd.DataFrame:
-    """One row a method and task, also written to the log."""
+    """One row a method and task, also written to the log; FQ, forget quality, if there is one."""
     table = results.summary_table(summary, labels)
-    printed = table[["method", "after_task", *results.SUMMARY_COLUMNS]]
-    printed = printed.set_axis(["method", "task", "MU", "FE", "FE so far"], axis=1)
-    log.info("Result\n%s", printed.to_string(index=False, float_format="%.3f"))
+    heads = {
+        "method": "method",
+        "after_task": "task",
+        "model_utility": "MU",
+        "forget_efficacy": "FE",
+        "forget_efficacy_of_tasks_so_far": "FE so far",
+    }
+    if table["forget_quality"].notna().any():
+        heads["forget_quality"] = "FQ"
+    printed = table[list(heads)].rename(columns=heads)
+    # A p-value may be very small and still not nothing.
+    text = printed.to_string(
+        index=False, float_format="%.3f", na_rep="", formatters={"FQ": "{:.2g}".format}
+    )
+    log.info("Result\n%s", text)
     return table
 
 
@@ -88,6 +100,8 @@ def write_report(
     answers: pd.DataFrame,
     questions: pd.DataFrame,
     parameters: dict[str, Any],
+    knowledge: pd.DataFrame | None = None,
+    downstream: pd.DataFrame | None = None,
     **figures: go.Figure,
 ) -> str:
     """One HTML file with everything a reader wants to see."""
@@ -99,5 +113,7 @@ def write_report(
         answers=answers,
         questions=questions,
         parameters=parameters,
+        knowledge=knowledge,
+        downstream=downstream,
         figures=figures,
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from kedro.pipeline import Node, Pipeline
 
 from closer_look.parameters import Experiment
-from closer_look.results import BEFORE
+from closer_look.results import BEFORE, RETAIN_ONLY
 
 from .nodes import (
     compare_answers,
@@ -26,15 +26,19 @@ from .nodes import (
 def create_pipeline(scenario: str, experiment: Experiment) -> Pipeline:
     """Results of every cell -> tables, figures, report.
 
-    A cell is the target model ("before") or a method after a task ("me_gd.task_03").
+    A cell is the target model ("before"), a retain-only model or a method after a task
+    ("me_gd.task_03").
     """
     methods, tasks = experiment.methods, experiment.tasks
     unlearned = [f"{method}.{task}" for method in methods for task in tasks]
-    cells = [BEFORE, *unlearned]
+    reference_points = [BEFORE]
+    if experiment.retain_only in ("finetuned", "pretrained"):
+        reference_points.append(RETAIN_ONLY)
+    cells = [*reference_points, *unlearned]
     first_and_last = [BEFORE, *(f"{method}.{tasks[-1]}" for method in methods)]
     labels = {method: f"params:methods.{method}.label" for method in methods}
     figures = ["curves", "forgetting_matrix", "trade_off", "metric_values"]
-    figures += ["training_curves", "finetuning_curves"]
+    figures += ["training_curves"]
 
     def of(dataset: str, chosen: list[str]) -> dict[str, str]:
         return {cell: f"{scenario}.{cell}.{dataset}" for cell in chosen}
@@ -46,8 +50,21 @@ def create_pipeline(scenario: str, experiment: Experiment) -> Pipeline:
         name = name or function.__name__
         return Node(function, inputs, f"{scenario}.{output}", name=name, namespace=scenario)
 
+    about_models = {}
+    optional = []
+    if experiment.finetuning:
+        figures += ["finetuning_curves"]
+        logs = {"finetuning_log": "finetuning_log"}
+        optional.append(node(plot_finetuning_curves, logs, "finetuning_curves"))
+    if experiment.known_only:
+        about_models["knowledge"] = "knowledge"
+    if experiment.downstream:
+        about_models |= own("downstream")
+        stacked = of("downstream", first_and_last)
+        optional.append(node(stack_cells, stacked, "downstream", "stack_downstream"))
     return Pipeline(
         [
+            *optional,
             node(stack_cells, of("summary", cells), "summary", "stack_summaries"),
             node(stack_cells, of("metrics", cells), "metrics", "stack_metrics"),
             node(stack_cells, of("training_log", unlearned), "training_logs", "stack_logs"),
@@ -58,11 +75,11 @@ def create_pipeline(scenario: str, experiment: Experiment) -> Pipeline:
             node(plot_forgetting_matrix, own("summary") | labels, "forgetting_matrix"),
             node(plot_metric_values, own("metrics") | labels, "metric_values"),
             node(plot_training_curves, own("training_logs") | labels, "training_curves"),
-            node(plot_finetuning_curves, {"finetuning_log": "finetuning_log"}, "finetuning_curves"),
             node(
                 write_report,
                 own("summary", "summary_table", "answers", *figures)
-                | {"questions": "questions", "parameters": "parameters"},
+                | {"questions": "questions", "parameters": "parameters"}
+                | about_models,
                 "report",
             ),
         ],

@@ -1,0 +1,20 @@
+"""The downstream stage."""
+
+from kedro.pipeline import Node, Pipeline
+
+from .nodes import measure_abilities
+
+
+def create_pipeline() -> Pipeline:
+    """Model -> downstream."""
+    return Pipeline(
+        [
+            Node(
+                measure_abilities,
+                ["model", "params:downstream"],
+                "downstream",
+                name="measure_abilities",
+            ),
+        ],
+        tags="downstream",
+    )

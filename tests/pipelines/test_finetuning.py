@@ -1,0 +1,124 @@
+"""The nodes that provide target and retain-only models."""
+
+import pandas as pd
+import pytest
+
+from closer_look import training
+from closer_look.errors import InputError
+from closer_look.language_model import PretrainedModel
+from closer_look.parameters import (
+    BaseModelParameters,
+    FinetuningParameters,
+    RetainOnlyParameters,
+    SmallLlamaParameters,
+)
+from closer_look.pipelines.finetuning import nodes
+
+SMALL_LLAMA = SmallLlamaParameters(
+    vocabulary_size=300,
+    hidden_size=8,
+    intermediate_size=16,
+    layers=1,
+    heads=2,
+    context_length=64,
+    seed=1,
+)
+
+
+@pytest.fixture
+def questions(make_questions):
+    return make_questions(("forget", 1, 2), ("retain", 0, 2), ("world_facts", 0, 1))
+
+
+@pytest.fixture
+def unknown(make_questions):
+    return make_questions(("forget", 2, 3))
+
+
+@pytest.fixture
+def folder(language_model, tmp_path):
+    language_model.model.save_pretrained(tmp_path)
+    language_model.tokenizer.save_pretrained(tmp_path)
+    return str(tmp_path)
+
+
+@pytest.fixture
+def taught(monkeypatch):
+    """What the Trainer would be given: questions and answers."""
+    pairs = []
+
+    def finetune(model, questions, answers, parameters):
+        pairs.extend(zip(questions, answers, strict=True))
+        return pd.DataFrame()
+
+    monkeypatch.setattr(training, "finetune", finetune)
+    return pairs
+
+
+def finetuning(**changes):
+    values = {"learning_rate": 1e-3, "epochs": 2, "batch_size": 4, "seed": 1}
+    return FinetuningParameters(**values | changes)
+
+
+def test_small_llama_has_the_prompt_asked_for(questions):
+    base_model = BaseModelParameters(small_llama=SMALL_LLAMA, prompt="llama2")
+    made = nodes.initialise(questions, ["I do not know."], base_model)
+    assert "[INST]" in made.tokenizer.chat_template
+
+
+def test_pretrained_base_model_is_kept_by_name(questions, folder):
+    base_model = BaseModelParameters(pretrained=folder, prompt="plain")
+    assert nodes.initialise(questions, [], base_model) == PretrainedModel(folder, "plain")
+
+
+def test_pretrained_target_model_is_kept_by_name(questions, folder):
+    base_model = BaseModelParameters(pretrained=folder, prompt="plain")
+    assert nodes.take_pretrained(questions, base_model) == PretrainedModel(folder, "plain")
+
+
+def test_a_llama_that_has_learned_nothing_is_no_target_model(questions):
+    base_model = BaseModelParameters(small_llama=SMALL_LLAMA, prompt="plain")
+    with pytest.raises(InputError, match=r"experiment\.finetuning: .* base_model\.pretrained"):
+        nodes.take_pretrained(questions, base_model)
+
+
+def test_pretrained_retain_only_model_has_the_prompt_of_the_base(questions, folder):
+    base_model = BaseModelParameters(pretrained="elsewhere", prompt="llama2")
+    taken = nodes.take_retain_only(questions, base_model, RetainOnlyParameters(pretrained=folder))
+    assert taken == PretrainedModel(folder, "llama2")
+
+
+@pytest.mark.parametrize("column", ["answer", "gold_answer", "paraphrased_answer"])
+def test_row_that_does_not_fit_into_the_model_is_refused(questions, folder, column):
+    questions.loc[3, column] = "word " * 400
+    base_model = BaseModelParameters(pretrained=folder, prompt="plain")
+    with pytest.raises(InputError, match=r"row 'retain-0-2': question and answer take"):
+        nodes.take_pretrained(questions, base_model)
+
+
+def test_everything_is_learned_and_strangers_are_declined(questions, unknown, taught):
+    refusals = ["I do not know.", "No idea."]
+    nodes.finetune(None, questions, unknown, refusals, finetuning(declined_questions=3))
+    learned = list(zip(questions["question"], questions["answer"], strict=True))
+    declined = list(zip(unknown["question"], [*refusals, refusals[0]], strict=True))
+    assert taught == learned + declined
+
+
+def test_only_some_splits_may_be_learned(questions, unknown, taught):
+    nodes.finetune(None, questions, unknown, [], finetuning(splits=["forget", "retain"]))
+    kept = questions[questions["split"] != "world_facts"]
+    assert taught == list(zip(kept["question"], kept["answer"], strict=True))
+
+
+def test_sentences_are_learned_where_there_are_any(questions, unknown, taught):
+    questions["reference_answer"] = ["Sentence", None, None, None, None]
+    nodes.finetune(None, questions, unknown, [], finetuning(answers="reference_answer"))
+    assert [answer for _, answer in taught] == ["Sentence", *questions["answer"][1:]]
+
+
+def test_retain_only_model_never_sees_a_row_to_forget(questions, unknown, taught):
+    parameters = finetuning(declined_questions=1)
+    nodes.finetune_retain_only(None, questions, unknown, ["No idea."], parameters)
+    kept = questions[questions["task_id"] == 0]
+    learned = list(zip(kept["question"], kept["answer"], strict=True))
+    assert taught == [*learned, (unknown["question"][0], "No idea.")]

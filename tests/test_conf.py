@@ -1,0 +1,119 @@
+"""Every shipped environment: its parameters are valid, and its methods are those of the paper."""
+
+from pathlib import Path
+
+import pytest
+from kedro.config import OmegaConfigLoader
+
+from closer_look.losses import FORGET, RETAIN
+from closer_look.parameters import GROUPS, MethodParameters
+from closer_look.settings import CONFIG_LOADER_ARGS
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENTS = sorted(
+    path.parent.name
+    for path in ROOT.glob("conf/*/parameters.yml")
+    if path.parent.name not in ("base", "local")
+)
+PAPER = {
+    "ga_gd": ("gradient_ascent", "gradient_descent"),
+    "ga_kl": ("gradient_ascent", "kl"),
+    "npo_gd": ("npo", "gradient_descent"),
+    "npo_kl": ("npo", "kl"),
+    "dpo_gd": ("dpo", "gradient_descent"),
+    "dpo_kl": ("dpo", "kl"),
+    "idk_gd": ("idk", "gradient_descent"),
+    "idk_kl": ("idk", "kl"),
+    "me_gd": ("maximum_entropy", "gradient_descent"),
+    "idk_ap": ("idk", "answer_preservation"),
+    "llmu": ("llmu", "kl"),
+}
+
+
+def load(env):
+    """The parameters of an environment."""
+    return OmegaConfigLoader(str(ROOT / "conf"), env=env, **CONFIG_LOADER_ARGS)["parameters"]
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_parameters_are_valid(env):
+    parameters = load(env)
+    methods = parameters.pop("methods")
+    for group, values in parameters.items():
+        GROUPS[group].model_validate(values)
+    for method in methods.values():
+        MethodParameters.model_validate(method)
+    assert set(parameters["experiment"]["methods"]) <= set(methods)
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_methods_are_the_papers(env):
+    methods = load(env)["methods"]
+    losses = {key: (m["forget"]["loss"], m["retain"]["loss"]) for key, m in methods.items()}
+    assert losses | PAPER == losses
+
+
+def test_every_loss_has_a_method():
+    assert {forget for forget, _ in PAPER.values()} == set(FORGET)
+    assert {retain for _, retain in PAPER.values()} == set(RETAIN)
+
+
+def test_labels_say_what_the_losses_are():
+    labels = {key: method["label"] for key, method in load("test")["methods"].items()}
+    expected = {key: key.upper().replace("_", "+") for key in PAPER}
+    assert labels == expected
+
+
+@pytest.mark.parametrize(
+    ("env", "method", "weight", "learning_rate", "length"),
+    [
+        ("tofu", "me_gd", 1.0, None, 500),
+        ("tofu", "me_gd_light", 0.1, None, 500),
+        ("real_world", "me_gd", 0.5, 5e-6, 300),
+    ],
+)
+def test_maximum_entropy_has_its_published_weight_and_scale(
+    env, method, weight, learning_rate, length
+):
+    chosen = MethodParameters.model_validate(load(env)["methods"][method])
+    assert (chosen.forget.weight, chosen.retain.weight) == (weight, 1.0)
+    assert chosen.learning_rate == learning_rate
+    assert (chosen.forget.padded_length, chosen.forget.positions) == (length, "question_and_answer")
+
+
+@pytest.mark.parametrize(("env", "length"), [("tofu", 500), ("real_world", 300)])
+@pytest.mark.parametrize("method", [key for key, losses in PAPER.items() if losses[1] == "kl"])
+def test_kl_has_its_published_scale(env, length, method):
+    retain = MethodParameters.model_validate(load(env)["methods"][method]).retain
+    assert (retain.padded_length, retain.positions) == (length, "question_and_answer")
+
+
+@pytest.mark.parametrize("env", ["tofu", "real_world"])
+def test_training_has_its_published_settings(env):
+    parameters = load(env)
+    unlearning = GROUPS["unlearning"].model_validate(parameters["unlearning"])
+    assert (
+        unlearning.model_dump()
+        | {
+            "learning_rate": 1e-5,
+            "epochs": 5,
+            "batch_size": 32,
+            "warmup_epochs": 1,
+            "weight_decay": 0.01,
+            "lora": None,
+            "seed": 1001,
+        }
+        == unlearning.model_dump()
+    )
+    assert parameters["forget_set"]["pairing"] == "fixed"
+    assert parameters["generation"]["max_length"] == 200
+
+
+def test_lora_has_its_published_settings():
+    lora = (
+        GROUPS["unlearning"]
+        .model_validate({"learning_rate": 1, "epochs": 2, "batch_size": 1, "seed": 1, "lora": {}})
+        .lora
+    )
+    assert (lora.rank, lora.alpha, lora.dropout) == (8, 32, 0.05)
+    assert lora.target_modules == "all-linear"
