@@ -1,6 +1,5 @@
 """Bad input: one clear line that names the file, row or parameter, and nothing half-written."""
 
-import importlib.util
 import os
 import re
 import shutil
@@ -198,10 +197,7 @@ def test_beta_that_is_not_positive_is_refused(refused, data, beta):
 
 
 def test_harness_that_is_not_installed_is_refused(refused, make_corpus, data, monkeypatch):
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *_: None if name == "lm_eval" else find_spec(name)
-    )
+    monkeypatch.setattr("closer_look.harness.find_spec", lambda name: None)
     monkeypatch.setattr("closer_look.pipelines.forget_set.nodes.check_judges", lambda *_: None)
     message = refused(
         "forget_set",

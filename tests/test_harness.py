@@ -1,6 +1,5 @@
 """Tasks that the harness knows are seen without loading it."""
 
-import importlib.util
 import subprocess
 import sys
 
@@ -21,7 +20,7 @@ def folder(tmp_path):
 
 
 def test_absent_harness_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("closer_look.harness.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'closer-look\[downstream\]'"):
         check_harness(["mmlu"], None)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import importlib.util
 import re
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 
 from closer_look.errors import InputError
@@ -27,7 +27,7 @@ def check_harness(tasks: Iterable[str], include_path: str | None) -> None:
         InputError: lm-eval is not installed, there is no such folder, or neither lm-eval nor the
             folder has a task of that name.
     """
-    package = importlib.util.find_spec("lm_eval")
+    package = find_spec("lm_eval")
     if package is None or package.origin is None:
         raise InputError(
             "parameter downstream: lm-eval is not installed; pip install 'closer-look[downstream]'"
