@@ -198,7 +198,6 @@ def test_beta_that_is_not_positive_is_refused(refused, data, beta):
 
 def test_harness_that_is_not_installed_is_refused(refused, make_corpus, data, monkeypatch):
     monkeypatch.setattr("closer_look.harness.find_spec", lambda name: None)
-    monkeypatch.setattr("closer_look.pipelines.forget_set.nodes.check_judges", lambda *_: None)
     message = refused(
         "forget_set",
         corpus=str(make_corpus()),
@@ -206,7 +205,7 @@ def test_harness_that_is_not_installed_is_refused(refused, make_corpus, data, mo
         downstream={"tasks": {"mmlu": "acc,none"}, "batch_size": 1},
     )
     assert message.startswith("parameter downstream: lm-eval is not installed; pip install")
-    assert not (data / "05_model_input" / "test" / "task_01" / "evaluation.parquet").exists()
+    assert files(data) == []
 
 
 # --- corpus -----------------------------------------------------------------------------------

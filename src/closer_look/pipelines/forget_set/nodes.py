@@ -25,6 +25,11 @@ from closer_look.questions import check_questions
 log = logging.getLogger(__name__)
 
 
+def check_downstream(downstream: DownstreamParameters) -> None:
+    """See that the tasks of the general abilities can be measured here, before anything runs."""
+    check_harness(downstream.tasks, downstream.include_path)
+
+
 def collect_questions(
     experiment: Experiment, **splits: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -122,7 +127,6 @@ def select_evaluation(
     forget_set: ForgetSetParameters,
     judges: JudgesParameters,
     retain_only_scores: pd.DataFrame | None = None,
-    downstream: DownstreamParameters | None = None,
 ) -> list[pd.DataFrame]:
     """Choose for each task what is evaluated after it.
 
@@ -135,8 +139,6 @@ def select_evaluation(
         forget_set.evaluation_rows
     )
     check_judges(first_rows, judges.embedder, judges.entailment)
-    if downstream is not None:
-        check_harness(downstream.tasks, downstream.include_path)
     if retain_only_scores is not None:
         _check_scores(retain_only_scores, first_rows[first_rows["split"] == "forget"])
     return [

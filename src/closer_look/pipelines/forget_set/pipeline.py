@@ -5,6 +5,7 @@ from kedro.pipeline import Node, Pipeline
 from closer_look.parameters import Experiment
 
 from .nodes import (
+    check_downstream,
     collect_questions,
     draw_plans,
     select_evaluation,
@@ -41,16 +42,11 @@ def create_pipeline(experiment: Experiment) -> Pipeline:
                 name="select_known",
             )
         )
-    evaluated = {
-        "experiment": "params:experiment",
-        "questions": "questions",
-        "forget_set": "params:forget_set",
-        "judges": "params:judges",
-    }
+    evaluated = ["params:experiment", "questions", "params:forget_set", "params:judges"]
     if experiment.retain_only == "scores":
-        evaluated["retain_only_scores"] = "retain_only_scores"
+        evaluated.append("retain_only_scores")
     if experiment.downstream:
-        evaluated["downstream"] = "params:downstream"
+        nodes.append(Node(check_downstream, "params:downstream", None, name="check_downstream"))
     return Pipeline(
         [
             *nodes,
