@@ -85,7 +85,7 @@ def test_pipeline_that_does_not_exist_is_told_in_one_line(run):
     message = "Failed to find the pipeline named 'continul'.\nDid you mean\n    continual"
     with pytest.raises(InputError) as caught:
         run(ValueError(message))
-    assert str(caught.value) == " ".join(message.split())
+    assert str(caught.value).startswith("no pipeline 'continul' in this environment, choose from")
 
 
 def test_input_error_exits_with_status_1():

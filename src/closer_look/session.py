@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from kedro.config import MissingConfigException
+from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
 from kedro.io import DatasetError
 from kedro.validation.exceptions import ParameterValidationError
@@ -33,8 +34,12 @@ class Session(KedroSession):
             first_line = str(error).splitlines()[0]
             raise InputError(f"configuration, {error.full_key}: {first_line}") from None
         except Exception as error:
-            if "Failed to find the pipeline named" in str(error):
-                raise InputError(" ".join(str(error).split())) from None
+            missing = re.search(r"Failed to find the pipeline named '(.*?)'", str(error))
+            if missing:
+                known = ", ".join(sorted(pipelines))
+                raise InputError(
+                    f"no pipeline '{missing[1]}' in this environment, choose from {known}"
+                ) from None
             fault = _find_input_error(error)
             if fault is None:
                 raise
