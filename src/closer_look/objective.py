@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import linear
 
-from closer_look.losses import FORGET, RETAIN, TENSORS
+from closer_look.losses import FORGET, RETAIN, TENSORS, mean_over_positions
 from closer_look.tokens import IGNORED, Tokens, answer_batch, encode, pad_states
 
 if TYPE_CHECKING:
@@ -49,15 +49,38 @@ class Term:
             encoded = {v: [row.all_as_answer() for row in rows] for v, rows in encoded.items()}
         return encoded
 
-    def __call__(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """The loss, a scalar in nats, before its weight."""
-        value = self.function(
-            **{name: tensors[name] for name in self.inputs}, **self.parameters.hyperparameters
-        )
+    def __call__(self, tensors: Mapping[str, Tensor], output_head: Tensor | None = None) -> Tensor:
+        """The loss, a scalar in nats, before its weight.
+
+        Args:
+            tensors: those in ``inputs``, but ``reference_states`` in place of reference logits.
+            output_head: what makes the states the reference's logits.
+        """
+        if "reference_logits" in self.inputs:
+            value = self._compared(tensors, output_head)
+        else:
+            value = self._of({name: tensors[name] for name in self.inputs})
         if self.parameters.padded_length is None:
             return value
         labels = tensors["labels"]
         return value * (labels != IGNORED).sum() / (len(labels) * self.parameters.padded_length)
+
+    def _of(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        return self.function(**tensors, **self.parameters.hyperparameters)
+
+    def _compared(self, tensors: Mapping[str, Tensor], output_head: Tensor) -> Tensor:
+        """A mean over positions; the reference's logits are only there for some at a time."""
+        labelled = tensors["labels"] != IGNORED
+        names = ("logits", "labels", "reference_states")
+
+        def of_positions(logits: Tensor, labels: Tensor, states: Tensor) -> Tensor:
+            with torch.autocast(logits.device.type, enabled=False):  # in fp32, as it was computed
+                reference_logits = linear(states, output_head)
+            given = {"logits": logits, "labels": labels, "reference_logits": reference_logits}
+            mean = self._of({name: given[name][None] for name in self.inputs})
+            return mean.expand(len(logits))
+
+        return mean_over_positions(of_positions, *(tensors[name][labelled] for name in names))
 
 
 class Objective:
@@ -131,10 +154,7 @@ class Objective:
         for (term, variant), (block_logits, block_labels) in zip(self.blocks, pieces, strict=True):
             tensors[term.side][f"{variant}logits"] = block_logits
             tensors[term.side][f"{variant}labels"] = block_labels
-        if "reference_states" in batch:
-            with torch.autocast(logits.device.type, enabled=False):  # in fp32, as it was computed
-                reference_logits = linear(batch["reference_states"], output_head)
-            tensors["retain"]["reference_logits"] = reference_logits
-        forget, retain = self.forget(tensors["forget"]), self.retain(tensors["retain"])
+        forget = self.forget(tensors["forget"])
+        retain = self.retain(tensors["retain"], output_head)
         total = self.forget.parameters.weight * forget + self.retain.parameters.weight * retain
         return {"loss": total, "forget_loss": forget, "retain_loss": retain}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -9,9 +10,12 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from closer_look.tokens import IGNORED, answer_batch, answer_logits, encode
+from closer_look.tokens import IGNORED, encode, group_by_length, pad_right, prompt_batch
 
 if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import Cache
+
     from closer_look.language_model import LanguageModel
     from closer_look.tokens import Tokens
 
@@ -41,7 +45,7 @@ def score(
     model, tokenizer = language_model
     model.eval()
     rows = encode(tokenizer, questions, answers)
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]), reverse=True)
+    order = sorted(range(len(rows)), key=lambda i: (len(rows[i].prompt), rows[i].prompt))
     scored: dict[int, dict[str, object]] = {}
     with tqdm(total=len(rows), desc=description, unit="answer", disable=None) as progress:
         for start in range(0, len(order), batch_size):
@@ -53,13 +57,52 @@ def score(
 
 
 def _score_batch(model, rows: list[Tokens]) -> list[dict[str, object]]:
-    batch = {name: tensor.to(model.device) for name, tensor in answer_batch(rows).items()}
-    logits = answer_logits(model, batch).float()
-    targets = batch["labels"].clamp(min=0)
+    """Score answers; a prompt that several of them share goes through the model once."""
+    position = {prompt: i for i, prompt in enumerate(dict.fromkeys(tuple(r.prompt) for r in rows))}
+    prompts = {name: t.to(model.device) for name, t in prompt_batch(list(position)).items()}
+    asked = model(**prompts, logits_to_keep=1, use_cache=True)
+    scored = {}
+    for group in group_by_length([len(row.answer) for row in rows]):
+        prompt_of = torch.tensor([position[tuple(rows[i].prompt)] for i in group])
+        values = _score_group(
+            model,
+            prompts["attention_mask"][prompt_of],
+            asked.logits[prompt_of],
+            _select(asked.past_key_values, prompt_of),
+            [rows[i].answer for i in group],
+        )
+        scored |= dict(zip(group, values, strict=True))
+    return [scored[i] for i in range(len(rows))]
+
+
+def _select(cache: Cache, rows: Tensor) -> Cache:
+    selected = copy.deepcopy(cache)
+    selected.batch_select_indices(rows)
+    return selected
+
+
+def _score_group(
+    model, prompt_mask: Tensor, first_logits: Tensor, cache: Cache, answers: list[list[int]]
+) -> list[dict[str, object]]:
+    """Score an answer behind each prompt: its first token from the prompt's last logits."""
+    targets = pad_right(answers, IGNORED).to(model.device)
+    present = targets != IGNORED
+    targets = targets.clamp(min=0)
+    logits = first_logits
+    if targets.shape[1] > 1:
+        steps = torch.arange(targets.shape[1] - 1, device=model.device)
+        continued = model(
+            input_ids=targets[:, :-1],
+            attention_mask=torch.cat([prompt_mask, present[:, :-1]], dim=1),
+            position_ids=prompt_mask.sum(1, keepdim=True) + steps,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        logits = torch.cat([first_logits, continued.logits], dim=1)
+    logits = logits.float()
     chosen = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
     log_probabilities = (chosen - logits.logsumexp(-1)).cpu()
     hits = (logits.argmax(-1) == targets).cpu()
-    present = (batch["labels"] != IGNORED).cpu()
     return [
         {
             "nll": -values[mask].sum().item(),
@@ -67,7 +110,7 @@ def _score_batch(model, rows: list[Tokens]) -> list[dict[str, object]]:
             "token_log_probabilities": values[mask].tolist(),
             "token_hits": row_hits[mask].tolist(),
         }
-        for values, row_hits, mask in zip(log_probabilities, hits, present, strict=True)
+        for values, row_hits, mask in zip(log_probabilities, hits, present.cpu(), strict=True)
     ]
 
 

@@ -71,11 +71,20 @@ def check_lengths(rows: Sequence[Tokens], row_ids: Sequence[str], context_length
 
 def pad_left(sequences: Sequence[Sequence[int]], value: int) -> Tensor:
     """Stack sequences of token ids that end together, (B, longest)."""
+    return _pad(sequences, value, "left")
+
+
+def pad_right(sequences: Sequence[Sequence[int]], value: int) -> Tensor:
+    """Stack sequences of token ids that start together, (B, longest)."""
+    return _pad(sequences, value, "right")
+
+
+def _pad(sequences: Sequence[Sequence[int]], value: int, side: str) -> Tensor:
     return torch.nn.utils.rnn.pad_sequence(
         [torch.tensor(sequence) for sequence in sequences],
         batch_first=True,
         padding_value=value,
-        padding_side="left",
+        padding_side=side,
     )
 
 

@@ -5,7 +5,7 @@ from math import log
 import pytest
 import torch
 
-from closer_look.losses import sequence_nll
+from closer_look.losses import kl, maximum_entropy, mean_over_positions, nll, sequence_nll
 from closer_look.losses.nll import mean_nll, mean_over_answered_rows
 
 
@@ -52,3 +52,34 @@ def test_mean_over_answered_rows_leaves_out_rows_that_lack_one_of_the_answers():
     refusal = torch.tensor([[5], [5], [5], [-100]])
     assert mean_over_answered_rows(values, answer).item() == pytest.approx((1 + 2 + 8) / 3)
     assert mean_over_answered_rows(values, answer, refusal).item() == pytest.approx((1 + 2) / 2)
+
+
+def test_mean_over_positions_is_the_mean_in_pieces_or_not(monkeypatch):
+    values = torch.arange(12.0, dtype=torch.float64).reshape(6, 2).requires_grad_()
+    whole = mean_over_positions(lambda z: z.square().sum(-1), values)
+    (gradient,) = torch.autograd.grad(whole, values)
+    monkeypatch.setattr(nll, "PIECE", 4)  # two positions of two words
+    pieces = mean_over_positions(lambda z: z.square().sum(-1), values)
+    assert pieces.item() == pytest.approx(whole.item()) == pytest.approx(506 / 6)
+    assert torch.equal(torch.autograd.grad(pieces, values)[0], gradient)
+
+
+@pytest.mark.parametrize(
+    ("loss", "n_tensors"),
+    [(maximum_entropy, 1), (lambda z, labels: kl(z, torch.zeros_like(z), labels), 2)],
+    ids=["maximum_entropy", "kl"],
+)
+def test_nothing_but_the_logits_is_kept_for_the_backward_pass(monkeypatch, loss, n_tensors):
+    monkeypatch.setattr(nll, "PIECE", 1000)
+    logits = torch.randn(2, 50, 100, requires_grad=True)
+    kept = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss(logits, torch.zeros(2, 50, dtype=torch.long))
+    size = logits.untyped_storage().nbytes()
+    assert sum(kept.values()) <= n_tensors * size * 1.1

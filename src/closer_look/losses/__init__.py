@@ -16,7 +16,7 @@ from closer_look.losses.forget import (
     maximum_entropy,
     npo,
 )
-from closer_look.losses.nll import sequence_nll
+from closer_look.losses.nll import mean_over_positions, sequence_nll
 from closer_look.losses.retain import answer_preservation, gradient_descent, kl
 
 FORGET = {
@@ -57,6 +57,7 @@ __all__ = [
     "kl",
     "llmu",
     "maximum_entropy",
+    "mean_over_positions",
     "npo",
     "sequence_nll",
 ]

@@ -20,8 +20,8 @@ from torch.nn.functional import log_softmax, logsigmoid
 from closer_look.losses.nll import (
     answer_logits,
     mean_nll,
-    mean_or_zero,
     mean_over_answered_rows,
+    mean_over_positions,
     sequence_nll,
 )
 
@@ -60,18 +60,24 @@ def maximum_entropy(
     Raises:
         ValueError: ``direction`` is neither of the two.
     """
-    log_p = log_softmax(answer_logits(logits, labels), dim=-1)
-    log_vocabulary = math.log(log_p.shape[-1])
-    if direction == "uniform_to_model":
+    log_vocabulary = math.log(logits.shape[-1])
+
+    def uniform_to_model(z: Tensor) -> Tensor:
+        log_p = log_softmax(z, dim=-1)
         if epsilon:
             log_p = logaddexp(log_p, log_p.new_tensor(epsilon).log())
-        return mean_or_zero(-log_p.mean(dim=-1) - log_vocabulary)
-    if direction == "model_to_uniform":
-        negative_entropy = (log_p.exp() * log_p).sum(dim=-1)
-        return mean_or_zero(log_vocabulary + negative_entropy)
-    raise ValueError(
-        f"direction must be 'uniform_to_model' or 'model_to_uniform', not {direction!r}"
-    )
+        return -log_p.mean(dim=-1) - log_vocabulary
+
+    def model_to_uniform(z: Tensor) -> Tensor:
+        log_p = log_softmax(z, dim=-1)
+        return log_vocabulary + (log_p.exp() * log_p).sum(dim=-1)
+
+    directions = {"uniform_to_model": uniform_to_model, "model_to_uniform": model_to_uniform}
+    if direction not in directions:
+        raise ValueError(
+            f"direction must be {' or '.join(map(repr, directions))}, not {direction!r}"
+        )
+    return mean_over_positions(directions[direction], answer_logits(logits, labels))
 
 
 def dpo(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 IGNORE = -100
+PIECE = 2**22  # elements of a (positions, vocabulary) tensor computed at a time
 
 
 def in_full_precision(logits: Tensor) -> Tensor:
@@ -61,6 +65,33 @@ def mean_nll(logits: Tensor, labels: Tensor) -> Tensor:
 def mean_or_zero(values: Tensor) -> Tensor:
     """Return the mean, or 0 (with a zero gradient, where ``mean`` gives NaN) of no values."""
     return values.sum() / max(values.numel(), 1)
+
+
+def mean_over_positions(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """Average a function over positions; its intermediate results are never all there at once.
+
+    They are computed for some positions at a time, and again in the backward pass: beside the
+    logits and their gradient, no (positions, vocabulary) tensor is kept.
+
+    Args:
+        function: ((n, ...), ...) -> (n,).
+        inputs: one or more (positions, ...), the first one (positions, V).
+
+    Returns:
+        Scalar; 0 (with a zero gradient) of no positions.
+    """
+    n_positions, vocabulary = inputs[0].shape
+    pieces = zip(*(one.split(max(1, PIECE // vocabulary)) for one in inputs), strict=True)
+    sums = [
+        checkpoint(
+            lambda *piece: function(*piece).sum(),
+            *piece,
+            use_reentrant=False,
+            preserve_rng_state=False,
+        )
+        for piece in pieces
+    ]
+    return torch.stack(sums).sum() / max(n_positions, 1)
 
 
 def mean_over_answered_rows(values: Tensor, *labels: Tensor) -> Tensor:

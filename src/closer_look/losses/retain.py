@@ -14,8 +14,8 @@ from closer_look.losses.nll import (
     answer_logits,
     in_full_precision,
     mean_nll,
-    mean_or_zero,
     mean_over_answered_rows,
+    mean_over_positions,
     sequence_nll,
 )
 
@@ -38,14 +38,17 @@ def kl(logits: Tensor, reference_logits: Tensor, labels: Tensor | None = None) -
         Scalar, in nats.
     """
     if labels is None:
-        z, z_ref = in_full_precision(logits), in_full_precision(reference_logits.detach())
+        z, z_ref = (in_full_precision(one).flatten(0, -2) for one in (logits, reference_logits))
     else:
-        z, z_ref = answer_logits(logits, labels), answer_logits(reference_logits.detach(), labels)
-    # sum p_ref (log p_ref - log p), written so that the backward pass keeps p_ref and no other
-    # (positions, vocabulary) tensor beside the logits.
-    p_ref = z_ref.softmax(dim=-1)
-    divergence = z.logsumexp(dim=-1) - z_ref.logsumexp(dim=-1) + (p_ref * (z_ref - z)).sum(dim=-1)
-    return mean_or_zero(divergence)
+        z, z_ref = (answer_logits(one, labels) for one in (logits, reference_logits))
+    return mean_over_positions(divergence, z, z_ref.detach())
+
+
+def divergence(logits: Tensor, reference_logits: Tensor) -> Tensor:
+    """``KL(p_ref || p)`` of each position: (N, V), (N, V) -> (N,), in nats."""
+    p_ref = reference_logits.softmax(dim=-1)
+    log_normaliser = logits.logsumexp(dim=-1) - reference_logits.logsumexp(dim=-1)
+    return log_normaliser + (p_ref * (reference_logits - logits)).sum(dim=-1)
 
 
 def answer_preservation(
