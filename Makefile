@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export DO_NOT_TRACK := 1
 
-.PHONY: demo test lint install viz bench smollm2 corpus clean
+.PHONY: demo test lint install sweep viz bench smollm2 corpus clean
 
 demo: $(STAMP)  ## train, unlearn and report on invented people, offline
 	$(BIN)/kedro run --pipelines continual
@@ -24,6 +24,10 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || python3 -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[offline,dev]'
 	touch $@
+
+# make sweep JOBS=4 SWEEP='--env tofu_small --params run=sweep'
+sweep: $(STAMP)  ## the methods of a run in parallel processes
+	$(BIN)/python tools/sweep.py --jobs $(or $(JOBS),2) $(SWEEP)
 
 viz: $(STAMP)  ## browse the graph
 	$(BIN)/kedro viz run

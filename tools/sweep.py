@@ -1,0 +1,115 @@
+"""Run the methods of a scenario beside each other, in processes of their own, then report.
+
+    python tools/sweep.py --jobs 2 --env tofu_small --pipeline continual --params run=sweep
+
+What all methods share (rows, target model, its evaluation) runs first, once. Each process then runs
+one method's namespace, with its share of the cores or with a GPU of its own; the numbers are those
+of `kedro run`. What is there already is not computed again: after a crash, start it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import Queue
+
+ROOT = Path(__file__).parents[1]
+
+
+def main() -> None:
+    """Parse the command line, run the stages one after another."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--env", default="base")
+    parser.add_argument("--pipeline", default="continual")
+    parser.add_argument("--params", default="")
+    options = parser.parse_args()
+    shared, methods = namespaces(options)
+    kedro(options, ["--pipelines", "forget_set,finetuning", "--only-missing-outputs"])
+    in_parallel(options, shared)
+    in_parallel(options, methods)
+    kedro(options, ["--pipelines", options.pipeline, "--tags", "reporting"])
+
+
+def namespaces(options: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """Namespaces of the pipeline that no method has, and those of the methods."""
+    from kedro.framework.project import pipelines
+    from kedro.framework.session import KedroSession
+    from kedro.framework.startup import bootstrap_project
+
+    from closer_look.experiment import load_experiment
+
+    bootstrap_project(ROOT)
+    with KedroSession.create(ROOT, env=options.env, runtime_params=parameters(options)) as session:
+        session.load_context()
+        methods = [f"{options.pipeline}.{method}" for method in load_experiment().methods]
+        nodes = pipelines[options.pipeline].nodes
+    second = {".".join(node.namespace.split(".")[:2]) for node in nodes if node.namespace}
+    return sorted(second - {*methods, options.pipeline}), methods
+
+
+def parameters(options: argparse.Namespace) -> dict[str, object]:
+    """As ``kedro run --params`` reads them."""
+    from omegaconf import OmegaConf
+
+    listed = [item.strip() for item in options.params.split(",") if item.strip()]
+    return OmegaConf.to_container(OmegaConf.from_dotlist(listed))
+
+
+def in_parallel(options: argparse.Namespace, chosen: list[str]) -> None:
+    """Run namespaces, as many at a time as there are jobs."""
+    slots: Queue[int] = Queue()
+    for slot in range(options.jobs):
+        slots.put(slot)
+
+    def run(namespace: str) -> None:
+        slot = slots.get()
+        try:
+            what = ["--pipelines", options.pipeline, "--namespaces", namespace]
+            kedro(options, [*what, "--only-missing-outputs"], slot)
+        finally:
+            slots.put(slot)
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        list(pool.map(run, chosen))
+
+
+def kedro(options: argparse.Namespace, what: list[str], slot: int | None = None) -> None:
+    """Run Kedro, and say how long it took; the output is shown if it fails."""
+    command = [str(Path(sys.executable).with_name("kedro")), "run", "--env", options.env, *what]
+    if options.params:
+        command += ["--params", options.params]
+    start = time.monotonic()
+    finished = subprocess.run(  # noqa: S603
+        command,
+        cwd=ROOT,
+        env=environment(options, slot),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    name = what[-2] if what[-1] == "--only-missing-outputs" else what[-1]
+    if finished.returncode:
+        sys.exit(f"{name} failed:\n{finished.stdout[-2000:]}{finished.stderr[-2000:]}")
+    print(f"{name}: {time.monotonic() - start:.0f} s", flush=True)
+
+
+def environment(options: argparse.Namespace, slot: int | None) -> dict[str, str]:
+    """Of a process: all of the machine, or the share of one of the jobs."""
+    import torch
+
+    if slot is None:
+        return dict(os.environ)
+    share = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // options.jobs))}
+    if torch.cuda.is_available():
+        share["CUDA_VISIBLE_DEVICES"] = str(slot % torch.cuda.device_count())
+    return os.environ | share
+
+
+if __name__ == "__main__":
+    main()
