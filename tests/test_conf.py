@@ -107,6 +107,7 @@ def test_training_has_its_published_settings(env):
     )
     assert parameters["forget_set"]["pairing"] == "fixed"
     assert parameters["generation"]["max_length"] == 200
+    assert parameters["forget_set"]["evaluation_rows"] == {"tofu": 300, "real_world": 400}[env]
 
 
 def test_lora_has_its_published_settings():

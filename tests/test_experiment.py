@@ -85,3 +85,13 @@ def test_an_empty_configuration_loader_is_not_taken_for_none(monkeypatch):
 
     monkeypatch.setattr(experiment, "_config_loader", Loader())
     assert load_experiment().methods == ("me_gd",)
+
+
+@pytest.mark.parametrize(
+    ("asked", "group"),
+    [({"downstream": True}, "downstream"), ({"retain_only": "pretrained"}, "retain_only")],
+)
+def test_group_that_the_experiment_asks_for_must_be_there(configure, asked, group):
+    configure(**asked)
+    with pytest.raises(InputError, match=rf"^parameter {group} is missing, but experiment asks"):
+        load_experiment()

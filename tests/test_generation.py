@@ -130,6 +130,16 @@ def test_settings_that_come_with_the_model_do_not_bend_the_answers(opinionated, 
     assert list(answers["generated"]) == [decode(ids).strip() for ids in plain]
 
 
+@pytest.mark.parametrize("as_list", [True, False])
+def test_tokens_that_end_a_turn_of_the_model_end_an_answer(opinionated, plain, as_list):
+    """Chat models may have another end of turn than the tokenizer's end of sequence."""
+    end = plain[0][4]
+    position = plain[0].index(end)
+    opinionated.model.generation_config.eos_token_id = [end] if as_list else end
+    answer = generate(opinionated, QUESTIONS[:1], MAX_LENGTH, 1).iloc[0]
+    assert (answer["stopped_by"], answer["n_tokens"]) == ("eos", position)
+
+
 def test_settings_that_come_with_the_model_stay_with_it(opinionated):
     generate(opinionated, QUESTIONS, MAX_LENGTH, batch_size=4)
     assert opinionated.model.generation_config.repetition_penalty == 5.0

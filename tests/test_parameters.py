@@ -195,3 +195,36 @@ def test_reference_is_one_of_two(reference):
 def test_task_of_the_environment_may_be_left_out():
     values = {"tasks": {"mmlu": None, "gsm8k": "exact_match,flexible-extract"}, "batch_size": 1}
     assert list(DownstreamParameters.model_validate(values).tasks) == ["gsm8k"]
+
+
+def test_retain_only_model_is_not_fine_tuned_from_a_model_that_knows_it_all():
+    values = EXPERIMENT | {"finetuning": False, "retain_only": "finetuned"}
+    assert "knows what is forgotten; choose 'pretrained' or 'scores'" in refused(Experiment, values)
+
+
+@pytest.mark.parametrize(
+    ("term", "fault"),
+    [
+        ({"loss": "npo", "beta": "abc"}, "beta of loss 'npo': Input should be a valid number"),
+        ({"loss": "npo", "beta": True}, "beta of loss 'npo': Input should be a valid number"),
+        (
+            {"loss": "maximum_entropy", "direction": "nope"},
+            "direction of loss 'maximum_entropy': Input should be 'uniform_to_model' or",
+        ),
+        ({"loss": "maximum_entropy", "epsilon": -1}, "epsilon of loss 'maximum_entropy' must not"),
+        ({"loss": "idk", "padded_length": 500}, "loss 'idk' is no mean over positions"),
+        ({"loss": "npo", "padded_length": 500}, "loss 'npo' is no mean over positions"),
+    ],
+)
+def test_impossible_hyperparameter_is_named(term, fault):
+    assert refused(MethodParameters, METHOD | {"forget": term}).startswith(fault)
+
+
+def test_hyperparameters_may_be_whole_numbers():
+    values = METHOD | {"forget": {"loss": "npo", "beta": 1}}
+    assert MethodParameters.model_validate(values).forget.hyperparameters == {"beta": 1}
+
+
+def test_tasks_that_are_no_mapping_are_refused():
+    message = refused(DownstreamParameters, {"tasks": ["mmlu"], "batch_size": 1})
+    assert message == "tasks: Input should be a valid dictionary"

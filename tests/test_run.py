@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import defaultdict
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pandas as pd
@@ -118,6 +120,32 @@ def test_nothing_is_kept_in_memory(open_session, tmp_path, env):
         in_memory = {name for name in names if isinstance(catalog.get(name), MemoryDataset)}
         unknown = {name for name in names if name not in catalog}
     assert (in_memory, unknown) == (set(), set())
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_layers_do_not_go_round_in_a_circle(open_session, tmp_path, env):
+    """kedro-viz shows none where they do. Datasets without a layer are looked through."""
+    with open_session(tmp_path, env=env) as session:
+        catalog = session.load_context().catalog
+
+    def layer(name):
+        return (
+            (getattr(catalog.get(name), "metadata", None) or {}).get("kedro-viz", {}).get("layer")
+        )
+
+    for pipeline in pipelines.values():
+        above = {}  # dataset -> layers from which it is made
+        edges = defaultdict(set)
+        for node in pipeline.nodes:  # in topological order
+            for name in node.outputs:
+                sources = set()
+                for source in inputs_and_outputs(pipeline) & set(node.inputs):
+                    own = layer(source)
+                    sources |= {own} if own else above.get(source, set())
+                above[name] = sources
+                if layer(name):
+                    edges[layer(name)] |= sources - {layer(name)}
+        TopologicalSorter(edges).prepare()  # raises CycleError
 
 
 def test_summary_has_a_row_for_the_target_model_and_for_each_method_and_task(continual, load):

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from closer_look.errors import InputError
+from closer_look.prompts import render_prompts, set_prompt
 from closer_look.tokens import (
     GROUP_COST,
     IGNORED,
@@ -121,6 +122,41 @@ def test_no_token_straddles_the_border_of_prompt_and_answer(language_model):
     assert tokenizer.decode(row.prompt) == "bo"
     assert tokenizer.decode(row.answer[:-1]) == "rn"
     assert row.prompt + row.answer[:-1] != joined  # a token of "born" crosses the border
+
+
+@pytest.fixture(scope="module")
+def llama2():
+    """A SentencePiece-like tokenizer, which puts a space before the first word of a text."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    inner = Tokenizer(models.BPE(unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    trainer = trainers.BpeTrainer(vocab_size=120, special_tokens=["<unk>", "<s>", "</s>"])
+    texts = ["[INST] Who was it? [/INST]", "The author was Ilse. (The author?)"]
+    inner.train_from_iterator(texts * 9, trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+    set_prompt(tokenizer, "llama2")
+    return tokenizer
+
+
+def test_llama2_sees_the_tokens_that_it_was_trained_on(llama2):
+    """As published: one text, tokenised with its beginning and end of sequence."""
+    text = "[INST] Who was it? [/INST]The author was Ilse."
+    published = [llama2.bos_token_id, *llama2(text)["input_ids"], llama2.eos_token_id]
+    (row,) = encode(llama2, ["Who was it?"], ["The author was Ilse."])
+    assert row.prompt + row.answer == published
+    assert "".join(llama2.convert_ids_to_tokens(row.answer[:-1])) == "The▁author▁was▁Ilse."
+    assert encode_prompts(llama2, ["Who was it?"]) == [row.prompt]
+
+
+def test_tokens_are_those_of_prompt_and_answer_where_none_straddles_the_border(language_model):
+    tokenizer = language_model.tokenizer
+    (row,) = encode(tokenizer, ["Who?"], ["Ilse Marwood"])
+    whole = render_prompts(tokenizer, ["Who?"])[0] + "Ilse Marwood"
+    assert row.prompt + row.answer[:-1] == tokenizer(whole, add_special_tokens=False)["input_ids"]
 
 
 def test_end_of_sequence_keeps_its_label_though_it_is_the_padding_token(language_model):

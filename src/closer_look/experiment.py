@@ -39,6 +39,13 @@ def load_experiment() -> Experiment:
         experiment = Experiment.model_validate(parameters["experiment"])
     except ValueError as error:
         raise InputError(f"parameter experiment.{error}") from None
+    wanted = {
+        "downstream": experiment.downstream,
+        "retain_only": experiment.retain_only == "pretrained",
+    }
+    for group, is_wanted in wanted.items():
+        if is_wanted and group not in parameters:
+            raise InputError(f"parameter {group} is missing, but experiment asks for it")
     known = [key for key, method in parameters["methods"].items() if "label" in method]
     for method in (*experiment.methods, *parameters["methods"]):
         if method not in known:

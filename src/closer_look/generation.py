@@ -73,16 +73,17 @@ def _generate_batch(
     del inputs["position_ids"]  # generate() derives them from the mask
     padded_length = inputs["input_ids"].shape[1]
     room = [max_length - len(prompt) for prompt in prompts]
+    ends = _end_tokens(language_model)
     with _no_defaults(model):
         output = model.generate(
             **{name: tensor.to(model.device) for name, tensor in inputs.items()},
             max_new_tokens=max(room),
             do_sample=False,
             pad_token_id=tokenizer.eos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
+            eos_token_id=ends,
         )
     return [
-        _answer(tokenizer, ids[:limit])
+        _answer(tokenizer, ids[:limit], ends)
         for ids, limit in zip(output[:, padded_length:].tolist(), room, strict=True)
     ]
 
@@ -98,10 +99,18 @@ def _no_defaults(model: PreTrainedModel) -> Iterator[None]:
         model.generation_config = own
 
 
-def _answer(tokenizer, ids: list[int]) -> dict[str, object]:
-    ended = tokenizer.eos_token_id in ids
-    if ended:
-        ids = ids[: ids.index(tokenizer.eos_token_id)]
+def _end_tokens(language_model: LanguageModel) -> list[int]:
+    """End of sequence, and what else the model came with: chat models may end a turn otherwise."""
+    own = language_model.model.generation_config.eos_token_id
+    if not isinstance(own, list):
+        own = [] if own is None else [own]
+    return list(dict.fromkeys([language_model.tokenizer.eos_token_id, *own]))
+
+
+def _answer(tokenizer, ids: list[int], ends: list[int]) -> dict[str, object]:
+    end = next((position for position, token in enumerate(ids) if token in ends), None)
+    ended = end is not None
+    ids = ids[:end]
     return {
         "generated": tokenizer.decode(ids, skip_special_tokens=True).strip(),
         "n_tokens": len(ids),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -66,10 +67,13 @@ def load_language_model(name: str, prompt: str = "chat_template") -> LanguageMod
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    gc.collect()  # a model trained in bfloat16 holds itself: never two of them in memory
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError):
-        raise InputError(f"{name}: no tokenizer there that transformers can read") from None
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{name}: no tokenizer there that transformers can read ({_first_line(error)})"
+        ) from None
     if tokenizer.eos_token_id is None:
         raise InputError(f"{name}: the tokenizer has no end-of-sequence token")
     set_prompt(tokenizer, prompt)
@@ -85,6 +89,10 @@ def load_language_model(name: str, prompt: str = "chat_template") -> LanguageMod
                 name, use_safetensors=True, dtype=torch.float32
             )
     except (OSError, ValueError, SafetensorError) as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise InputError(f"{name}: no causal language model there ({first_line})") from None
-    return LanguageModel(model.to(torch.accelerator.current_accelerator() or "cpu"), tokenizer)
+        raise InputError(f"{name}: no causal language model there ({_first_line(error)})") from None
+    device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
+    return LanguageModel(model.to(device), tokenizer)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -132,7 +132,7 @@ class Objective:
         )
         for name in ("reference_nll", "reference_idk_nll"):
             if name in rows[0]:
-                batch[name] = torch.tensor([row[name] for row in rows])
+                batch[name] = torch.tensor([row[name] for row in rows], dtype=torch.float32)
         if "reference_states" in rows[0]:
             states = [row["reference_states"] for row in rows]
             batch["reference_states"] = pad_states(states, length=batch["labels"].shape[1])
@@ -155,6 +155,8 @@ class Objective:
             tensors[term.side][f"{variant}logits"] = block_logits
             tensors[term.side][f"{variant}labels"] = block_labels
         forget = self.forget(tensors["forget"])
+        if output_head is not None:
+            output_head = output_head.to(logits.device)
         retain = self.retain(tensors["retain"], output_head)
         total = self.forget.parameters.weight * forget + self.retain.parameters.weight * retain
         return {"loss": total, "forget_loss": forget, "retain_loss": retain}

@@ -2,13 +2,12 @@
 
 Kedro validates the nodes' parameters against these models before the first node runs, and also
 where a graph is only looked at: what a machine must have (a folder, a GPU, a package) is seen to by
-the nodes of the forget-set stage. The values stand in ``conf/<environment>/parameters*.yml``.
+the first nodes. The values stand in ``conf/<environment>/parameters*.yml``.
 """
 
 from __future__ import annotations
 
-import inspect
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args, get_type_hints
 
 from pydantic import (
     BaseModel,
@@ -18,6 +17,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    TypeAdapter,
     ValidationError,
     field_validator,
     model_validator,
@@ -47,6 +47,7 @@ class Parameters(BaseModel):
 
 
 Split = Literal["forget", "retain", "real_authors", "world_facts", "neighbour"]
+SPLITS = get_args(Split)
 
 
 class Experiment(Parameters):
@@ -83,6 +84,15 @@ class Experiment(Parameters):
             if names.count(name) > 1:
                 raise ValueError(f"'{name}' is named more than once")
         return names
+
+    @model_validator(mode="after")
+    def _retain_only_model_never_saw_it(self) -> Self:
+        if self.retain_only == "finetuned" and not self.finetuning:
+            raise ValueError(
+                "retain_only: 'finetuned' starts from the base model, which is here the target "
+                "model and knows what is forgotten; choose 'pretrained' or 'scores'"
+            )
+        return self
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -233,16 +243,25 @@ class LossTerm(Parameters):
 
     def check(self, losses: dict[str, Any]) -> None:
         """Refuse an unknown loss and hyperparameters that it does not take."""
-        from closer_look.losses import TENSORS
+        from closer_look.losses import MEANS_OVER_POSITIONS, TENSORS
 
         if self.loss not in losses:
             raise ValueError(f"unknown loss '{self.loss}', choose from {', '.join(losses)}")
-        accepted = inspect.signature(losses[self.loss]).parameters.keys() - set(TENSORS)
+        if self.padded_length and self.loss not in MEANS_OVER_POSITIONS:
+            raise ValueError(f"loss '{self.loss}' is no mean over positions: no padded_length")
+        accepted = get_type_hints(losses[self.loss])
         for name, value in self.hyperparameters.items():
-            if name not in accepted:
+            if name not in accepted.keys() - {*TENSORS, "return"}:
                 raise ValueError(f"loss '{self.loss}' takes no '{name}'")
-            if name == "beta" and not value > 0:
+            try:
+                TypeAdapter(accepted[name], config={"strict": True}).validate_python(value)
+            except ValidationError as error:
+                fault = error.errors()[0]["msg"]
+                raise ValueError(f"{name} of loss '{self.loss}': {fault}, not {value!r}") from None
+            if name == "beta" and value <= 0:
                 raise ValueError(f"beta of loss '{self.loss}' must be greater than 0, not {value}")
+            if name == "epsilon" and value < 0:
+                raise ValueError(f"epsilon of loss '{self.loss}' must not be negative: {value}")
 
 
 class MethodParameters(Parameters):
@@ -308,6 +327,8 @@ class DownstreamParameters(Parameters):
     @field_validator("tasks", mode="before")
     @classmethod
     def _left_out(cls, tasks: Any) -> Any:
+        if not isinstance(tasks, dict):
+            return tasks
         return {name: metric for name, metric in tasks.items() if metric is not None}
 
 

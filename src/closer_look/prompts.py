@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 TEMPLATES = {
     # Jinja drops a line break at the end of a template, unless it is written as an expression.
-    "plain": "Question: {{ messages[0]['content'] }}\nAnswer:{{ '\\n' }}",
+    "plain": "{{ bos_token }}Question: {{ messages[0]['content'] }}\nAnswer:{{ '\\n' }}",
     # As published with TOFU (arXiv 2401.06121) for Llama-2-7b-chat.
     "llama2": "{{ bos_token }}[INST] {{ messages[0]['content'] }} [/INST]",
 }

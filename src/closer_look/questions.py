@@ -16,8 +16,7 @@ import pandera.pandas as pa
 from pandera.errors import SchemaError
 
 from closer_look.errors import InputError
-
-SPLITS = ("forget", "retain", "real_authors", "world_facts", "neighbour")
+from closer_look.parameters import SPLITS
 
 # Names in the files published with TOFU and with arXiv 2410.08109.
 PUBLISHED_NAMES = {

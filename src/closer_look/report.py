@@ -298,8 +298,8 @@ def describe_knowledge(knowledge: pd.DataFrame) -> list[str]:
     """Say how many questions of each set the model could answer at all."""
     return [
         f"Of {row.n_rows:,} questions of the {SPLIT_LABELS[row.split].lower()} the model could "
-        f"answer {row.n_known:,} before unlearning (ROUGE-L recall at least {row.min_rouge:g}); "
-        "only these are used."
+        f"answer {row.n_known:,} before unlearning (ROUGE-L recall at least {row.min_rouge:g}, and "
+        "the judge finds the fact stated); only these are used."
         for row in knowledge.itertuples()
     ]
 

@@ -35,24 +35,45 @@ class Tokens(NamedTuple):
 
 def encode_prompts(tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]) -> list[list[int]]:
     """Tokenise the prompts of the questions; the template brings its own special tokens."""
-    return tokenizer(render_prompts(tokenizer, questions), add_special_tokens=False)["input_ids"]
+    return _tokenise(tokenizer, render_prompts(tokenizer, questions))
+
+
+def _tokenise(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """Tokenise texts that may start with a written beginning-of-sequence.
+
+    What follows it is tokenised as the start of a text, as SentencePiece models were trained; after
+    a written ``<s>`` they would miss the space that they put before the first word.
+    """
+    bos = tokenizer.bos_token or ""
+    bare = [text.removeprefix(bos) for text in texts]
+    ids = tokenizer(bare, add_special_tokens=False)["input_ids"] if bare else []
+    return [
+        row if text == rest else [tokenizer.bos_token_id, *row]
+        for text, rest, row in zip(texts, bare, ids, strict=True)
+    ]
 
 
 def encode(
     tokenizer: PreTrainedTokenizerBase, questions: Sequence[str], answers: Sequence[str]
 ) -> list[Tokens]:
-    """Tokenise prompts and answers apart, so that no token straddles the border; each text once."""
-    asked, answered = list(dict.fromkeys(questions)), list(dict.fromkeys(answers))
-    prompts = dict(zip(asked, encode_prompts(tokenizer, asked), strict=True))
-    ids = tokenizer(answered, add_special_tokens=False)["input_ids"] if answered else []
-    answer_ids = {
-        answer: [*tokens, tokenizer.eos_token_id]
-        for answer, tokens in zip(answered, ids, strict=True)
-    }
-    return [
-        Tokens(prompts[question], answer_ids[answer])
-        for question, answer in zip(questions, answers, strict=True)
-    ]
+    """Tokenise prompts and answers, each pair once, so that no token straddles the border.
+
+    An answer is what follows the prompt's tokens when both are tokenised as one text, as they were
+    in training; where a token would straddle the border, the answer is tokenised by itself.
+    """
+    pairs = list(zip(questions, answers, strict=True))
+    distinct = list(dict.fromkeys(pairs))
+    prompts = render_prompts(tokenizer, [question for question, _ in distinct])
+    texts = [prompt + answer for prompt, (_, answer) in zip(prompts, distinct, strict=True)]
+    rows = {}
+    for pair, prompt, whole in zip(
+        distinct, _tokenise(tokenizer, prompts), _tokenise(tokenizer, texts), strict=True
+    ):
+        answer = whole[len(prompt) :]
+        if whole[: len(prompt)] != prompt or not answer:
+            answer = tokenizer(pair[1], add_special_tokens=False)["input_ids"]
+        rows[pair] = Tokens(prompt, [*answer, tokenizer.eos_token_id])
+    return [rows[pair] for pair in pairs]
 
 
 def check_lengths(rows: Sequence[Tokens], row_ids: Sequence[str], context_length: int) -> None:

@@ -145,17 +145,23 @@ class _Trainer(Trainer):
     def __init__(self, *, loss_function: Callable[..., dict[str, Tensor]], **arguments) -> None:
         super().__init__(**arguments)
         self.loss_function = loss_function
-        self.terms: dict[str, Tensor] = {}
+        self.terms: list[dict[str, Tensor]] = []  # of the micro-batches since the last log
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         logits = answer_logits(model, inputs)
         losses = self.loss_function(logits, inputs)
-        self.terms = {name: value.detach() for name, value in losses.items() if name != "loss"}
+        terms = {name: value.detach() for name, value in losses.items() if name != "loss"}
+        self.terms.append(terms)
         return losses["loss"]
 
     def log(self, logs, *args, **kwargs):
-        terms = {name: value.item() for name, value in self.terms.items() if "loss" in logs}
-        super().log(logs | terms, *args, **kwargs)
+        if "loss" in logs:
+            logs |= {
+                name: torch.stack([terms[name] for terms in self.terms]).mean().item()
+                for name in self.terms[0]
+            }
+            self.terms.clear()
+        super().log(logs, *args, **kwargs)
 
 
 class _ProgressBar(TrainerCallback):

@@ -37,7 +37,8 @@ def other(language_model):
 
 @torch.inference_mode()
 def logits(language_model):
-    return language_model.model.eval()(INPUTS).logits
+    model = language_model.model.eval()
+    return model(INPUTS.to(model.device)).logits.cpu()
 
 
 def test_logits_are_the_same_after_a_round_trip(dataset, language_model):

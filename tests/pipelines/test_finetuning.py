@@ -9,8 +9,10 @@ from closer_look.language_model import PretrainedModel
 from closer_look.parameters import (
     BaseModelParameters,
     FinetuningParameters,
+    LoraParameters,
     RetainOnlyParameters,
     SmallLlamaParameters,
+    UnlearningParameters,
 )
 from closer_look.pipelines.finetuning import nodes
 
@@ -23,6 +25,9 @@ SMALL_LLAMA = SmallLlamaParameters(
     context_length=64,
     seed=1,
 )
+
+
+UNLEARNING = UnlearningParameters(learning_rate=1e-3, epochs=2, batch_size=4, seed=1)
 
 
 @pytest.fixture
@@ -62,24 +67,28 @@ def finetuning(**changes):
 
 def test_small_llama_has_the_prompt_asked_for(questions):
     base_model = BaseModelParameters(small_llama=SMALL_LLAMA, prompt="llama2")
-    made = nodes.initialise(questions, ["I do not know."], base_model)
+    made = nodes.initialise(questions, ["I do not know."], base_model, UNLEARNING)
     assert "[INST]" in made.tokenizer.chat_template
 
 
 def test_pretrained_base_model_is_kept_by_name(questions, folder):
     base_model = BaseModelParameters(pretrained=folder, prompt="plain")
-    assert nodes.initialise(questions, [], base_model) == PretrainedModel(folder, "plain")
+    assert nodes.initialise(questions, [], base_model, UNLEARNING) == PretrainedModel(
+        folder, "plain"
+    )
 
 
 def test_pretrained_target_model_is_kept_by_name(questions, folder):
     base_model = BaseModelParameters(pretrained=folder, prompt="plain")
-    assert nodes.take_pretrained(questions, base_model) == PretrainedModel(folder, "plain")
+    assert nodes.take_pretrained(questions, base_model, UNLEARNING) == PretrainedModel(
+        folder, "plain"
+    )
 
 
 def test_a_llama_that_has_learned_nothing_is_no_target_model(questions):
     base_model = BaseModelParameters(small_llama=SMALL_LLAMA, prompt="plain")
     with pytest.raises(InputError, match=r"experiment\.finetuning: .* base_model\.pretrained"):
-        nodes.take_pretrained(questions, base_model)
+        nodes.take_pretrained(questions, base_model, UNLEARNING)
 
 
 def test_pretrained_retain_only_model_has_the_prompt_of_the_base(questions, folder):
@@ -88,12 +97,41 @@ def test_pretrained_retain_only_model_has_the_prompt_of_the_base(questions, fold
     assert taken == PretrainedModel(folder, "llama2")
 
 
-@pytest.mark.parametrize("column", ["answer", "gold_answer", "paraphrased_answer"])
+@pytest.mark.parametrize(
+    "column", ["answer", "gold_answer", "reference_answer", "paraphrased_answer"]
+)
 def test_row_that_does_not_fit_into_the_model_is_refused(questions, folder, column):
     questions.loc[3, column] = "word " * 400
     base_model = BaseModelParameters(pretrained=folder, prompt="plain")
     with pytest.raises(InputError, match=r"row 'retain-0-2': question and answer take"):
-        nodes.take_pretrained(questions, base_model)
+        nodes.take_pretrained(questions, base_model, UNLEARNING)
+
+
+@pytest.fixture
+def lora(request):
+    return UNLEARNING.model_copy(update={"lora": LoraParameters(target_modules=request.param)})
+
+
+@pytest.mark.parametrize("lora", ["nowhere"], indirect=True)
+def test_adapters_that_find_no_layer_are_refused_before_anything_is_trained(
+    questions, folder, lora
+):
+    small = BaseModelParameters(small_llama=SMALL_LLAMA, prompt="plain")
+    with pytest.raises(InputError, match=r"parameter unlearning\.lora\.target_modules: "):
+        nodes.initialise(questions, ["No."], small, lora)
+    pretrained = BaseModelParameters(pretrained=folder, prompt="plain")
+    with pytest.raises(InputError, match=r"parameter unlearning\.lora\.target_modules: "):
+        nodes.take_pretrained(questions, pretrained, lora)
+
+
+@pytest.mark.parametrize("lora", ["all-linear"], indirect=True)
+def test_adapters_are_tried_and_taken_off_again(questions, lora):
+    base_model = BaseModelParameters(small_llama=SMALL_LLAMA, prompt="plain")
+    tried = nodes.initialise(questions, ["No."], base_model, lora).model
+    plain = nodes.initialise(questions, ["No."], base_model, UNLEARNING).model
+    assert [*tried.state_dict()] == [*plain.state_dict()]
+    assert all(w.equal(plain.state_dict()[name]) for name, w in tried.state_dict().items())
+    assert all(weight.requires_grad for weight in tried.parameters())
 
 
 def test_everything_is_learned_and_strangers_are_declined(questions, unknown, taught):

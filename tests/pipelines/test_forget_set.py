@@ -70,10 +70,10 @@ def test_it_is_counted_and_logged_how_many_are_known(says, questions, caplog):
     ("answers", "of_what"),
     [
         (["the red house"] * 2 + ["a"] * 2 + ["the red house"] * 2, "task 2"),
-        (["the red house"] * 4 + ["a"] * 2, "those to retain"),
+        (["the red house"] * 4 + ["a"] * 2, "split 'retain'"),
     ],
 )
-def test_a_task_of_which_nothing_is_known_is_refused(says, questions, answers, of_what):
+def test_a_set_of_which_nothing_is_known_is_refused(says, questions, answers, of_what):
     says(*answers)
     with pytest.raises(InputError, match=rf"min_rouge: at 0\.6 .* no question of {of_what}$"):
         select(questions, min_rouge=0.6)
@@ -109,9 +109,16 @@ def test_stored_scores_of_the_forget_rows_to_evaluate_are_enough(stored, questio
     assert list(last["row_id"]) == ["forget-1-1", "forget-2-1", "retain-0-1"]
 
 
-def test_stored_scores_that_lack_a_row_are_refused(stored, questions):
-    with pytest.raises(InputError, match=r"^retain_only_scores: .* row 'forget-1-2'$"):
-        evaluate(questions, stored.drop(1))
+def test_stored_scores_of_no_row_to_forget_are_refused(stored, questions):
+    rows = stored[stored["split"] == "retain"]
+    with pytest.raises(InputError, match=r"no row to forget has a score, such as 'forget-1-1'$"):
+        evaluate(questions, rows)
+
+
+def test_stored_scores_that_come_twice_are_refused(stored, questions):
+    twice = pd.concat([stored, stored.head(1)])
+    with pytest.raises(InputError, match=r"'forget-1-1' has two scores of kind 'answer'$"):
+        evaluate(questions, twice)
 
 
 def test_stored_scores_that_lack_a_column_are_refused(stored, questions):

@@ -33,6 +33,9 @@ RETAIN = {
     "answer_preservation": answer_preservation,
 }
 
+MEANS_OVER_POSITIONS = ("gradient_ascent", "maximum_entropy", "gradient_descent", "kl")
+"""Losses that a method may average over a padded length instead."""
+
 TENSORS = (
     "logits",
     "labels",
@@ -47,6 +50,7 @@ TENSORS = (
 
 __all__ = [
     "FORGET",
+    "MEANS_OVER_POSITIONS",
     "RETAIN",
     "TENSORS",
     "answer_preservation",

@@ -13,34 +13,47 @@ from closer_look.language_model import (
     check_precision,
     load_language_model,
 )
-from closer_look.parameters import BaseModelParameters, FinetuningParameters, RetainOnlyParameters
+from closer_look.parameters import (
+    BaseModelParameters,
+    FinetuningParameters,
+    RetainOnlyParameters,
+    UnlearningParameters,
+)
 
 
 def initialise(
-    questions: pd.DataFrame, refusals: list[str], base_model: BaseModelParameters
+    questions: pd.DataFrame,
+    refusals: list[str],
+    base_model: BaseModelParameters,
+    unlearning: UnlearningParameters,
 ) -> LanguageModel | PretrainedModel:
-    """Make a small model to start from, or see that the pretrained one is there; all rows fit."""
+    """Make a small model to start from, or see that the pretrained one is there.
+
+    All rows fit into it, and so do the adapters.
+    """
     from closer_look.prompts import set_prompt
     from closer_look.small_llama import small_llama
 
     if base_model.pretrained:
-        return _pretrained(base_model.pretrained, base_model.prompt, questions)
+        return _pretrained(base_model.pretrained, base_model.prompt, questions, unlearning)
     columns = ["question", "answer", "reference_answer", "paraphrased_answer"]
     texts = [*questions[columns].melt()["value"].dropna(), *refusals]
     language_model = small_llama(texts, base_model.small_llama)
     set_prompt(language_model.tokenizer, base_model.prompt)
     _check_lengths(language_model, questions)
-    return language_model
+    return _check_adapters(language_model, unlearning)
 
 
-def take_pretrained(questions: pd.DataFrame, base_model: BaseModelParameters) -> PretrainedModel:
+def take_pretrained(
+    questions: pd.DataFrame, base_model: BaseModelParameters, unlearning: UnlearningParameters
+) -> PretrainedModel:
     """Take the pretrained model as the target model: it knows the questions already."""
     if not base_model.pretrained:
         raise InputError(
             "parameter experiment.finetuning: false leaves a small_llama that has learned nothing; "
             "name a model with base_model.pretrained"
         )
-    return _pretrained(base_model.pretrained, base_model.prompt, questions)
+    return _pretrained(base_model.pretrained, base_model.prompt, questions, unlearning)
 
 
 def take_retain_only(
@@ -88,16 +101,41 @@ def finetune_retain_only(
     return finetune(base_model, kept, unknown_questions, refusals, finetuning)
 
 
-def _pretrained(name: str, prompt: str, questions: pd.DataFrame) -> PretrainedModel:
-    _check_lengths(load_language_model(name, prompt), questions)
+def _pretrained(
+    name: str,
+    prompt: str,
+    questions: pd.DataFrame,
+    unlearning: UnlearningParameters | None = None,
+) -> PretrainedModel:
+    language_model = load_language_model(name, prompt)
+    _check_lengths(language_model, questions)
+    if unlearning:
+        _check_adapters(language_model, unlearning)
     return PretrainedModel(name, prompt)
+
+
+def _check_adapters(
+    language_model: LanguageModel, unlearning: UnlearningParameters
+) -> LanguageModel:
+    """See that adapters find their layers, and take them off again."""
+    from closer_look.training import with_adapter
+
+    if not unlearning.lora:
+        return language_model
+    adapted = with_adapter(language_model, unlearning.lora)
+    model = adapted.model.unload().requires_grad_(True)
+    return LanguageModel(model, language_model.tokenizer)
 
 
 def _check_lengths(language_model: LanguageModel, questions: pd.DataFrame) -> None:
     from closer_look.scoring import given_answers
     from closer_look.tokens import check_lengths, encode
 
-    trained = questions[["row_id", "question"]].assign(text=questions["answer"])
-    texts = pd.concat([trained, given_answers(questions)])
+    config = language_model.model.config.get_text_config()
+    context_length = getattr(config, "max_position_embeddings", None)
+    if context_length is None:  # positions without a limit
+        return
+    trained = questions.melt(["row_id", "question"], ["answer", "reference_answer"], "kind", "text")
+    texts = pd.concat([trained.dropna(), given_answers(questions)])
     rows = encode(language_model.tokenizer, texts["question"], texts["text"])
-    check_lengths(rows, texts["row_id"], language_model.model.config.max_position_embeddings)
+    check_lengths(rows, texts["row_id"], context_length)

@@ -15,22 +15,21 @@ def create_pipeline(experiment: Experiment) -> Pipeline:
     questions = "candidate_questions" if experiment.known_only else "questions"
     taught = ["base_model", questions, "unknown_questions", "refusals", "params:finetuning"]
     nodes = []
-    if experiment.finetuning or experiment.retain_only == "finetuned":
+    if experiment.finetuning:
         nodes.append(
             Node(
                 initialise,
-                [questions, "refusals", "params:base_model"],
+                [questions, "refusals", "params:base_model", "params:unlearning"],
                 "base_model",
                 name="initialise",
             )
         )
-    if experiment.finetuning:
         nodes.append(Node(finetune, taught, ["target_model", "finetuning_log"], name="finetune"))
     else:
         nodes.append(
             Node(
                 take_pretrained,
-                [questions, "params:base_model"],
+                [questions, "params:base_model", "params:unlearning"],
                 "target_model",
                 name="take_pretrained",
             )

@@ -25,9 +25,10 @@ from closer_look.questions import check_questions
 log = logging.getLogger(__name__)
 
 
-def check_downstream(downstream: DownstreamParameters) -> None:
-    """See that the tasks of the general abilities can be measured here, before anything runs."""
+def list_abilities(downstream: DownstreamParameters) -> dict[str, str]:
+    """See that general abilities can be measured here, and say which: task and metric."""
     check_harness(downstream.tasks, downstream.include_path)
+    return downstream.tasks
 
 
 def collect_questions(
@@ -90,11 +91,13 @@ def select_known(
     )
     for split, n_rows, n_known, _ in counts.itertuples(index=False):
         log.info("%s: the model can answer %d of %d questions", split, n_known, n_rows)
-    for task_id in candidate_questions["task_id"].unique():
-        if not (known["task_id"] == task_id).any():
+    for (split, task_id), is_known_of_set in is_known.groupby(
+        [candidate_questions["split"], candidate_questions["task_id"]], sort=False
+    ):
+        if not is_known_of_set.any():
             raise InputError(
                 f"parameter forget_set.min_rouge: at {forget_set.min_rouge} the target model can "
-                f"answer no question of " + (f"task {task_id}" if task_id else "those to retain")
+                f"answer no question of " + (f"task {task_id}" if task_id else f"split '{split}'")
             )
     return known, counts
 
@@ -151,7 +154,12 @@ def _check_scores(scores: pd.DataFrame, rows: pd.DataFrame) -> None:
     for column in ("split", "row_id", "kind", "nll", "n_tokens"):
         if column not in scores:
             raise InputError(f"retain_only_scores: column '{column}' is missing")
+    repeated = scores[scores.duplicated(["split", "row_id", "kind"])]
+    if len(repeated):
+        row_id, kind = repeated.iloc[0][["row_id", "kind"]]
+        raise InputError(f"retain_only_scores: row '{row_id}' has two scores of kind '{kind}'")
     scored = scores.loc[scores["split"] == "forget", "row_id"]
-    missing = rows.loc[~rows["row_id"].isin(scored), "row_id"]
-    if len(missing):
-        raise InputError(f"retain_only_scores: there is no score of row '{missing.iloc[0]}'")
+    if not rows["row_id"].isin(scored).any():
+        raise InputError(
+            f"retain_only_scores: no row to forget has a score, such as '{rows.iloc[0].row_id}'"
+        )

@@ -5,9 +5,9 @@ from kedro.pipeline import Node, Pipeline
 from closer_look.parameters import Experiment
 
 from .nodes import (
-    check_downstream,
     collect_questions,
     draw_plans,
+    list_abilities,
     select_evaluation,
     select_known,
 )
@@ -46,7 +46,7 @@ def create_pipeline(experiment: Experiment) -> Pipeline:
     if experiment.retain_only == "scores":
         evaluated.append("retain_only_scores")
     if experiment.downstream:
-        nodes.append(Node(check_downstream, "params:downstream", None, name="check_downstream"))
+        nodes.append(Node(list_abilities, "params:downstream", "abilities", name="list_abilities"))
     return Pipeline(
         [
             *nodes,
