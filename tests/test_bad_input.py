@@ -161,7 +161,7 @@ def test_more_tasks_than_the_data_have_are_refused(refused, make_corpus, data):
 def test_judge_folder_that_does_not_exist_is_refused(refused, data, tmp_path, judge):
     message = refused("forget_set", judges={judge: str(tmp_path / "nope")})
     assert message.startswith(f"parameter judges.{judge}: no ")
-    assert message.endswith(f" at '{tmp_path}/nope'")
+    assert f" at '{tmp_path}/nope' (" in message
     assert not (data / "06_models").exists()
 
 
@@ -205,7 +205,7 @@ def test_harness_that_is_not_installed_is_refused(refused, make_corpus, data, mo
         downstream={"tasks": {"mmlu": "acc,none"}, "batch_size": 1},
     )
     assert message.startswith("parameter downstream: lm-eval is not installed; pip install")
-    assert files(data) == []
+    assert not (data / "06_models").exists()
 
 
 # --- corpus -----------------------------------------------------------------------------------

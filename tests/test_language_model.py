@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from closer_look.errors import InputError
 from closer_look.language_model import check_precision, load_language_model
@@ -48,7 +49,7 @@ def test_folder_that_does_not_exist_is_named(tmp_path):
 
 def test_folder_without_tokenizer_is_refused(language_model, tmp_path):
     language_model.model.save_pretrained(tmp_path)
-    assert refused(tmp_path) == "no tokenizer there that transformers can read"
+    assert refused(tmp_path).startswith("no tokenizer there that transformers can read (")
 
 
 def test_folder_without_model_is_refused(folder):
@@ -97,3 +98,13 @@ def test_precision_that_no_device_here_computes_is_refused(monkeypatch):
 def test_precision_that_a_device_here_computes_is_accepted(monkeypatch):
     monkeypatch.setattr("transformers.utils.is_torch_bf16_gpu_available", lambda: True)
     check_precision("bf16", "unlearning")
+
+
+def test_accelerator_that_torch_knows_but_the_machine_has_not_is_not_used(folder, monkeypatch):
+    """PyPI's torch is built for CUDA; laptops have none."""
+
+    def current_accelerator(check_available=False):
+        return None if check_available else torch.device("cuda")
+
+    monkeypatch.setattr("torch.accelerator.current_accelerator", current_accelerator)
+    assert load_language_model(str(folder)).model.device.type == "cpu"

@@ -9,3 +9,8 @@ class InputError(click.ClickException):
     ``kedro run`` prints the message as one line and exits with status 1; in Python it is an
     ordinary exception. The message names the file, row or parameter and says what would be right.
     """
+
+
+def first_line(error: Exception) -> str:
+    """What a library says of a fault, without what it adds below."""
+    return str(error).strip().partition("\n")[0].rstrip(": ")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from closer_look.errors import InputError
+from closer_look.errors import InputError, first_line
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -169,9 +169,10 @@ def load_embedder(name: str) -> SentenceTransformer:
         return SentenceTransformer(str(bundled_embedder()))
     try:
         return SentenceTransformer(name)
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
         raise InputError(
-            f"parameter judges.embedder: no sentence-embedding model at '{name}'"
+            f"parameter judges.embedder: no sentence-embedding model at '{name}' "
+            f"({first_line(error)})"
         ) from None
 
 
@@ -209,8 +210,10 @@ def load_nli(name: str) -> TextClassificationPipeline:
 
     try:
         classifier = pipeline("text-classification", model=name)
-    except (OSError, ValueError):
-        raise InputError(f"parameter judges.entailment: no text classifier at '{name}'") from None
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"parameter judges.entailment: no text classifier at '{name}' ({first_line(error)})"
+        ) from None
     labels = classifier.model.config.label2id
     if "entailment" not in {label.casefold() for label in labels}:
         raise InputError(

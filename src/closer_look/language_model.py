@@ -6,7 +6,7 @@ import gc
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from closer_look.errors import InputError
+from closer_look.errors import InputError, first_line
 from closer_look.prompts import set_prompt
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def load_language_model(name: str, prompt: str = "chat_template") -> LanguageMod
         tokenizer = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{name}: no tokenizer there that transformers can read ({_first_line(error)})"
+            f"{name}: no tokenizer there that transformers can read ({first_line(error)})"
         ) from None
     if tokenizer.eos_token_id is None:
         raise InputError(f"{name}: the tokenizer has no end-of-sequence token")
@@ -89,10 +89,6 @@ def load_language_model(name: str, prompt: str = "chat_template") -> LanguageMod
                 name, use_safetensors=True, dtype=torch.float32
             )
     except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(f"{name}: no causal language model there ({_first_line(error)})") from None
+        raise InputError(f"{name}: no causal language model there ({first_line(error)})") from None
     device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
     return LanguageModel(model.to(device), tokenizer)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
