@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -9,6 +10,7 @@ import torch
 
 from closer_look.errors import InputError
 from closer_look.objective import ANSWER, REFUSAL, Objective
+from closer_look.reference_cache import ReferenceCache, cache_key, model_fingerprint
 from closer_look.reference_scores import ReferenceScores
 from closer_look.scoring import score
 from closer_look.tokens import IGNORED, answer_batch
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from closer_look.objective import Term
     from closer_look.parameters import MethodParameters
 
+NO_CACHE = ReferenceCache()
+NO_NLL = pd.DataFrame({"row_id": [], "text": [], "nll": []}).astype({"nll": float})
+
 
 def reference_scores(
     language_model: LanguageModel,
@@ -27,47 +32,70 @@ def reference_scores(
     questions: pd.DataFrame,
     method: MethodParameters,
     batch_size: int,
+    cache: ReferenceCache = NO_CACHE,
 ) -> ReferenceScores:
     """Score what the method's losses compare with the reference: each text once, and no others.
 
     Nothing for GA, ME, IDK, GD and AP; the nll of the forget answers for NPO, of the refusals too
-    for DPO; the hidden states of the retain rows for KL.
+    for DPO; the hidden states of the retain rows for KL. What another method or run has scored with
+    the same model is taken from the cache.
     """
     objective = Objective(method)
-    nll = _forget_nll(language_model, plan, questions, objective.forget, batch_size)
-    if "reference_logits" not in objective.retain.inputs:
+    variants = [v for v in (ANSWER, REFUSAL) if f"reference_{v}nll" in objective.forget.inputs]
+    is_compared = "reference_logits" in objective.retain.inputs
+    if not variants and not is_compared:
+        return ReferenceScores(NO_NLL, {}, None)
+    fingerprint = model_fingerprint(language_model)
+    tables = [
+        _forget_nll(language_model, texts, batch_size, fingerprint, cache)
+        for texts in _texts(plan, questions, variants)
+    ]
+    nll = pd.concat(tables).drop_duplicates(["row_id", "text"]) if tables else NO_NLL
+    if not is_compared:
         return ReferenceScores(nll, {}, None)
     rows = questions[questions["row_id"].isin(plan["retain_row_id"])]
-    states = _hidden_states(language_model, rows, objective.retain, batch_size)
+    key = cache_key(
+        fingerprint,
+        f"hidden states, {objective.retain.parameters.positions}",
+        rows[["row_id", "question", "answer"]].to_numpy().tolist(),
+    )
+    states = cache.get(
+        key, lambda: _hidden_states(language_model, rows, objective.retain, batch_size)
+    )
     head = language_model.model.get_output_embeddings().weight.detach().float().cpu().clone()
     return ReferenceScores(nll, states, head)
 
 
-def _forget_nll(
-    language_model: LanguageModel,
-    plan: pd.DataFrame,
-    questions: pd.DataFrame,
-    term: Term,
-    batch_size: int,
-) -> pd.DataFrame:
+def _texts(
+    plan: pd.DataFrame, questions: pd.DataFrame, variants: Sequence[str]
+) -> Iterator[pd.DataFrame]:
+    """``row_id``, ``question``, ``text`` of each variant, each text of a row once."""
     asked = questions.set_index("row_id").loc[plan["forget_row_id"]]
     texts = {ANSWER: asked["answer"].to_numpy(), REFUSAL: plan["refusal"].to_numpy()}
-    compared = [
-        pd.DataFrame({"row_id": asked.index, "question": asked["question"], "text": texts[variant]})
-        for variant in (ANSWER, REFUSAL)
-        if f"reference_{variant}nll" in term.inputs
-    ]
-    if not compared:
-        return pd.DataFrame({"row_id": [], "text": [], "nll": []}).astype({"nll": float})
-    wanted = pd.concat(compared).drop_duplicates(["row_id", "text"], ignore_index=True)
-    scores = score(
-        language_model,
-        list(wanted["question"]),
-        list(wanted["text"]),
-        batch_size,
-        description="Scoring reference",
-    )
-    return wanted[["row_id", "text"]].assign(nll=scores["nll"])
+    for variant in variants:
+        table = asked[["question"]].assign(text=texts[variant]).reset_index()
+        yield table.drop_duplicates(["row_id", "text"]).sort_values(["row_id", "text"])
+
+
+def _forget_nll(
+    language_model: LanguageModel,
+    texts: pd.DataFrame,
+    batch_size: int,
+    fingerprint: str,
+    cache: ReferenceCache,
+) -> pd.DataFrame:
+    def compute() -> dict[str, Tensor]:
+        scores = score(
+            language_model,
+            list(texts["question"]),
+            list(texts["text"]),
+            batch_size,
+            description="Scoring reference",
+        )
+        return {"nll": torch.tensor(scores["nll"].to_numpy())}
+
+    key = cache_key(fingerprint, "nll", texts.to_numpy().tolist())
+    return texts[["row_id", "text"]].assign(nll=cache.get(key, compute)["nll"].numpy())
 
 
 @torch.inference_mode()

@@ -76,6 +76,7 @@ def create_unlearning(namespace: str, previous_model: str, reference_model: str)
             "previous_model": previous_model,
             "questions": "questions",
             "plan": f"plan_{task}",
+            "reference_cache": "reference_cache",
         },
         parameters={
             "params:method": f"params:methods.{method}",

@@ -6,6 +6,7 @@ import pandas as pd
 
 from closer_look.language_model import LanguageModel
 from closer_look.parameters import MethodParameters, ScoringParameters
+from closer_look.reference_cache import ReferenceCache
 from closer_look.reference_scores import ReferenceScores
 
 
@@ -15,8 +16,9 @@ def score_reference(
     questions: pd.DataFrame,
     method: MethodParameters,
     scoring: ScoringParameters,
+    reference_cache: ReferenceCache,
 ) -> ReferenceScores:
     """Score the answers that the method's losses compare with the reference, and no others."""
     from closer_look.reference import reference_scores
 
-    return reference_scores(model, plan, questions, method, scoring.batch_size)
+    return reference_scores(model, plan, questions, method, scoring.batch_size, reference_cache)

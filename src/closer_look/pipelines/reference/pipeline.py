@@ -11,7 +11,14 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 score_reference,
-                ["reference_model", "plan", "questions", "params:method", "params:scoring"],
+                [
+                    "reference_model",
+                    "plan",
+                    "questions",
+                    "params:method",
+                    "params:scoring",
+                    "reference_cache",
+                ],
                 "reference_scores",
                 name="score_reference",
             )
