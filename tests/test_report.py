@@ -281,7 +281,8 @@ class TestContent:
         words = Page(render(knowledge=knowledge)).words
         assert (
             "Of 400 questions of the forget set the model could answer 83 before unlearning "
-            "(ROUGE-L recall at least 0.5, and the judge finds the fact stated); only these are used."
+            "(ROUGE-L recall at least 0.5, and the judge finds the fact stated); only these are "
+            "used."
         ) in words
         assert "Of 4,000 questions of the retain set the model could answer 3,100" in words
         assert "could answer" not in Page(render()).words
