@@ -1,6 +1,8 @@
-"""Make the README's picture again: curves and forgetting matrix of the newest report.
+"""Make a picture of the docs again: some figures of the newest report of a run.
 
     python tools/screenshots.py [data/08_reporting/people/continual] [docs/images/demo.png]
+    python tools/screenshots.py data/08_reporting/eleven/continual docs/images/eleven.png \
+        --figures curves trade_off
 
 Needs a run (``kedro run``) and Chromium on PATH (Debian: ``apt-get install chromium``).
 """
@@ -16,39 +18,43 @@ ROOT = Path(__file__).parents[1]
 REPORTS = ROOT / "data" / "08_reporting" / "people" / "continual"
 PICTURE = ROOT / "docs" / "images" / "demo.png"
 SIZE = (1100, 1010)
-ONLY_TWO_FIGURES = """
+ONLY_SOME_FIGURES = """
 <style>
-body { padding: 1rem 1.5rem 0; }
-header, section:not(#figures), h2, figure:not(#figure-curves, #figure-forgetting_matrix) {
-  display: none;
-}
-figure { margin-bottom: 1rem; } figcaption h3 { margin-top: 0; }
+body {{ padding: 1rem 1.5rem 0; }}
+header, section:not(#figures), h2, figure:not({figures}) {{ display: none; }}
+figure {{ margin-bottom: 1rem; }} figcaption h3 {{ margin-top: 0; }}
 </style>
 """
 
 
 def main() -> None:
-    """Photograph the two figures as the report shows them, in light colours."""
+    """Photograph the figures as the report shows them, in light colours."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("reports", type=Path, nargs="?", default=REPORTS)
     parser.add_argument("picture", type=Path, nargs="?", default=PICTURE)
+    parser.add_argument("--figures", nargs="+", default=["curves", "forgetting_matrix"])
+    parser.add_argument("--height", type=int, default=SIZE[1])
     arguments = parser.parse_args()
     versions = sorted(arguments.reports.glob("report.html/*/report.html"))
     if not versions:
         sys.exit(f"there is no report in {arguments.reports}: run `kedro run` first")
-    photograph(versions[-1].read_text(encoding="utf-8"), arguments.picture)
+    shown = ONLY_SOME_FIGURES.format(
+        figures=", ".join(f"#figure-{name}" for name in arguments.figures)
+    )
+    report = versions[-1].read_text(encoding="utf-8").replace("</head>", shown + "</head>")
+    photograph(report, arguments.picture, arguments.height)
     print(f"{arguments.picture}: {arguments.picture.stat().st_size / 1000:.0f} kB")
 
 
-def photograph(report: str, picture: Path) -> None:
-    """Show the report with two figures only in headless Chromium, and save what is seen."""
+def photograph(report: str, picture: Path, height: int) -> None:
+    """Show the report in headless Chromium, and save what is seen."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         sys.exit("there is no chromium on PATH")
     picture.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder, "page.html")
-        page.write_text(report.replace("</head>", ONLY_TWO_FIGURES + "</head>"), encoding="utf-8")
+        page.write_text(report, encoding="utf-8")
         subprocess.run(  # noqa: S603
             [
                 chromium,
@@ -56,7 +62,7 @@ def photograph(report: str, picture: Path) -> None:
                 *("--no-first-run", "--disable-background-networking"),
                 *("--virtual-time-budget=8000", "--blink-settings=preferredColorScheme=1"),
                 f"--user-data-dir={folder}/profile",
-                f"--window-size={SIZE[0]},{SIZE[1]}",
+                f"--window-size={SIZE[0]},{height}",
                 f"--screenshot={picture.resolve()}",
                 page.as_uri(),
             ],
