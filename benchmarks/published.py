@@ -1,0 +1,76 @@
+"""The published protocol of unlearning (arXiv 2410.08109), written plainly.
+
+Every row comes in five variants padded to 500 tokens, whatever the loss; each variant that the loss
+reads goes through the model by itself and gives every logit; a second model gives the reference.
+"""
+
+from __future__ import annotations
+
+import inspect
+
+import torch
+
+from closer_look.losses import FORGET, RETAIN, kl, sequence_nll
+from closer_look.tokens import IGNORED, encode
+
+LENGTH = 500
+VARIANTS = ("forget", "retain", "forget_idk", "retain_idk", "forget_mismatch")
+
+
+def tokenise(language_model, plan, questions):
+    """Token ids, attention mask and labels of each variant, (rows, 500)."""
+    by_id = questions.set_index("row_id")
+    forget, retain = (by_id.loc[plan[f"{side}_row_id"]] for side in ("forget", "retain"))
+    pairs = {
+        "forget": (forget["question"], forget["answer"]),
+        "retain": (retain["question"], retain["answer"]),
+        "forget_idk": (forget["question"], plan["refusal"]),
+        "retain_idk": (retain["question"], plan["refusal"]),
+        "forget_mismatch": (forget["question"], retain["answer"]),
+    }
+    tokenizer = language_model.tokenizer
+    return {name: _padded(tokenizer, *map(list, pairs[name])) for name in VARIANTS}
+
+
+def _padded(tokenizer, asked, answers):
+    rows = encode(tokenizer, asked, answers)
+    ids = torch.full((len(rows), LENGTH), tokenizer.eos_token_id)
+    labels = torch.full((len(rows), LENGTH), IGNORED)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = torch.tensor(row.prompt + row.answer)
+        labels[i, len(row.prompt) : len(row)] = torch.tensor(row.answer)
+    lengths = torch.tensor([len(row) for row in rows])
+    mask = (torch.arange(LENGTH) < lengths[:, None]).long()
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+def loss(model, reference_model, variants, method):
+    """The method's loss on a batch of all variants."""
+    forget = _term(model, reference_model, variants, "forget", FORGET[method.forget.loss])
+    retain = _term(model, reference_model, variants, "retain", RETAIN[method.retain.loss])
+    return method.forget.weight * forget + method.retain.weight * retain
+
+
+def _term(model, reference_model, variants, side, function):
+    names = inspect.signature(function).parameters
+    prefixes = {"": side, "idk_": f"{side}_idk", "mismatch_": f"{side}_mismatch"}
+    given = {}
+    for prefix, variant in prefixes.items():
+        if f"{prefix}labels" not in names:
+            continue
+        batch = variants[variant]
+        given[f"{prefix}logits"] = _logits(model, batch)
+        given[f"{prefix}labels"] = batch["labels"][:, 1:]
+        reads_reference = f"reference_{prefix}nll" in names or function is kl
+        if reads_reference:
+            with torch.no_grad():
+                reference = _logits(reference_model, batch)
+            if function is kl:
+                return kl(given["logits"], reference)  # over every position, padding too
+            given[f"reference_{prefix}nll"] = sequence_nll(reference, given[f"{prefix}labels"])
+    return function(**given)
+
+
+def _logits(model, batch):
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    return model(**inputs).logits[:, :-1]
