@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from typing import Any
 
 from kedro.framework.context import KedroContext
@@ -33,6 +34,8 @@ class ProgressHooks:
     def __init__(self) -> None:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        # PEFT asks transformers by a name that is to go.
+        warnings.filterwarnings("ignore", ".is_gradient_checkpointing. is deprecated")
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline) -> None:
