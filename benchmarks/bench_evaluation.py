@@ -1,4 +1,4 @@
-"""Scoring the answers of a TOFU task, against one answer after another padded to 200 tokens."""
+"""Scoring the answers to TOFU questions, against rows padded to 200 tokens and every logit."""
 
 import torch
 

@@ -19,7 +19,7 @@ FOLDER = Path(__file__).parents[1] / "conf" / "base" / "parameters_methods"
 
 
 def stepper(model, compute_loss):
-    """One step of AdamW after another, each on the next batch."""
+    """Return a function that makes a step of AdamW, each time on the same batch."""
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5)
     model.train()
 

@@ -134,36 +134,37 @@ def few_people(published_rows, tmp_path_factory):
     return str(corpus)
 
 
-def test_real_world_measures_neighbours_and_general_abilities(
-    kedro_run, load, offline, abilities, few_people, tmp_path
-):
+@pytest.fixture(scope="module")
+def real_world(kedro_run, offline, abilities, few_people, tmp_path_factory):
+    """Folder and parameters of a whole run."""
+    data = tmp_path_factory.mktemp("real_world")
     parameters = offline | {
         "corpus": few_people,
         "experiment": {"methods": ["idk_ap"]},
         "downstream": abilities,
     }
-    kedro_run(tmp_path, "real_world", parameters=parameters, env="real_world")
-    plan = load("real_world", tmp_path, parameters, "plan_task_01")
+    kedro_run(data, "real_world", parameters=parameters, env="real_world")
+    return data, parameters
+
+
+def test_real_world_measures_neighbours_and_general_abilities(load, real_world):
+    plan = load("real_world", *real_world, "plan_task_01")
     assert plan["retain_row_id"].str.startswith("retain-").all()
-    metrics = load("real_world", tmp_path, parameters, "real_world.metrics")
+    metrics = load("real_world", *real_world, "real_world.metrics")
     assert set(metrics["split"]) == {"forget", "neighbour"}
-    generations = load("real_world", tmp_path, parameters, "real_world.before.generations")
+    generations = load("real_world", *real_world, "real_world.before.generations")
     neighbour = generations[generations["split"] == "neighbour"].iloc[0]
     assert neighbour["reference"] == "Nick Frost was born on 28 March 1972."
-    downstream = load("real_world", tmp_path, parameters, "real_world.downstream")
+    downstream = load("real_world", *real_world, "real_world.downstream")
     assert list(downstream["method"]) == ["before", "idk_ap"]
     assert set(downstream["n_questions"]) == {6}
 
 
 def test_a_run_goes_on_to_its_report_without_what_measured_the_abilities(
-    kedro_run, offline, abilities, few_people, tmp_path, monkeypatch
+    kedro_run, real_world, tmp_path, monkeypatch
 ):
-    parameters = offline | {
-        "corpus": few_people,
-        "experiment": {"methods": ["idk_ap"]},
-        "downstream": abilities,
-    }
-    kedro_run(tmp_path, "real_world", parameters=parameters, env="real_world")
+    data, parameters = real_world
+    shutil.copytree(data, tmp_path, dirs_exist_ok=True)
     (report,) = tmp_path.glob("08_reporting/real_world/real_world/report.html")
     shutil.rmtree(report)
     monkeypatch.setattr("closer_look.harness.find_spec", lambda name: None)

@@ -12,7 +12,7 @@ from kedro.io import DatasetError
 from kedro.validation.exceptions import ParameterValidationError
 from omegaconf.errors import OmegaConfBaseException
 
-from closer_look.errors import InputError
+from closer_look.errors import InputError, first_line
 
 
 class Session(KedroSession):
@@ -31,8 +31,7 @@ class Session(KedroSession):
         except MissingConfigException as error:  # --env names no folder
             raise InputError(str(error)) from None
         except OmegaConfBaseException as error:  # a name that the catalog does not know
-            first_line = str(error).splitlines()[0]
-            raise InputError(f"configuration, {error.full_key}: {first_line}") from None
+            raise InputError(f"configuration, {error.full_key}: {first_line(error)}") from None
         except Exception as error:
             missing = re.search(r"Failed to find the pipeline named '(.*?)'", str(error))
             if missing:

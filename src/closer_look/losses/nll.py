@@ -70,8 +70,8 @@ def mean_or_zero(values: Tensor) -> Tensor:
 def mean_over_positions(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     """Average a function over positions; its intermediate results are never all there at once.
 
-    They are computed for some positions at a time, and again in the backward pass: beside the
-    logits and their gradient, no (positions, vocabulary) tensor is kept.
+    Of many positions they are computed for some at a time, and again in the backward pass: beside
+    the logits and their gradient, no (positions, vocabulary) tensor is kept.
 
     Args:
         function: ((n, ...), ...) -> (n,).
@@ -81,7 +81,10 @@ def mean_over_positions(function: Callable[..., Tensor], *inputs: Tensor) -> Ten
         Scalar; 0 (with a zero gradient) of no positions.
     """
     n_positions, vocabulary = inputs[0].shape
-    pieces = zip(*(one.split(max(1, PIECE // vocabulary)) for one in inputs), strict=True)
+    size = max(1, PIECE // vocabulary)
+    if n_positions <= size:
+        return mean_or_zero(function(*inputs))
+    pieces = zip(*(one.split(size) for one in inputs), strict=True)
     sums = [
         checkpoint(
             lambda *piece: function(*piece).sum(),
@@ -91,7 +94,7 @@ def mean_over_positions(function: Callable[..., Tensor], *inputs: Tensor) -> Ten
         )
         for piece in pieces
     ]
-    return torch.stack(sums).sum() / max(n_positions, 1)
+    return torch.stack(sums).sum() / n_positions
 
 
 def mean_over_answered_rows(values: Tensor, *labels: Tensor) -> Tensor:

@@ -66,7 +66,6 @@ def select_known(
     from closer_look.metrics import rouge_l_recall
 
     check_judges(candidate_questions, judges.embedder, judges.entailment)
-
     answers = generate(
         target_model,
         list(candidate_questions["question"]),
