@@ -9,9 +9,9 @@ import torch
 import yaml
 
 from closer_look.objective import Objective
+from closer_look.packing import answer_logits, rows_kept_apart
 from closer_look.parameters import MethodParameters
 from closer_look.reference import reference_scores
-from closer_look.tokens import answer_logits
 
 METHODS = ("ga_gd", "me_gd", "npo_gd", "npo_kl", "dpo_gd", "idk_ap")
 BATCH_SIZE = 4
@@ -54,5 +54,6 @@ def test_step(benchmark, side_by_side, language_model, questions, plan, method, 
         variants = published.tokenise(language_model, batch_plan, questions)
         return published.loss(other_model, reference_model, variants, method)
 
-    side_by_side(stepper(language_model.model, here), stepper(other_model, other))
+    with rows_kept_apart(language_model.model):
+        side_by_side(stepper(language_model.model, here), stepper(other_model, other))
     assert all(weight.isfinite().all() for weight in language_model.model.parameters())

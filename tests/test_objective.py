@@ -5,12 +5,14 @@ import copy
 import pandas as pd
 import pytest
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from closer_look.losses import FORGET, RETAIN, sequence_nll
 from closer_look.objective import Objective
+from closer_look.packing import answer_logits, rows_kept_apart
 from closer_look.parameters import MethodParameters
 from closer_look.reference import reference_scores
-from closer_look.tokens import IGNORED, answer_batch, answer_logits, encode
+from closer_look.tokens import IGNORED, encode
 
 REFUSALS = ["I do not know.", "No idea at all, sorry."]
 
@@ -56,7 +58,7 @@ def evaluate(language_model, questions, plan):
         reference = reference_scores(language_model, plan, questions, parameters, batch_size=2)
         rows = objective.encode(language_model.tokenizer, plan, questions, reference)
         batch = objective.collate(rows)
-        with torch.no_grad():
+        with torch.no_grad(), rows_kept_apart(moved):
             return objective.loss(answer_logits(moved, batch), batch, reference.output_head)
 
     evaluate.model = moved
@@ -64,11 +66,14 @@ def evaluate(language_model, questions, plan):
 
 
 def separate(model, language_model, asked, texts, all_positions=False):
-    """Logits and labels of one block in a forward pass of its own."""
+    """Logits and labels, each row in a forward pass of its own."""
     rows = encode(language_model.tokenizer, asked, texts)
-    batch = answer_batch([row.all_as_answer() if all_positions else row for row in rows])
+    rows = [row.all_as_answer() if all_positions else row for row in rows]
     with torch.no_grad():
-        return answer_logits(model, batch), batch["labels"]
+        logits = [model(torch.tensor([row.prompt + row.answer])).logits[0] for row in rows]
+    aligned = [z[len(row.prompt) - 1 : -1] for z, row in zip(logits, rows, strict=True)]
+    labels = [torch.tensor(row.answer) for row in rows]
+    return pad_sequence(aligned, True), pad_sequence(labels, True, IGNORED)
 
 
 @pytest.fixture
@@ -178,6 +183,7 @@ def test_every_text_has_end_of_sequence_as_its_last_label(language_model, questi
 
     scores = ReferenceScores(empty, {}, None)
     rows = objective.encode(language_model.tokenizer, plan, questions, scores)
-    labels = objective.collate(rows)["labels"]
-    assert labels.shape[0] == 3 * 2
-    assert (labels[:, -1] == language_model.tokenizer.eos_token_id).all()
+    batch = objective.collate(rows)
+    labels = batch["labels"].split(batch["answer_lengths"])
+    assert len(labels) == 3 * 2
+    assert all(of_row[-1] == language_model.tokenizer.eos_token_id for of_row in labels)

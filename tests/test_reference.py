@@ -8,9 +8,11 @@ import torch
 from closer_look import reference
 from closer_look.datasets.reference_scores_dataset import ReferenceScoresDataset
 from closer_look.errors import InputError
+from closer_look.packing import answer_logits, pack
 from closer_look.parameters import MethodParameters
 from closer_look.reference import reference_scores
 from closer_look.scoring import score
+from closer_look.tokens import encode
 
 
 @pytest.fixture
@@ -74,12 +76,10 @@ def test_kl_keeps_hidden_states_of_the_planned_retain_rows_from_which_the_logits
 ):
     scores = scores_of("gradient_ascent", "kl")
     assert set(scores.hidden_states) == {"retain-0-1", "retain-0-2"}
-    from closer_look.tokens import answer_batch, answer_logits, encode
-
     row = questions.set_index("row_id").loc["retain-0-2"]
     tokens = encode(language_model.tokenizer, [row["question"]], [row["answer"]])
     with torch.no_grad():
-        expected = answer_logits(language_model.model, answer_batch(tokens))[0]
+        expected = answer_logits(language_model.model, pack(tokens))
     logits = scores.hidden_states["retain-0-2"] @ scores.output_head.T
     torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-4)
 

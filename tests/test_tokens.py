@@ -3,7 +3,6 @@
 import copy
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,16 +10,12 @@ from closer_look.errors import InputError
 from closer_look.prompts import render_prompts, set_prompt
 from closer_look.tokens import (
     GROUP_COST,
-    IGNORED,
     Tokens,
-    answer_batch,
-    answer_logits,
     check_lengths,
     encode,
     encode_prompts,
     group_by_length,
     pad_left,
-    pad_states,
     prompt_batch,
 )
 
@@ -44,74 +39,12 @@ def test_positions_count_real_tokens_from_zero():
     assert batch["position_ids"].tolist() == [[0, 0, 0, 1], [0, 1, 2, 3]]
 
 
-def test_answer_batch_labels_answers_only():
-    batch = answer_batch(ROWS)
-    assert batch["labels"].tolist() == [
-        [IGNORED, IGNORED, 9, 0],
-        [6, 7, 8, 0],
-        [IGNORED, IGNORED, IGNORED, 0],
-    ]
-
-
-def test_answer_batch_puts_prompt_and_answer_behind_the_padding():
-    batch = answer_batch(ROWS)
-    assert batch["input_ids"].tolist() == [
-        [5, 6, 7, 8, 9, 0],
-        [0, 5, 6, 7, 8, 0],
-        [0, 0, 0, 3, 4, 0],
-    ]
-
-
 def test_length_of_a_row_is_that_of_prompt_and_answer():
     assert [len(row) for row in ROWS] == [6, 5, 3]
 
 
 def test_row_read_as_an_answer_keeps_its_tokens_and_all_labels_but_the_first():
     assert Tokens([5, 6], [7, 0]).all_as_answer() == Tokens([5], [6, 7, 0])
-
-
-def test_pad_states_lets_states_end_together():
-    states = [torch.ones(2, 3), torch.full((1, 3), 2.0)]
-    assert pad_states(states, length=3)[..., 0].tolist() == [[0, 1, 1], [0, 0, 2]]
-
-
-@many_texts
-@given(texts=some_texts)
-def test_labels_are_the_answer_and_its_end_whatever_the_text(language_model, texts):
-    tokenizer = language_model.tokenizer
-    batch = answer_batch(encode(tokenizer, *zip(*texts, strict=True)))
-    for labels, (_, answer) in zip(batch["labels"], texts, strict=True):
-        labelled = labels[labels != IGNORED].tolist()
-        assert labelled[-1] == tokenizer.eos_token_id
-        assert tokenizer.decode(labelled[:-1]) == answer
-
-
-@many_texts
-@given(texts=some_texts)
-def test_prompt_and_padding_never_have_a_label(language_model, texts):
-    rows = encode(language_model.tokenizer, *zip(*texts, strict=True))
-    batch = answer_batch(rows)
-    width = batch["labels"].shape[1]
-    for row, labels, ids in zip(rows, batch["labels"], batch["input_ids"], strict=True):
-        n_answer = len(row.answer)
-        assert (labels[: width - n_answer] == IGNORED).all()
-        assert (labels[width - n_answer :] == ids[-n_answer:]).all()
-
-
-@many_texts
-@given(texts=some_texts)
-def test_mask_shows_the_real_tokens_and_no_others(language_model, texts):
-    rows = encode(language_model.tokenizer, *zip(*texts, strict=True))
-    batch = answer_batch(rows)
-    for row, ids, mask in zip(rows, batch["input_ids"], batch["attention_mask"], strict=True):
-        assert ids[mask.bool()].tolist() == row.prompt + row.answer
-
-
-@many_texts
-@given(texts=some_texts)
-def test_ignored_label_is_never_a_token_id(language_model, texts):
-    batch = answer_batch(encode(language_model.tokenizer, *zip(*texts, strict=True)))
-    assert batch["input_ids"].min() >= 0
 
 
 def test_no_token_straddles_the_border_of_prompt_and_answer(language_model):
@@ -159,19 +92,6 @@ def test_tokens_are_those_of_prompt_and_answer_where_none_straddles_the_border(l
     assert row.prompt + row.answer[:-1] == tokenizer(whole, add_special_tokens=False)["input_ids"]
 
 
-def test_end_of_sequence_keeps_its_label_though_it_is_the_padding_token(language_model):
-    tokenizer = language_model.tokenizer
-    assert tokenizer.pad_token_id == tokenizer.eos_token_id
-    labels = answer_batch(encode(tokenizer, ["a", "b"], ["short", "a longer one"]))["labels"]
-    assert labels[:, -1].tolist() == [tokenizer.eos_token_id] * 2
-    assert (labels == tokenizer.eos_token_id).sum() == 2
-
-
-def test_end_of_sequence_is_seen_though_it_is_the_padding_token(language_model):
-    batch = answer_batch(encode(language_model.tokenizer, ["a", "b"], ["short", "a longer one"]))
-    assert batch["attention_mask"][:, -1].tolist() == [1, 1]
-
-
 def test_prompts_have_no_special_tokens_beyond_the_template(language_model):
     tokenizer = language_model.tokenizer
     assert tokenizer.eos_token_id not in encode_prompts(tokenizer, ["Who?"])[0]
@@ -184,50 +104,6 @@ def test_rows_that_fill_the_context_are_accepted():
 def test_first_row_longer_than_the_context_is_named():
     with pytest.raises(InputError, match=r"row 'b': question and answer take 5 tokens.*holds 4"):
         check_lengths(ROWS[1:], ["b", "c"], context_length=4)
-
-
-@torch.inference_mode()
-def test_answer_logits_are_those_that_predict_the_labels(language_model):
-    model = language_model.model
-    logits = answer_logits(model, answer_batch(ROWS))
-    assert logits.shape[:2] == (3, 4)
-    for row, found in zip(ROWS, logits, strict=True):
-        alone = model(torch.tensor([row.prompt + row.answer])).logits[0]
-        n_answer = len(row.answer)
-        torch.testing.assert_close(found[-n_answer:], alone[-n_answer - 1 : -1])
-
-
-@pytest.fixture
-def rows_of_many_lengths():
-    lengths = [(3, 2), (150, 7), (4, 40), (140, 3), (2, 2), (6, 3)]
-    return [Tokens(list(range(1, p + 1)), [*range(1, a), 0]) for p, a in lengths]
-
-
-def test_answer_logits_are_the_same_in_groups_as_row_by_row(language_model, rows_of_many_lengths):
-    model = language_model.model
-    calls = []
-    hook = model.register_forward_pre_hook(lambda *_: calls.append(1))
-    logits = answer_logits(model, answer_batch(rows_of_many_lengths))
-    hook.remove()
-    assert len(calls) == 3
-    for row, found in zip(rows_of_many_lengths, logits, strict=True):
-        alone = answer_logits(model, answer_batch([row]))[0]
-        torch.testing.assert_close(found[-len(alone) :], alone, rtol=1e-4, atol=1e-5)
-
-
-def test_gradients_are_the_same_in_groups_as_row_by_row(language_model, rows_of_many_lengths):
-    def gradient(*batches):
-        model = copy.deepcopy(language_model.model)
-        for rows in batches:
-            batch = answer_batch(rows)
-            logits = answer_logits(model, batch)
-            logits[batch["labels"] != IGNORED].square().sum().backward()
-        return model.get_input_embeddings().weight.grad
-
-    together = gradient(rows_of_many_lengths)
-    torch.testing.assert_close(
-        together, gradient(*([row] for row in rows_of_many_lengths)), rtol=1e-4, atol=1e-4
-    )
 
 
 def test_rows_are_parted_where_padding_costs_more_than_another_forward_pass():
@@ -250,14 +126,3 @@ def test_no_other_parting_costs_less(lengths):
     assert sorted(i for group in found for i in group) == list(range(len(lengths)))
     shortest_first = sorted(range(len(lengths)), key=lengths.__getitem__)
     assert cost(found) == min(map(cost, partings(shortest_first)))
-
-
-@torch.inference_mode()
-def test_no_logit_is_computed_for_a_prompt(language_model):
-    shapes = []
-    hook = language_model.model.lm_head.register_forward_hook(
-        lambda module, inputs, output: shapes.append(tuple(output.shape[:2]))
-    )
-    answer_logits(language_model.model, answer_batch([Tokens(list(range(1, 90)), [7, 0])]))
-    hook.remove()
-    assert shapes == [(1, 3)]  # two answer tokens, and the position after the last

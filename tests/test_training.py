@@ -147,6 +147,16 @@ def test_gradient_checkpointing_changes_no_number(language_model, questions):
     np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
+def test_rows_one_by_one_train_as_rows_packed(language_model, questions):
+    losses = []
+    for attention in ("sdpa", "eager"):  # only the first takes packed rows
+        copied = LanguageModel(copy.deepcopy(language_model.model), language_model.tokenizer)
+        copied.model.set_attn_implementation(attention)
+        _, log = unlearn(copied, questions, "idk")
+        losses.append(log["loss"].to_numpy())
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+
+
 def test_lora_trains_adapters_alone_and_a_chain_goes_on_with_them(fresh, questions):
     frozen = fresh.model.get_input_embeddings().weight.detach().clone()
     first, _ = unlearn(fresh, questions, "idk", lora=LoraParameters())

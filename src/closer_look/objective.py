@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.functional import linear
+from torch.nn.utils.rnn import pad_sequence
 
-from closer_look.losses import FORGET, RETAIN, TENSORS, mean_over_positions
-from closer_look.tokens import IGNORED, Tokens, answer_batch, encode, pad_states
+from closer_look.losses import FORGET, MEANS_OVER_POSITIONS, RETAIN, TENSORS, mean_over_positions
+from closer_look.packing import pack
+from closer_look.tokens import IGNORED, Tokens, encode
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,11 +51,14 @@ class Term:
             encoded = {v: [row.all_as_answer() for row in rows] for v, rows in encoded.items()}
         return encoded
 
-    def __call__(self, tensors: Mapping[str, Tensor], output_head: Tensor | None = None) -> Tensor:
+    def __call__(
+        self, tensors: Mapping[str, Tensor], n_rows: int, output_head: Tensor | None = None
+    ) -> Tensor:
         """The loss, a scalar in nats, before its weight.
 
         Args:
             tensors: those in ``inputs``, but ``reference_states`` in place of reference logits.
+            n_rows: of the batch.
             output_head: what makes the states the reference's logits.
         """
         if "reference_logits" in self.inputs:
@@ -62,16 +67,32 @@ class Term:
             value = self._of({name: tensors[name] for name in self.inputs})
         if self.parameters.padded_length is None:
             return value
-        labels = tensors["labels"]
-        return value * (labels != IGNORED).sum() / (len(labels) * self.parameters.padded_length)
+        return value * tensors["labels"].numel() / (n_rows * self.parameters.padded_length)
+
+    def arrange(self, logits: Tensor, labels: Tensor, lengths: Sequence[int]) -> tuple[Tensor, ...]:
+        """Give logits and labels of answers that lie one behind the other their batch dimension.
+
+        Args:
+            logits: (n, V).
+            labels: (n,).
+            lengths: labels of each row, n together.
+
+        Returns:
+            (B, T, V) and (B, T), padded; one row of all (1, n, V) and (1, n) for a loss that is a
+            mean over positions, whatever row they are in.
+        """
+        if self.parameters.loss in MEANS_OVER_POSITIONS:
+            return logits[None], labels[None]
+        return (
+            pad_sequence(logits.split(lengths), batch_first=True),
+            pad_sequence(labels.split(lengths), batch_first=True, padding_value=IGNORED),
+        )
 
     def _of(self, tensors: Mapping[str, Tensor]) -> Tensor:
         return self.function(**tensors, **self.parameters.hyperparameters)
 
     def _compared(self, tensors: Mapping[str, Tensor], output_head: Tensor) -> Tensor:
         """A mean over positions; the reference's logits are only there for some at a time."""
-        labelled = tensors["labels"] != IGNORED
-        names = ("logits", "labels", "reference_states")
 
         def of_positions(logits: Tensor, labels: Tensor, states: Tensor) -> Tensor:
             with torch.autocast(logits.device.type, enabled=False):  # in fp32, as it was computed
@@ -80,7 +101,8 @@ class Term:
             mean = self._of({name: given[name][None] for name in self.inputs})
             return mean.expand(len(logits))
 
-        return mean_over_positions(of_positions, *(tensors[name][labelled] for name in names))
+        aligned = (tensors["logits"][0], tensors["labels"][0], tensors["reference_states"])
+        return mean_over_positions(of_positions, *aligned)
 
 
 class Objective:
@@ -125,38 +147,40 @@ class Objective:
                 columns["reference_states"] = [states[i] for i in plan[f"{term.side}_row_id"]]
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
-    def collate(self, rows: Sequence[Mapping[str, object]]) -> dict[str, Tensor]:
-        """Stack the blocks of the rows, block after block, and the reference scores."""
-        batch = answer_batch(
-            [row[f"{term.side}_{v}tokens"] for term, v in self.blocks for row in rows]
-        )
+    def collate(self, rows: Sequence[Mapping[str, object]]) -> dict[str, Tensor | list[int]]:
+        """Pack the blocks of the rows, block after block, and stack the reference scores."""
+        batch = pack([row[f"{term.side}_{v}tokens"] for term, v in self.blocks for row in rows])
         for name in ("reference_nll", "reference_idk_nll"):
             if name in rows[0]:
                 batch[name] = torch.tensor([row[name] for row in rows], dtype=torch.float32)
         if "reference_states" in rows[0]:
-            states = [row["reference_states"] for row in rows]
-            batch["reference_states"] = pad_states(states, length=batch["labels"].shape[1])
+            batch["reference_states"] = torch.cat([row["reference_states"] for row in rows])
         return batch
 
     def loss(
-        self, logits: Tensor, batch: Mapping[str, Tensor], output_head: Tensor | None = None
+        self,
+        logits: Tensor,
+        batch: Mapping[str, Tensor | list[int]],
+        output_head: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Compute the weighted sum ("loss") and each loss by itself.
 
         Args:
-            logits: (blocks x rows, T, V), aligned with the labels.
+            logits: (n, V), aligned with the labels.
             batch: what ``collate`` gives.
-            output_head: the reference's, where a loss compares distributions.
+            output_head: the reference's, on the device of the logits, where a loss compares
+                distributions.
         """
         tensors = {side: dict(batch) for side in SIDES}
-        n_blocks = len(self.blocks)
-        pieces = zip(logits.chunk(n_blocks), batch["labels"].chunk(n_blocks), strict=True)
-        for (term, variant), (block_logits, block_labels) in zip(self.blocks, pieces, strict=True):
-            tensors[term.side][f"{variant}logits"] = block_logits
-            tensors[term.side][f"{variant}labels"] = block_labels
-        forget = self.forget(tensors["forget"])
-        if output_head is not None:
-            output_head = output_head.to(logits.device)
-        retain = self.retain(tensors["retain"], output_head)
+        lengths = batch["answer_lengths"]
+        n_rows = len(lengths) // len(self.blocks)
+        of_blocks = [lengths[i : i + n_rows] for i in range(0, len(lengths), n_rows)]
+        sizes = [sum(of_block) for of_block in of_blocks]
+        pieces = zip(logits.split(sizes), batch["labels"].split(sizes), of_blocks, strict=True)
+        for (term, variant), piece in zip(self.blocks, pieces, strict=True):
+            names = (f"{variant}logits", f"{variant}labels")
+            tensors[term.side] |= dict(zip(names, term.arrange(*piece), strict=True))
+        forget = self.forget(tensors["forget"], n_rows)
+        retain = self.retain(tensors["retain"], n_rows, output_head)
         total = self.forget.parameters.weight * forget + self.retain.parameters.weight * retain
         return {"loss": total, "forget_loss": forget, "retain_loss": retain}

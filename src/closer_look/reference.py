@@ -10,10 +10,10 @@ import torch
 
 from closer_look.errors import InputError
 from closer_look.objective import ANSWER, REFUSAL, Objective
+from closer_look.packing import answer_logits, answer_states, pack, rows_kept_apart
 from closer_look.reference_cache import ReferenceCache, cache_key, model_fingerprint
 from closer_look.reference_scores import ReferenceScores
 from closer_look.scoring import score
-from closer_look.tokens import IGNORED, answer_batch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -112,25 +112,25 @@ def _hidden_states(
     (encoded,) = term.encode(
         tokenizer, list(rows["question"]), {ANSWER: list(rows["answer"])}
     ).values()
-    order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]))
     states = {}
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        batch = answer_batch([encoded[i] for i in chosen])
-        labels = batch.pop("labels")
-        inputs = {name: tensor.to(model.device) for name, tensor in batch.items()}
-        hidden = model.get_decoder()(**inputs, use_cache=False).last_hidden_state
-        aligned = hidden[:, -labels.shape[1] - 1 : -1].float().cpu()
-        for i, row_states, row_labels in zip(chosen, aligned, labels, strict=True):
-            states[rows["row_id"].iloc[i]] = row_states[row_labels != IGNORED].clone()
-    _check_head(model, inputs, hidden)
+    with rows_kept_apart(model):
+        for start in range(0, len(encoded), batch_size):
+            chosen = slice(start, start + batch_size)
+            batch = pack(encoded[chosen])
+            inputs = {
+                name: value.to(model.device) if isinstance(value, torch.Tensor) else value
+                for name, value in batch.items()
+            }
+            of_rows = answer_states(model, inputs).float().cpu().split(batch["answer_lengths"])
+            states |= zip(rows["row_id"].iloc[chosen], map(torch.clone, of_rows), strict=True)
+        _check_head(model, inputs, of_rows[-1])
     return states
 
 
-def _check_head(model, inputs: dict[str, Tensor], hidden: Tensor) -> None:
-    logits = model(**inputs, logits_to_keep=1).logits[:, -1].float()
-    from_head = model.get_output_embeddings()(hidden[:, -1]).float()
-    if not torch.allclose(logits, from_head, atol=1e-3):
+def _check_head(model, batch: dict[str, Tensor | list[int]], last_row: Tensor) -> None:
+    logits = answer_logits(model, batch)[-len(last_row) :].float()
+    head = model.get_output_embeddings()
+    if not torch.allclose(logits, head(last_row.to(logits.device)).float(), atol=1e-3):
         raise InputError(
             f"loss 'kl': the logits of {type(model).__name__} are not its last hidden states times "
             f"its output head; choose another retain loss"

@@ -1,4 +1,4 @@
-"""From text to tensors: prompt and answer tokens, left-padded batches, answer logits."""
+"""From text to tensors: prompt and answer tokens, batches of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from closer_look.prompts import render_prompts
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100
 GROUP_COST = 64  # of one more forward pass, in tokens
@@ -109,13 +109,6 @@ def _pad(sequences: Sequence[Sequence[int]], value: int, side: str) -> Tensor:
     )
 
 
-def pad_states(states: Sequence[Tensor], length: int) -> Tensor:
-    """Stack (positions, hidden size) tensors that end together, (B, length, hidden size)."""
-    return torch.stack(
-        [torch.nn.functional.pad(state, (0, 0, length - len(state), 0)) for state in states]
-    )
-
-
 def prompt_batch(prompts: Sequence[Sequence[int]]) -> dict[str, Tensor]:
     """Left-padded model inputs; masked positions never count, so the padding id is 0.
 
@@ -130,43 +123,6 @@ def prompt_batch(prompts: Sequence[Sequence[int]]) -> dict[str, Tensor]:
         "attention_mask": attention_mask,
         "position_ids": position_ids,
     }
-
-
-def answer_batch(rows: Sequence[Tokens]) -> dict[str, Tensor]:
-    """Model inputs of prompts with answers; all answers end at the last position.
-
-    Returns:
-        What ``prompt_batch`` gives, and ``labels`` (B, longest answer): the answer tokens,
-        ``IGNORED`` before them.
-    """
-    labels = pad_left([row.answer for row in rows], IGNORED)
-    return prompt_batch([row.prompt + row.answer for row in rows]) | {"labels": labels}
-
-
-def answer_logits(model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
-    """Logits aligned with ``batch["labels"]``, (B, longest answer, V); 0 where there is no label.
-
-    Rows of about the same length go through the model together, so that hardly any padding is
-    computed. The output head is evaluated at the last positions only: answers end together, and no
-    logit of a longer prompt is ever computed.
-    """
-    lengths = batch["attention_mask"].sum(1).tolist()
-    n_labels = (batch["labels"] != IGNORED).sum(1).tolist()
-    groups = group_by_length(lengths)
-    pieces = []
-    for group in groups:
-        length, n_answer = max(lengths[i] for i in group), max(n_labels[i] for i in group)
-        inputs = {
-            name: batch[name][group, -length:]
-            for name in ("input_ids", "attention_mask", "position_ids")
-        }
-        logits = model(**inputs, logits_to_keep=n_answer + 1, use_cache=False).logits[:, :-1]
-        padding = batch["labels"].shape[1] - n_answer
-        pieces.append(torch.nn.functional.pad(logits, (0, 0, padding, 0)))
-    if len(pieces) == 1:
-        return pieces[0]
-    positions = torch.tensor([i for group in groups for i in group], device=logits.device)
-    return torch.cat(pieces)[positions.argsort()]
 
 
 def group_by_length(lengths: Sequence[int]) -> list[list[int]]:

@@ -17,7 +17,8 @@ from closer_look.errors import InputError
 from closer_look.language_model import LanguageModel
 from closer_look.losses import gradient_descent
 from closer_look.objective import Objective
-from closer_look.tokens import answer_batch, answer_logits, encode
+from closer_look.packing import answer_logits, pack, rows_kept_apart
+from closer_look.tokens import encode
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,8 +53,10 @@ def finetune(
     return _train(
         language_model,
         rows,
-        collate=lambda chosen: answer_batch([item["row"] for item in chosen]),
-        compute_loss=lambda logits, batch: {"loss": gradient_descent(logits, batch["labels"])},
+        collate=lambda chosen: pack([item["row"] for item in chosen]),
+        compute_loss=lambda logits, batch: {
+            "loss": gradient_descent(logits[None], batch["labels"][None])
+        },
         parameters=parameters,
         rows_per_epoch=len(rows),
         epochs=parameters.epochs,
@@ -234,6 +237,7 @@ def _train(
         )
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
-        trainer.train()
+        with rows_kept_apart(model):
+            trainer.train()
     steps = [entry for entry in trainer.state.log_history if "loss" in entry]
     return pd.DataFrame(steps).rename(columns={"grad_norm": "gradient_norm"})

@@ -31,7 +31,10 @@ def answer_logits(logits: Tensor, labels: Tensor) -> Tensor:
     Returns:
         (positions with a label, V), in full precision.
     """
-    return in_full_precision(logits[labels != IGNORE])
+    labelled = labels != IGNORE
+    if labelled.all():
+        return in_full_precision(logits.flatten(0, -2))  # without a copy
+    return in_full_precision(logits[labelled])
 
 
 def token_nll(logits: Tensor, labels: Tensor) -> Tensor:
