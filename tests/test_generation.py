@@ -101,6 +101,19 @@ def test_answers_that_end_early_do_not_depend_on_the_batch(ending, prompts, batc
     assert list(answers["n_tokens"]) == [len(ids) for ids in plain]
 
 
+def test_answers_that_have_ended_leave_the_batch(ending):
+    language_model, _ = ending
+    answers = generate(language_model, QUESTIONS, MAX_LENGTH, batch_size=4)
+    sizes = []
+    hook = language_model.model.register_forward_pre_hook(
+        lambda _, args, inputs: sizes.append(len(inputs["input_ids"])), with_kwargs=True
+    )
+    generate(language_model, QUESTIONS, MAX_LENGTH, batch_size=4)
+    hook.remove()
+    tokens = answers["n_tokens"] + (answers["stopped_by"] == "eos")
+    assert sizes == [(tokens > step).sum() for step in range(tokens.max())]
+
+
 def test_token_entropy_is_that_of_the_answers_tokens(language_model, plain):
     answers = generate(language_model, QUESTIONS, MAX_LENGTH, batch_size=4)
     assert list(answers["token_entropy"]) == [token_entropy(ids) for ids in plain]

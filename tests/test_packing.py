@@ -141,7 +141,7 @@ def test_gradients_are_those_of_each_row_by_itself(language_model):
         model = copy.deepcopy(language_model.model)
         if checkpointing:
             model.train()
-            model.gradient_checkpointing_enable()
+            model.activation_checkpointing_enable()
         with rows_kept_apart(model):
             for rows in batches:
                 answer_logits(model, pack(rows)).square().sum().backward()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
-from transformers import GenerationConfig
 
 from closer_look.errors import InputError
 from closer_look.metrics import token_entropy
@@ -19,6 +17,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from closer_look.language_model import LanguageModel
+
+STILL_DECODED = 0.75  # of a batch's answers; when fewer go on, the ended ones leave the cache
 
 
 @torch.inference_mode()
@@ -54,49 +54,57 @@ def generate(
                 f"parameter generation.max_length: {max_length} leaves no room for an answer to "
                 f"'{question}', whose prompt takes {len(prompt)} tokens"
             )
+    ends = _end_tokens(language_model)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     answered: dict[int, dict[str, object]] = {}
     with tqdm(total=len(prompts), desc=description, unit="answer", disable=None) as progress:
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            answers = _generate_batch(language_model, [prompts[i] for i in chosen], max_length)
-            answered |= dict(zip(chosen, answers, strict=True))
+            room = [max_length - len(prompts[i]) for i in chosen]
+            decoded = _decode(model, [prompts[i] for i in chosen], room, ends)
+            answered |= {
+                i: _answer(tokenizer, ids[:limit], ends)
+                for i, ids, limit in zip(chosen, decoded, room, strict=True)
+            }
             progress.update(len(chosen))
     return pd.DataFrame([answered[i] for i in range(len(prompts))])
 
 
-def _generate_batch(
-    language_model: LanguageModel, prompts: list[list[int]], max_length: int
-) -> list[dict[str, object]]:
-    model, tokenizer = language_model
-    inputs = prompt_batch(prompts)
-    del inputs["position_ids"]  # generate() derives them from the mask
-    padded_length = inputs["input_ids"].shape[1]
-    room = [max_length - len(prompt) for prompt in prompts]
-    ends = _end_tokens(language_model)
-    with _no_defaults(model):
-        output = model.generate(
-            **{name: tensor.to(model.device) for name, tensor in inputs.items()},
-            max_new_tokens=max(room),
-            do_sample=False,
-            pad_token_id=tokenizer.eos_token_id,
-            eos_token_id=ends,
-        )
-    return [
-        _answer(tokenizer, ids[:limit], ends)
-        for ids, limit in zip(output[:, padded_length:].tolist(), room, strict=True)
-    ]
+def _decode(
+    model: PreTrainedModel, prompts: list[list[int]], room: list[int], ends: list[int]
+) -> list[list[int]]:
+    """Choose token after token for all prompts together; answers that have ended drop out.
 
-
-@contextmanager
-def _no_defaults(model: PreTrainedModel) -> Iterator[None]:
-    """Set aside the model's own settings: a repetition penalty, say, is no greedy decoding."""
-    own = model.generation_config
-    model.generation_config = GenerationConfig()
-    try:
-        yield
-    finally:
-        model.generation_config = own
+    Returns:
+        Token ids of each answer, with its end if it has one; what follows it means nothing.
+    """
+    inputs = {name: tensor.to(model.device) for name, tensor in prompt_batch(prompts).items()}
+    mask = inputs["attention_mask"]
+    position = mask.sum(1, keepdim=True)
+    answers: list[list[int]] = [[] for _ in prompts]
+    rows, unfinished = list(range(len(prompts))), set(range(len(prompts)))
+    while True:
+        output = model(**inputs, logits_to_keep=1, use_cache=True)
+        tokens = output.logits[:, -1].argmax(-1)
+        for row, token in zip(rows, tokens.tolist(), strict=True):
+            answers[row].append(token)
+            if token in ends or len(answers[row]) == room[row]:
+                unfinished.discard(row)
+        if not unfinished:
+            return answers
+        if len(unfinished) <= STILL_DECODED * len(rows):
+            kept = torch.tensor([row in unfinished for row in rows], device=model.device)
+            output.past_key_values.batch_select_indices(kept)
+            tokens, mask, position = tokens[kept], mask[kept], position[kept]
+            rows = [row for row in rows if row in unfinished]
+        mask = torch.cat([mask, torch.ones_like(position)], dim=1)
+        inputs = {
+            "input_ids": tokens[:, None],
+            "attention_mask": mask,
+            "position_ids": position,
+            "past_key_values": output.past_key_values,
+        }
+        position = position + 1
 
 
 def _end_tokens(language_model: LanguageModel) -> list[int]:

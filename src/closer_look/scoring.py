@@ -76,7 +76,9 @@ def _score_batch(model, rows: list[Tokens]) -> list[dict[str, object]]:
 
 
 def _select(cache: Cache, rows: Tensor) -> Cache:
-    selected = copy.deepcopy(cache)
+    """Some rows of a cache, which stays as it is: selecting makes new tensors."""
+    selected = copy.copy(cache)
+    selected.layers = [copy.copy(layer) for layer in cache.layers]
     selected.batch_select_indices(rows)
     return selected
 

@@ -9,23 +9,29 @@ from kedro.config import MissingConfigException
 from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
 from kedro.io import DatasetError
+from kedro.runner import AbstractRunner, SequentialRunner
 from kedro.validation.exceptions import ParameterValidationError
 from omegaconf.errors import OmegaConfBaseException
 
 from closer_look.errors import InputError, first_line
+from closer_look.runner import DepthFirstRunner
 
 
 class Session(KedroSession):
     """A KedroSession that names what is wrong with the input."""
 
-    def run(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Run as Kedro does.
+    def run(
+        self, *args: Any, runner: AbstractRunner | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Run as Kedro does, but depth first where it would run in sequence.
 
         Raises:
             InputError: a parameter or an input is at fault.
         """
+        if runner is None or type(runner) is SequentialRunner:
+            runner = DepthFirstRunner(is_async=runner is not None and runner._is_async)
         try:
-            return super().run(*args, **kwargs)
+            return super().run(*args, runner=runner, **kwargs)
         except ParameterValidationError as error:
             raise InputError("; ".join(_parameter_faults(str(error)))) from None
         except MissingConfigException as error:  # --env names no folder

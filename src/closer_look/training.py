@@ -239,5 +239,6 @@ def _train(
         trainer.remove_callback(ProgressCallback)
         with rows_kept_apart(model):
             trainer.train()
+        trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     steps = [entry for entry in trainer.state.log_history if "loss" in entry]
     return pd.DataFrame(steps).rename(columns={"grad_norm": "gradient_norm"})

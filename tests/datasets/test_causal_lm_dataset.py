@@ -240,3 +240,49 @@ def test_pretrained_model_that_is_gone_is_named(dataset, pretrained):
     with pytest.raises(DatasetError) as caught:
         dataset.load()
     assert str(caught.value.__cause__).startswith(f"{pretrained.name}: no tokenizer there")
+
+
+@pytest.fixture
+def handed_on():
+    with CausalLMDataset.models_handed_on():
+        yield
+
+
+def test_model_is_read_anew_outside_a_run(dataset, language_model):
+    dataset.save(language_model)
+    assert dataset.load().model is not language_model.model
+
+
+@pytest.mark.usefixtures("handed_on")
+def test_model_saved_in_a_run_is_handed_on(dataset, language_model):
+    dataset.save(language_model)
+    assert dataset.load().model is language_model.model
+
+
+@pytest.mark.usefixtures("handed_on")
+def test_model_that_was_changed_since_is_read_from_disk(dataset, language_model):
+    dataset.save(language_model)
+    loaded = CausalLMDataset(filepath=str(dataset._filepath)).load()
+    saved = logits(loaded)
+    other = copy.deepcopy(language_model.model)
+    dataset.save(LanguageModel(other, language_model.tokenizer))
+    with torch.no_grad():
+        other.lm_head.weight.mul_(2)
+    assert torch.equal(logits(dataset.load()), saved)
+
+
+@pytest.mark.usefixtures("handed_on")
+def test_only_the_latest_model_is_kept(dataset, tmp_path, language_model, other):
+    second = CausalLMDataset(filepath=str(tmp_path / "second"))
+    dataset.save(language_model)
+    second.save(other)
+    assert second.load().model is other.model
+    assert dataset.load().model is not language_model.model
+    assert len(CausalLMDataset._latest) == 1
+
+
+@pytest.mark.usefixtures("handed_on")
+def test_model_that_nobody_will_load_is_let_go(dataset, language_model):
+    dataset.save(language_model)
+    dataset.release()
+    assert CausalLMDataset._latest == {}

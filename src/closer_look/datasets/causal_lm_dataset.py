@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from kedro.io.core import AbstractDataset
 from kedro_datasets._typing import JSONPreview
@@ -24,7 +26,8 @@ class CausalLMDataset(AbstractDataset[LanguageModel | PretrainedModel, LanguageM
     """Saves with ``save_pretrained``, loads with ``from_pretrained``; safetensors only.
 
     Of a pretrained model only its name is kept. A folder appears under its name when it is
-    complete, so that a crash leaves no half model.
+    complete, so that a crash leaves no half model. While a run hands models on (see
+    ``models_handed_on``), the one that was saved or loaded last is not read again.
 
     Example:
         ```yaml
@@ -33,6 +36,8 @@ class CausalLMDataset(AbstractDataset[LanguageModel | PretrainedModel, LanguageM
           filepath: data/06_models/main/target
         ```
     """
+
+    _latest: ClassVar[dict[PurePosixPath, tuple[LanguageModel, object]] | None] = None
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
         """Describe where the model is.
@@ -44,16 +49,44 @@ class CausalLMDataset(AbstractDataset[LanguageModel | PretrainedModel, LanguageM
         self._filepath = PurePosixPath(filepath)
         self.metadata = metadata
 
+    @classmethod
+    @contextmanager
+    def models_handed_on(cls) -> Iterator[None]:
+        """Keep the latest model in memory, one at most, and give it to who loads it next."""
+        cls._latest = {}
+        try:
+            yield
+        finally:
+            cls._latest = None
+
     def load(self) -> LanguageModel:
-        """Read model and tokenizer.
+        """Read model and tokenizer; the latest of a run is given as it is, unless it was changed.
 
         Raises:
             InputError: the folder holds no model or no tokenizer.
         """
+        if self._latest is None:
+            return self._read()
+        held, weights = self._latest.get(self._filepath, (None, None))
+        if held is None or _weights(held) != weights:
+            self._latest.clear()  # before another one is read
+            held = self._read()
+            self._hand_on(held)
+        return held
+
+    def _read(self) -> LanguageModel:
         pretrained = Path(self._filepath, PRETRAINED)
         if pretrained.is_file():
             return load_language_model(**json.loads(pretrained.read_text()))
         return load_language_model(str(self._filepath))
+
+    def _hand_on(self, language_model: LanguageModel) -> None:
+        self._latest.clear()
+        self._latest[self._filepath] = (language_model, _weights(language_model))
+
+    def _release(self) -> None:
+        if self._latest:
+            self._latest.pop(self._filepath, None)
 
     def save(self, data: LanguageModel | PretrainedModel) -> None:
         """Write model and tokenizer, or a pretrained model's name.
@@ -71,6 +104,8 @@ class CausalLMDataset(AbstractDataset[LanguageModel | PretrainedModel, LanguageM
             self._write(data, partial)
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
+        if self._latest is not None and isinstance(data, LanguageModel):
+            self._hand_on(data)
 
     def _write(self, data: LanguageModel, folder: Path) -> None:
         target = Path(self._filepath)
@@ -99,6 +134,12 @@ class CausalLMDataset(AbstractDataset[LanguageModel | PretrainedModel, LanguageM
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath)}
+
+
+def _weights(language_model: LanguageModel) -> dict[str, tuple[int, int]]:
+    """Where each weight lies and how often it was changed in place."""
+    weights = language_model.model.named_parameters()
+    return {name: (weight.data_ptr(), weight._version) for name, weight in weights}
 
 
 def _saved_bytes(model: PreTrainedModel) -> int:
