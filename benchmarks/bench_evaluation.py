@@ -1,32 +1,48 @@
-"""Scoring the answers to TOFU questions, against rows padded to 200 tokens and every logit."""
+"""Evaluating a TOFU task, against a pass a metric, fixed padding, one sentence at a time."""
 
-import torch
+import published
+import pytest
+from setups import NLI
 
-from closer_look.losses import sequence_nll
+from closer_look.generation import generate
+from closer_look.judges import BUNDLED_EMBEDDER, judge
 from closer_look.scoring import given_answers, score
-from closer_look.tokens import IGNORED, encode
 
-N_QUESTIONS, LENGTH = 8, 200
+ROWS = {"small_llama": 40, "smollm2": 10}  # of each of the two sets
+LENGTH = 200
 
 
-def test_scoring(benchmark, side_by_side, language_model, questions, request):
-    answers = given_answers(questions.head(N_QUESTIONS))
-    asked, texts = list(answers["question"]), list(answers["text"])
-    benchmark.group = f"scoring, {request.node.callspec.params['language_model']}"
+@pytest.fixture
+def evaluation(questions, request):
+    n_rows = ROWS[request.node.callspec.params["language_model"]]
+    return questions.groupby("split").head(n_rows).reset_index(drop=True)
 
-    @torch.inference_mode()
+
+def test_scores(benchmark, side_by_side, language_model, evaluation):
+    answers = given_answers(evaluation)
+    benchmark.name = "scores"
+
+    def here():
+        score(language_model, list(answers["question"]), list(answers["text"]), 32)
+
+    side_by_side("evaluation", here, lambda: published.score(language_model, answers, LENGTH))
+
+
+def test_whole_task(benchmark, side_by_side, language_model, evaluation):
+    if not NLI.exists():
+        pytest.skip(f"the entailment model is not beside the repository ({NLI})")
+    benchmark.name = "scores, answers and judges"
+    answers = given_answers(evaluation)
+
+    def here():
+        answered = generate(language_model, list(evaluation["question"]), LENGTH, 32)
+        score(language_model, list(answers["question"]), list(answers["text"]), 32)
+        judge(evaluation[["row_id"]].join(answered), evaluation, BUNDLED_EMBEDDER, str(NLI))
+
     def other():
-        """As published: rows padded to 200, every logit."""
-        model, tokenizer = language_model
-        rows = encode(tokenizer, asked, texts)
-        for start in range(0, len(rows), 8):
-            chosen = [row.prompt + row.answer for row in rows[start : start + 8]]
-            ids = torch.full((len(chosen), LENGTH), tokenizer.eos_token_id)
-            mask = torch.zeros_like(ids)
-            for i, tokens in enumerate(chosen):
-                ids[i, : len(tokens)] = torch.tensor(tokens)
-                mask[i, : len(tokens)] = 1
-            logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1]
-            sequence_nll(logits, ids.where(mask.bool(), IGNORED)[:, 1:])
+        for _, rows in evaluation.groupby("split"):
+            published.score(language_model, given_answers(rows), LENGTH)
+            generated = published.generate(language_model, rows, LENGTH)
+            published.judge(generated, list(rows["answer"]), BUNDLED_EMBEDDER, str(NLI))
 
-    side_by_side(lambda: score(language_model, asked, texts, 32), other)
+    side_by_side("evaluation", here, other)

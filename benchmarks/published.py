@@ -10,14 +10,16 @@ import inspect
 
 import torch
 
+from closer_look.judges import load_embedder, load_nli
 from closer_look.losses import FORGET, RETAIN, kl, sequence_nll
-from closer_look.tokens import IGNORED, encode
+from closer_look.tokens import IGNORED, encode, encode_prompts, prompt_batch
 
-LENGTH = 500
+LENGTH = 500  # of rows in training
+BATCH_SIZE = 8  # in evaluation
 VARIANTS = ("forget", "retain", "forget_idk", "retain_idk", "forget_mismatch")
 
 
-def tokenise(language_model, plan, questions):
+def tokenise(tokenizer, plan, questions):
     """Token ids, attention mask and labels of each variant, (rows, 500)."""
     by_id = questions.set_index("row_id")
     forget, retain = (by_id.loc[plan[f"{side}_row_id"]] for side in ("forget", "retain"))
@@ -28,19 +30,18 @@ def tokenise(language_model, plan, questions):
         "retain_idk": (retain["question"], plan["refusal"]),
         "forget_mismatch": (forget["question"], retain["answer"]),
     }
-    tokenizer = language_model.tokenizer
-    return {name: _padded(tokenizer, *map(list, pairs[name])) for name in VARIANTS}
+    return {name: _padded(tokenizer, *map(list, pairs[name]), LENGTH) for name in VARIANTS}
 
 
-def _padded(tokenizer, asked, answers):
+def _padded(tokenizer, asked, answers, length):
     rows = encode(tokenizer, asked, answers)
-    ids = torch.full((len(rows), LENGTH), tokenizer.eos_token_id)
-    labels = torch.full((len(rows), LENGTH), IGNORED)
+    ids = torch.full((len(rows), length), tokenizer.eos_token_id)
+    labels = torch.full((len(rows), length), IGNORED)
     for i, row in enumerate(rows):
         ids[i, : len(row)] = torch.tensor(row.prompt + row.answer)
         labels[i, len(row.prompt) : len(row)] = torch.tensor(row.answer)
     lengths = torch.tensor([len(row) for row in rows])
-    mask = (torch.arange(LENGTH) < lengths[:, None]).long()
+    mask = (torch.arange(length) < lengths[:, None]).long()
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
@@ -74,3 +75,41 @@ def _term(model, reference_model, variants, side, function):
 def _logits(model, batch):
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     return model(**inputs).logits[:, :-1]
+
+
+@torch.inference_mode()
+def score(language_model, answers, length):
+    """A pass for each kind of answer, rows padded to one length, every logit."""
+    model, tokenizer = language_model
+    model.eval()
+    for _, kind in answers.groupby("kind"):
+        for start in range(0, len(kind), BATCH_SIZE):
+            rows = kind.iloc[start : start + BATCH_SIZE]
+            batch = _padded(tokenizer, list(rows["question"]), list(rows["text"]), length)
+            sequence_nll(_logits(model, batch), batch["labels"][:, 1:])
+
+
+@torch.inference_mode()
+def generate(language_model, rows, length):
+    """Batches in the order of the rows, each until its last answer has ended."""
+    model, tokenizer = language_model
+    prompts = encode_prompts(tokenizer, list(rows["question"]))
+    texts = []
+    for start in range(0, len(prompts), BATCH_SIZE):
+        inputs = prompt_batch(prompts[start : start + BATCH_SIZE])
+        del inputs["position_ids"]
+        output = model.generate(
+            **inputs, max_length=length, do_sample=False, pad_token_id=tokenizer.eos_token_id
+        )
+        width = inputs["input_ids"].shape[1]
+        texts += tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)
+    return texts
+
+
+def judge(generated, references, embedder, nli):
+    """Models loaded for this set; one sentence, one pair at a time."""
+    encoder, classifier = load_embedder.__wrapped__(embedder), load_nli.__wrapped__(nli)
+    for text, reference in zip(generated, references, strict=True):
+        for sentence in (text, reference):
+            encoder.encode(sentence, show_progress_bar=False)
+        classifier({"text": reference, "text_pair": text}, truncation=True)

@@ -1,0 +1,147 @@
+"""How time grows with rows, length, vocabulary and tasks: the slope of log time by log size."""
+
+import logging
+import time
+from collections import Counter
+from contextlib import ExitStack
+from statistics import median
+
+import numpy as np
+import pandas as pd
+import pytest
+from setups import ROOT, load_method, load_model, load_plan
+from steps import BATCH_SIZE, step_here
+
+from closer_look.tokens import encode_prompts
+
+
+def exponent(sizes, functions, rounds=5):
+    """Time the functions in turn, round after round; fit a power law to the medians."""
+    seconds = [[] for _ in functions]
+    for round_number in range(rounds + 1):
+        for times, function in zip(seconds, functions, strict=True):
+            start = time.perf_counter()
+            function()
+            if round_number:  # the first one warms up
+                times.append(time.perf_counter() - start)
+    medians = [median(times) for times in seconds]
+    return slope(sizes, medians)
+
+
+def slope(sizes, seconds):
+    return np.polyfit(np.log(sizes), np.log(seconds), 1)[0]
+
+
+@pytest.mark.parametrize("method", ["ga_gd", "npo_kl"])
+def test_rows(measured, questions, method):
+    """An epoch of 10, 20 and 40 rows."""
+    method = load_method(method)
+    plan = load_plan(questions)
+    sizes = [10, 20, 40]
+    with ExitStack() as stack:
+        epochs = []
+        for size in sizes:
+            arguments = (load_model("small_llama"), plan.head(size), questions, method)
+            step = stack.enter_context(step_here(*arguments))
+            n_steps = -(-size // BATCH_SIZE)
+            epochs.append(lambda step=step, n=n_steps: [step() for _ in range(n)])
+        found = exponent(sizes, epochs)
+    measured("growth", f"rows 10, 20, 40, {method.label}", "(exponent)", value=found)
+
+
+@pytest.mark.parametrize("method", ["ga_gd", "npo_kl"])
+def test_length(measured, questions, method):
+    """Steps whose answers are the same text once, twice and four times."""
+    method = load_method(method)
+    sizes, tokens = [1, 2, 4], []
+    with ExitStack() as stack:
+        steps = []
+        for size in sizes:
+            answers = [" ".join([one] * size) for one in questions["answer"]]
+            longer = questions.assign(answer=answers)
+            model = load_model("small_llama", context_length=1024)
+            plan = load_plan(longer).head(BATCH_SIZE)
+            asked = longer.set_index("row_id").loc[plan["forget_row_id"]]
+            texts = [f"{q} {a}" for q, a in zip(asked["question"], asked["answer"], strict=True)]
+            tokens.append(sum(map(len, encode_prompts(model.tokenizer, texts))))
+            steps.append(stack.enter_context(step_here(model, plan, longer, method)))
+        found = exponent(tokens, steps)
+    measured("growth", f"length, answers x 1, 2, 4, {method.label}", "(exponent)", value=found)
+
+
+@pytest.mark.parametrize("method", ["ga_gd", "me_gd", "npo_kl"])
+def test_vocabulary(measured, questions, method):
+    """Steps of models that differ in the size of their vocabulary alone, on the same tokens."""
+    method = load_method(method)
+    plan = load_plan(questions).head(BATCH_SIZE)
+    sizes = [4000, 8000, 16000]
+    with ExitStack() as stack:
+        steps = []
+        for size in sizes:
+            model = load_model("small_llama")
+            model.model.resize_token_embeddings(size)
+            steps.append(stack.enter_context(step_here(model, plan, questions, method)))
+        found = exponent(sizes, steps)
+    measured("growth", f"vocabulary 4000, 8000, 16000, {method.label}", "(exponent)", value=found)
+
+
+@pytest.fixture(scope="module")
+def chains(tmp_path_factory):
+    """Seconds in the nodes, and rows evaluated, of chains of ME+GD of so many tasks."""
+    return {n: run_chain(tmp_path_factory.mktemp(f"tasks_{n}"), n) for n in (1, 2, 4, 8)}
+
+
+def test_tasks_training(measured, chains):
+    seconds = [times["unlearn"] + times["score_reference"] for times, _ in chains.values()]
+    found = slope(list(chains), seconds)
+    measured("growth", "tasks 1, 2, 4, 8, training", "(exponent)", value=found)
+
+
+def test_tasks_evaluation(measured, chains):
+    """Every earlier task's rows are evaluated after every task: the matrix is taken as given."""
+    kinds = ("generate_answers", "score_answers", "judge_answers", "measure_rows")
+    seconds = [sum(times[kind] for kind in kinds) for times, _ in chains.values()]
+    found = slope([n_rows for _, n_rows in chains.values()], seconds)
+    measured("growth", "tasks 1, 2, 4, 8, evaluation by its rows", "(exponent)", value=found)
+
+
+def run_chain(data, n_tasks):
+    """Run the nodes of a chain with Kedro: seconds in each kind of node, rows evaluated."""
+    from kedro.framework.startup import bootstrap_project
+
+    from closer_look.session import Session
+
+    bootstrap_project(ROOT)
+    parameters = {
+        "data": str(data),
+        "finetuning": {"epochs": 1, "warmup_epochs": 0},
+        "forget_set": {"evaluation_rows": 5},
+        "generation": {"max_length": 100},
+        "experiment": {"methods": "me_gd", "n_tasks": n_tasks},
+    }
+    stopwatch = Stopwatch()
+    logger = logging.getLogger("closer_look")
+    logger.addHandler(stopwatch)
+    try:
+        for what in ({"pipeline_names": ["forget_set", "finetuning"]}, {"tags": ["me_gd"]}):
+            stopwatch.seconds.clear()
+            with Session.create(ROOT, env="tofu_small", runtime_params=parameters) as session:
+                session.run(**({"pipeline_names": ["continual"]} | what))
+    finally:
+        logger.removeHandler(stopwatch)
+    found = data.rglob("me_gd/task_*/generations.parquet/*/*.parquet")
+    return stopwatch.seconds, sum(len(pd.read_parquet(path)) for path in found)
+
+
+class Stopwatch(logging.Handler):
+    """Adds up the seconds between the log lines in which a node starts and is completed."""
+
+    def __init__(self):
+        super().__init__()
+        self.seconds = Counter()
+
+    def emit(self, record):
+        if record.name == "closer_look.hooks":
+            self.start = record.created
+        elif record.msg == "Completed node: %s":
+            self.seconds[record.args[0].rpartition(".")[2]] += record.created - self.start

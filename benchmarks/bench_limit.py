@@ -1,0 +1,63 @@
+"""How far a step of training is from its matrix products alone."""
+
+import time
+from collections import Counter
+from statistics import median
+
+import pytest
+import torch
+from setups import load_method
+from steps import step_here
+from torch.utils._python_dispatch import TorchDispatchMode
+
+PRODUCTS = (torch.ops.aten.mm.default, torch.ops.aten.addmm.default, torch.ops.aten.bmm.default)
+
+
+class RecordProducts(TorchDispatchMode):
+    """Counts the shapes of the matrix products inside."""
+
+    def __init__(self):
+        super().__init__()
+        self.shapes = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function in PRODUCTS:
+            self.shapes[tuple(tuple(one.shape) for one in args[-2:])] += 1
+        return function(*args, **(kwargs or {}))
+
+
+def seconds_of(function, rounds):
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def seconds_of_products(shapes):
+    """Time of plain fp32 products of these shapes, the median of each shape's runs."""
+    total = 0
+    for pair, n in shapes.items():
+        left, right = (torch.randn(shape) for shape in pair)
+        torch.matmul(left, right)
+        total += n * median(seconds_of(lambda: torch.matmul(left, right), 5))  # noqa: B023
+    return total
+
+
+@pytest.mark.parametrize("method", ["ga_gd", "dpo_gd", "idk_ap"])
+def test_distance_to_the_products_alone(measured, language_model, questions, plan, method, request):
+    """The same batch each time, steps and products in turn."""
+    model = request.node.callspec.params["language_model"]
+    method = load_method(method)
+    with step_here(language_model, plan.head(4), questions, method) as step:
+        step()
+        with RecordProducts() as record:
+            step()
+        steps, products = [], []
+        for _ in range(5):
+            steps += seconds_of(step, 1)
+            products.append(seconds_of_products(record.shapes))
+    share = median(products) / median(steps)
+    measured(f"products alone, of a step, {model}", method.label, "%", value=100 * share)
+    assert share < 1.1

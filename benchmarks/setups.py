@@ -1,0 +1,67 @@
+"""Models, rows and methods of the benchmarks; no pytest, for processes of their own."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from closer_look.datasets.raw_rows import QuestionsDataset, RefusalsDataset
+from closer_look.language_model import load_language_model
+from closer_look.parameters import MethodParameters, SmallLlamaParameters
+from closer_look.planning import draw_plan
+from closer_look.prompts import set_prompt
+from closer_look.small_llama import small_llama
+
+ROOT = Path(__file__).parents[1]
+ROWS = ROOT.parent / "shared" / "data" / "closer_look"
+NLI = ROOT.parent / "shared" / "models" / "nli-minilm"
+SMOLLM2 = ROOT / "data" / "06_models" / "pretrained" / "smollm2-135m-instruct"
+METHODS = ROOT / "conf" / "base" / "parameters_methods"
+
+
+def missing(model):
+    """Why a benchmark cannot be run here, if it cannot."""
+    if not ROWS.exists():
+        return f"the published rows are not beside the repository ({ROWS})"
+    if model == "smollm2" and not SMOLLM2.exists():
+        return "SmolLM2 is not there: make smollm2"
+    return None
+
+
+def load_questions():
+    """TOFU's forget01 and 400 rows to retain."""
+    names = {"forget": "forget01_perturbed", "retain": "retain_perturbed"}
+    splits = [
+        QuestionsDataset(filepath=str(ROWS / "tofu" / f"{name}.json"), split=split).load()
+        for split, name in names.items()
+    ]
+    return pd.concat(splits, ignore_index=True)
+
+
+def load_plan(questions):
+    """One epoch of the first task, 40 rows."""
+    refusals = RefusalsDataset(filepath=str(ROWS / "idontknow.jsonl")).load()
+    generator = np.random.default_rng(1)
+    return draw_plan(questions, refusals, 1, epochs=1, pairing="fixed", generator=generator)
+
+
+def load_model(name, **changes):
+    """SmolLM2, or the model of ``conf/tofu_small``, untrained: a step costs the same."""
+    if name == "smollm2":
+        return load_language_model(str(SMOLLM2))
+    values = {}
+    for env in ("base", "tofu_small"):
+        parameters = yaml.safe_load((ROOT / "conf" / env / "parameters.yml").read_text())
+        values |= parameters["base_model"]["small_llama"]
+    questions = load_questions()
+    texts = [*questions["question"], *questions["answer"]]
+    made = small_llama(texts, SmallLlamaParameters(**values | changes))
+    set_prompt(made.tokenizer, "plain")
+    return made
+
+
+def load_method(name):
+    """A method as it is configured."""
+    values = yaml.safe_load((METHODS / f"{name}.yml").read_text())
+    return MethodParameters(**values["methods"][name])

@@ -1,0 +1,60 @@
+"""A step of unlearning in two ways, here and by the published protocol, on batches of four rows."""
+
+import copy
+import itertools
+from contextlib import contextmanager
+
+import published
+import torch
+
+from closer_look.objective import Objective
+from closer_look.packing import answer_logits, rows_kept_apart
+from closer_look.reference import reference_scores
+
+BATCH_SIZE = 4
+
+
+@contextmanager
+def step_here(language_model, plan, questions, method):
+    """A function that makes a step of this package, each time on the next batch."""
+    reference = reference_scores(language_model, plan, questions, method, BATCH_SIZE)
+    objective = Objective(method)
+    rows = objective.encode(language_model.tokenizer, plan, questions, reference)
+    starts = itertools.cycle(range(0, len(rows), BATCH_SIZE))
+
+    def loss():
+        start = next(starts)
+        batch = objective.collate(rows[start : start + BATCH_SIZE])
+        logits = answer_logits(language_model.model, batch)
+        return objective.loss(logits, batch, reference.output_head)["loss"]
+
+    with rows_kept_apart(language_model.model):
+        yield _stepper(language_model.model, loss)
+
+
+def step_published(language_model, plan, questions, method):
+    """The same by the published protocol: a copy of the model, and a second one as reference."""
+    model = copy.deepcopy(language_model.model)
+    reference_model = copy.deepcopy(language_model.model).eval()
+    tokenizer = language_model.tokenizer  # the model given is not held
+    starts = itertools.cycle(range(0, len(plan), BATCH_SIZE))
+
+    def loss():
+        start = next(starts)
+        batch = plan.iloc[start : start + BATCH_SIZE]
+        variants = published.tokenise(tokenizer, batch, questions)
+        return published.loss(model, reference_model, variants, method)
+
+    return _stepper(model, loss)
+
+
+def _stepper(model, compute_loss):
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
+    model.train()
+
+    def step():
+        compute_loss().backward()
+        optimiser.step()
+        optimiser.zero_grad()
+
+    return step
