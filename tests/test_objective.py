@@ -187,3 +187,15 @@ def test_every_text_has_end_of_sequence_as_its_last_label(language_model, questi
     labels = batch["labels"].split(batch["answer_lengths"])
     assert len(labels) == 3 * 2
     assert all(of_row[-1] == language_model.tokenizer.eos_token_id for of_row in labels)
+
+
+def test_a_question_with_two_answers_is_there_once(language_model, questions, plan):
+    """DPO reads each forget question twice, with its answer and with a refusal."""
+    objective = Objective(method("dpo"))
+    reference = reference_scores(language_model, plan, questions, method("dpo"), batch_size=2)
+    rows = objective.encode(language_model.tokenizer, plan, questions, reference)
+    batch = objective.collate(rows)
+    answered = [row[name] for name in ("forget_tokens", "forget_idk_tokens") for row in rows]
+    for row, n_own in zip(answered[2:], batch["own_lengths"][2:4], strict=True):
+        assert n_own <= len(row.answer)
+    assert batch["path_lengths"][2:4] == [len(row) for row in answered[2:]]

@@ -11,7 +11,13 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 from closer_look.packing import PACKED, answer_logits, answer_states, pack, rows_kept_apart
 from closer_look.tokens import Tokens, encode
 
-ROWS = [Tokens([5, 6, 7, 8], [9, 0]), Tokens([5], [6, 7, 8, 0]), Tokens([3, 4], [0])]
+ROWS = [
+    Tokens([5, 6, 7, 8], [9, 0]),
+    Tokens([5, 6, 7, 8], [4, 4, 0]),  # the same question, another answer
+    Tokens([3, 4], [0]),
+    Tokens([5], [6, 3, 8, 0]),  # begins as the first, and parts within the answer
+    Tokens([3, 4], [0]),  # is there
+]
 some_texts = st.lists(st.tuples(st.text(), st.text(min_size=1)), min_size=1, max_size=4)
 many_texts = settings(deadline=None, max_examples=60)
 
@@ -61,18 +67,19 @@ def alone(model, row):
     return logits[len(row.prompt) - 1 : -1]
 
 
-def test_rows_lie_behind_each_other_and_each_starts_at_position_0():
+def test_what_rows_begin_with_in_common_is_there_once():
     batch = pack(ROWS)
-    assert batch["input_ids"].tolist() == [[5, 6, 7, 8, 9, 0, 5, 6, 7, 8, 0, 3, 4, 0]]
-    assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 0, 1, 2]]
-    assert batch["row_lengths"] == [6, 5, 3]
+    assert batch["input_ids"].tolist() == [[5, 6, 7, 8, 9, 0, 4, 4, 0, 3, 4, 0, 3, 8, 0]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 4, 5, 4, 5, 6, 0, 1, 2, 2, 3, 4]]
+    assert batch["own_lengths"] == [6, 3, 3, 3, 0]
+    assert batch["path_lengths"] == [6, 7, 3, 5, 3]
 
 
 def test_labels_are_the_answers_predicted_from_the_token_before():
     batch = pack(ROWS)
-    assert batch["labels"].tolist() == [9, 0, 6, 7, 8, 0, 0]
-    assert batch["answer_lengths"] == [2, 4, 1]
-    assert batch["predictors"].tolist() == [3, 4, 6, 7, 8, 9, 12]
+    assert batch["labels"].tolist() == [9, 0, 4, 4, 0, 0, 6, 3, 8, 0, 0]
+    assert batch["answer_lengths"] == [2, 3, 1, 4, 1]
+    assert batch["predictors"].tolist() == [3, 4, 3, 6, 7, 10, 0, 1, 12, 13, 10]
 
 
 @many_texts
@@ -88,15 +95,16 @@ def test_labels_are_the_answer_and_its_end_whatever_the_text(language_model, tex
 
 @many_texts
 @given(texts=some_texts)
-def test_a_label_stands_behind_its_predictor_and_no_prompt_has_one(language_model, texts):
+def test_each_row_is_found_again_and_a_label_stands_behind_its_predictor(language_model, texts):
     rows = encode(language_model.tokenizer, *zip(*texts, strict=True))
     batch = pack(rows)
-    ids = batch["input_ids"][0]
-    assert torch.equal(ids[batch["predictors"] + 1], batch["labels"])
-    labelled = torch.zeros(len(ids), dtype=torch.bool)
-    labelled[batch["predictors"] + 1] = True
-    for row, of_row in zip(rows, labelled.split(batch["row_lengths"]), strict=True):
-        assert of_row.tolist() == [False] * len(row.prompt) + [True] * len(row.answer)
+    paths = batch["paths"].split(batch["path_lengths"])
+    predictors = batch["predictors"].split(batch["answer_lengths"])
+    for row, path, of_row in zip(rows, paths, predictors, strict=True):
+        assert batch["input_ids"][0, path].tolist() == row.prompt + row.answer
+        assert batch["position_ids"][0, path].tolist() == list(range(len(row)))
+        assert of_row.tolist() == path[len(row.prompt) - 1 : -1].tolist()
+    assert batch["input_ids"].shape[1] == sum(batch["own_lengths"])
 
 
 def test_end_of_sequence_keeps_its_label_though_it_is_the_padding_token(language_model):

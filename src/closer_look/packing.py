@@ -1,54 +1,71 @@
-"""Rows of different lengths through a model in one forward pass, without padding.
+"""Rows through a model in one forward pass, each token once, without padding.
 
-The rows lie one behind the other as a single sequence; each attends to itself alone. Everything
-but attention is computed for all tokens at once, and for no token that is not there.
+The rows lie one behind the other as a single sequence. Rows that begin with the same tokens, such
+as a chat template's system prompt or one question with two answers, share them: a row's own tokens
+attend to what it shares and to themselves. Everything but attention is computed for all tokens at
+once, and for no token twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import torch
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from closer_look.tokens import Tokens
+
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
     from transformers import PreTrainedModel
 
-    from closer_look.tokens import Tokens
-
 PACKED = "packed_rows"
 
 
 def pack(rows: Sequence[Tokens]) -> dict[str, Tensor | list[int]]:
-    """Lay rows one behind the other.
+    """Lay rows one behind the other; what they begin with in common is there once.
 
     Returns:
-        Of N tokens, n of which are answers: ``input_ids`` and ``position_ids`` (1, N); ``labels``
-        (n,), the answers' tokens; ``predictors`` (n,), the positions of the tokens before them,
-        whose logits predict them; ``row_lengths`` and ``answer_lengths``, a number a row.
+        Of N tokens and n answer tokens: ``input_ids`` and ``position_ids`` (1, N); ``labels`` (n,),
+        the answers' tokens; ``predictors`` (n,), the positions whose logits predict them; a number
+        a row, ``answer_lengths``, ``path_lengths``, all its tokens, and ``own_lengths``, those that
+        no row before it begins with; ``paths``, the positions of each row's tokens, row after row.
     """
-    lengths = [len(row) for row in rows]
-    ends = accumulate(lengths)
+    ids: list[int] = []
+    depths: list[int] = []
+    place: dict[tuple[int, int], int] = {}  # of a token that follows the one at a position
+    paths, own_lengths = [], []
+    for row in rows:
+        n_before, path = len(ids), [-1]
+        for depth, token in enumerate(row.prompt + row.answer):
+            step = (path[-1], token)
+            if step not in place:
+                place[step] = len(ids)
+                ids.append(token)
+                depths.append(depth)
+            path.append(place[step])
+        paths.append(path[1:])
+        own_lengths.append(len(ids) - n_before)
     return {
-        "input_ids": torch.tensor([[i for row in rows for i in row.prompt + row.answer]]),
-        "position_ids": torch.tensor([[i for length in lengths for i in range(length)]]),
-        "labels": torch.tensor([i for row in rows for i in row.answer]),
+        "input_ids": torch.tensor([ids]),
+        "position_ids": torch.tensor([depths]),
+        "labels": torch.tensor([token for row in rows for token in row.answer]),
         "predictors": torch.tensor(
-            [i for row, end in zip(rows, ends, strict=True) for i in _predictors(row, end)]
+            [
+                position
+                for row, path in zip(rows, paths, strict=True)
+                for position in path[len(row.prompt) - 1 : -1]
+            ]
         ),
-        "row_lengths": lengths,
         "answer_lengths": [len(row.answer) for row in rows],
+        "own_lengths": own_lengths,
+        "path_lengths": [len(row) for row in rows],
+        "paths": torch.tensor([position for path in paths for position in path]),
     }
-
-
-def _predictors(row: Tokens, end: int) -> range:
-    return range(end - len(row.answer) - 1, end - 1)
 
 
 @contextmanager
@@ -76,36 +93,38 @@ def _mixes_rows(model: PreTrainedModel) -> bool:
     """Try whether a row's logits depend on the row in front of it."""
     was_training = model.training
     model.eval()
-    ids = torch.tensor([[0, 1, 2, 1], [2, 2, 2, 1]], device=model.device)
-    positions = torch.tensor([[0, 1, 0, 1]], device=model.device)
-    batches = [
-        {"input_ids": row[None], "position_ids": positions, "row_lengths": [2, 2]} for row in ids
-    ]
-    one, other = (_forward(model, batch).logits[0, 2:] for batch in batches)
+    row = Tokens([1], [2, 1])
+    one, other = (
+        answer_logits(model, on_device(pack([Tokens([first], [2]), row]), model.device))[1:]
+        for first in (0, 2)
+    )
     model.train(was_training)
     return not torch.allclose(one, other, rtol=1e-3, atol=1e-6)
 
 
+def on_device(
+    batch: dict[str, Tensor | list[int]], device: torch.device
+) -> dict[str, Tensor | list[int]]:
+    """The same batch, its tensors on a device."""
+    return {
+        name: value.to(device) if isinstance(value, torch.Tensor) else value
+        for name, value in batch.items()
+    }
+
+
 def answer_logits(model: PreTrainedModel, batch: dict[str, Tensor | list[int]]) -> Tensor:
-    """Logits that predict ``batch["labels"]``, (n, V); no others are computed."""
-    if _takes_packed_rows(model):
+    """Logits that predict ``batch["labels"]``, (n, V)."""
+    if _takes_packed_rows(model):  # no others are computed
         return _forward(model, batch, logits_to_keep=batch["predictors"]).logits[0]
-    rows = batch["input_ids"].split(batch["row_lengths"], dim=1)
-    logits = [model(input_ids=row, use_cache=False).logits[0] for row in rows]
-    return torch.cat(logits)[batch["predictors"]]
+    return _row_by_row(batch, lambda ids: model(input_ids=ids, use_cache=False).logits)
 
 
 def answer_states(model: PreTrainedModel, batch: dict[str, Tensor | list[int]]) -> Tensor:
     """Hidden states from which the output head makes ``answer_logits``, (n, hidden size)."""
     decoder = model.get_decoder()
     if _takes_packed_rows(model):
-        states = _forward(decoder, batch).last_hidden_state[0]
-    else:
-        rows = batch["input_ids"].split(batch["row_lengths"], dim=1)
-        states = torch.cat(
-            [decoder(input_ids=row, use_cache=False).last_hidden_state[0] for row in rows]
-        )
-    return states[batch["predictors"]]
+        return _forward(decoder, batch).last_hidden_state[0, batch["predictors"]]
+    return _row_by_row(batch, lambda ids: decoder(input_ids=ids, use_cache=False).last_hidden_state)
 
 
 def _takes_packed_rows(model: Module) -> bool:
@@ -114,8 +133,17 @@ def _takes_packed_rows(model: Module) -> bool:
 
 
 def _forward(module: Module, batch: dict[str, Tensor | list[int]], **options):
-    names = ("input_ids", "position_ids", "row_lengths")
+    names = ("input_ids", "position_ids", "own_lengths", "path_lengths", "paths")
     return module(**{name: batch[name] for name in names}, use_cache=False, **options)
+
+
+def _row_by_row(
+    batch: dict[str, Tensor | list[int]], forward: Callable[[Tensor], Tensor]
+) -> Tensor:
+    paths = batch["paths"].split(batch["path_lengths"])
+    values = [forward(batch["input_ids"][:, path])[0] for path in paths]
+    lengths = batch["answer_lengths"]
+    return torch.cat([of_row[-n - 1 : -1] for of_row, n in zip(values, lengths, strict=True)])
 
 
 def _attend_within_rows(
@@ -125,27 +153,35 @@ def _attend_within_rows(
     value: Tensor,
     attention_mask: None,
     *,
-    row_lengths: list[int],
+    own_lengths: list[int],
+    path_lengths: list[int],
+    paths: Tensor,
     sliding_window: int | None = None,
     **options,
 ) -> tuple[Tensor, None]:
-    """Attention of each row by itself: (1, heads, N, head size) -> (1, N, heads, head size)."""
-    rows = zip(*(one.split(row_lengths, dim=2) for one in (query, key, value)), strict=True)
+    """Let each row's own tokens see its path: (1, heads, N, size) -> (1, N, heads, size)."""
+    rows = zip(
+        query.split(own_lengths, dim=2),
+        key[:, :, paths].split(path_lengths, dim=2),
+        value[:, :, paths].split(path_lengths, dim=2),
+        strict=True,
+    )
     attended = [
-        sdpa_attention_forward(
-            module, *row, _window(length, sliding_window, query.device), **options
-        )[0]
-        for length, row in zip(row_lengths, rows, strict=True)
+        sdpa_attention_forward(module, *row, _mask(*row[:2], sliding_window), **options)[0]
+        for row in rows
+        if row[0].shape[2]  # a row that was there before has no tokens of its own
     ]
     return torch.cat(attended, dim=1), None
 
 
-def _window(length: int, size: int | None, device: torch.device) -> Tensor | None:
-    """Mask of a row that is longer than the window in which a token sees those before it."""
-    if size is None or length <= size:
-        return None
-    seen = torch.ones(length, length, dtype=torch.bool, device=device)
-    return seen.tril().triu(1 - size)
+def _mask(query: Tensor, key: Tensor, window: int | None) -> Tensor | None:
+    """What the last tokens of a path see: those before them, so far as the window reaches."""
+    n_own, n_path = query.shape[2], key.shape[2]
+    if n_own == n_path and (window is None or n_path <= window):
+        return None  # causal
+    seen = torch.ones(n_own, n_path, dtype=torch.bool, device=query.device)
+    n_shared = n_path - n_own
+    return seen.tril(n_shared).triu(1 + n_shared - (window or n_path))
 
 
 AttentionInterface.register(PACKED, _attend_within_rows)

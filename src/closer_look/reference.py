@@ -10,7 +10,7 @@ import torch
 
 from closer_look.errors import InputError
 from closer_look.objective import ANSWER, REFUSAL, Objective
-from closer_look.packing import answer_logits, answer_states, pack, rows_kept_apart
+from closer_look.packing import answer_logits, answer_states, on_device, pack, rows_kept_apart
 from closer_look.reference_cache import ReferenceCache, cache_key, model_fingerprint
 from closer_look.reference_scores import ReferenceScores
 from closer_look.scoring import score
@@ -116,14 +116,10 @@ def _hidden_states(
     with rows_kept_apart(model):
         for start in range(0, len(encoded), batch_size):
             chosen = slice(start, start + batch_size)
-            batch = pack(encoded[chosen])
-            inputs = {
-                name: value.to(model.device) if isinstance(value, torch.Tensor) else value
-                for name, value in batch.items()
-            }
-            of_rows = answer_states(model, inputs).float().cpu().split(batch["answer_lengths"])
+            batch = on_device(pack(encoded[chosen]), model.device)
+            of_rows = answer_states(model, batch).float().cpu().split(batch["answer_lengths"])
             states |= zip(rows["row_id"].iloc[chosen], map(torch.clone, of_rows), strict=True)
-        _check_head(model, inputs, of_rows[-1])
+        _check_head(model, batch, of_rows[-1])
     return states
 
 
