@@ -8,7 +8,7 @@ from closer_look.generation import generate
 from closer_look.judges import BUNDLED_EMBEDDER, judge
 from closer_look.scoring import given_answers, score
 
-ROWS = {"small_llama": 40, "smollm2": 10}  # of each of the two sets
+ROWS = {"small_llama": 40, "smollm2": 4}  # of each of the two sets
 LENGTH = 200
 
 

@@ -2,7 +2,7 @@
 
     python tools/sweep.py --jobs 2 --env tofu_small --pipeline continual --params run=sweep
 
-What all methods share (rows, target model, its evaluation) runs first, once. Each process then runs
+What all methods share (rows, target model, its evaluation) runs first, in one process. Each process then runs
 one method's namespace, with its share of the cores or with a GPU of its own; the numbers are those
 of `kedro run`. What is there already is not computed again: after a crash, start it again.
 """
@@ -31,7 +31,8 @@ def main() -> None:
     options = parser.parse_args()
     shared, methods = namespaces(options)
     kedro(options, ["--pipelines", "forget_set,finetuning", "--only-missing-outputs"])
-    in_parallel(options, shared)
+    namespaced = ["--pipelines", options.pipeline, "--namespaces", ",".join(shared)]
+    kedro(options, [*namespaced, "--only-missing-outputs"])  # one may need another's scores
     in_parallel(options, methods)
     kedro(options, ["--pipelines", options.pipeline, "--tags", "reporting"])
 

@@ -105,6 +105,8 @@ class CausalLMDataset(AbstractDataset[LanguageModel | PretrainedModel, LanguageM
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
         if self._latest is not None and isinstance(data, LanguageModel):
+            if not hasattr(data.model, "peft_config"):
+                data.model.name_or_path = str(target)  # adapters name it as their base
             self._hand_on(data)
 
     def _write(self, data: LanguageModel, folder: Path) -> None:
