@@ -4,7 +4,7 @@
 
 What all methods share (rows, target model, its evaluation) runs first, in one process. Each process
 then runs one method's namespace, with its share of the cores or with a GPU of its own; the numbers
-are those of `kedro run`. What is there already is not computed again: after a crash, start it again.
+are those of `kedro run`. What is there is not computed again: after a crash, start it again.
 """
 
 from __future__ import annotations
