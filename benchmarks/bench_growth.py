@@ -4,32 +4,26 @@ import logging
 import time
 from collections import Counter
 from contextlib import ExitStack
-from statistics import median
 
 import numpy as np
 import pandas as pd
 import pytest
-from setups import ROOT, load_method, load_model, load_plan
+from setups import ROOT, load_method, load_model, load_plan, seconds
 from steps import BATCH_SIZE, step_here
 
-from closer_look.tokens import encode_prompts
+from closer_look.tokens import encode
 
 
 def exponent(sizes, functions, rounds=5):
     """Time the functions in turn, round after round; fit a power law to the medians."""
-    seconds = [[] for _ in functions]
-    for round_number in range(rounds + 1):
-        for times, function in zip(seconds, functions, strict=True):
-            start = time.perf_counter()
-            function()
-            if round_number:  # the first one warms up
-                times.append(time.perf_counter() - start)
-    medians = [median(times) for times in seconds]
-    return slope(sizes, medians)
+    for function in functions:
+        function()  # warms up
+    times = [[seconds(function) for function in functions] for _ in range(rounds)]
+    return slope(sizes, np.median(times, axis=0))
 
 
-def slope(sizes, seconds):
-    return np.polyfit(np.log(sizes), np.log(seconds), 1)[0]
+def slope(sizes, times):
+    return np.polyfit(np.log(sizes), np.log(times), 1)[0]
 
 
 @pytest.mark.parametrize("method", ["ga_gd", "npo_kl"])
@@ -61,9 +55,8 @@ def test_length(measured, questions, method):
             longer = questions.assign(answer=answers)
             model = load_model("small_llama", context_length=1024)
             plan = load_plan(longer).head(BATCH_SIZE)
-            asked = longer.set_index("row_id").loc[plan["forget_row_id"]]
-            texts = [f"{q} {a}" for q, a in zip(asked["question"], asked["answer"], strict=True)]
-            tokens.append(sum(map(len, encode_prompts(model.tokenizer, texts))))
+            asked = longer.set_index("row_id").loc[plan["forget_row_id"], ["question", "answer"]]
+            tokens.append(sum(map(len, encode(model.tokenizer, *asked.to_numpy().T))))
             steps.append(stack.enter_context(step_here(model, plan, longer, method)))
         found = exponent(tokens, steps)
     measured("growth", f"length, answers x 1, 2, 4, {method.label}", "(exponent)", value=found)
@@ -74,7 +67,7 @@ def test_vocabulary(measured, questions, method):
     """Steps of models that differ in the size of their vocabulary alone, on the same tokens."""
     method = load_method(method)
     plan = load_plan(questions).head(BATCH_SIZE)
-    sizes = [4000, 8000, 16000]
+    sizes = [4096, 8192, 16384]
     with ExitStack() as stack:
         steps = []
         for size in sizes:
@@ -82,7 +75,7 @@ def test_vocabulary(measured, questions, method):
             model.model.resize_token_embeddings(size)
             steps.append(stack.enter_context(step_here(model, plan, questions, method)))
         found = exponent(sizes, steps)
-    measured("growth", f"vocabulary 4000, 8000, 16000, {method.label}", "(exponent)", value=found)
+    measured("growth", f"vocabulary 4096, 8192, 16384, {method.label}", "(exponent)", value=found)
 
 
 @pytest.fixture(scope="module")
@@ -92,16 +85,16 @@ def chains(tmp_path_factory):
 
 
 def test_tasks_training(measured, chains):
-    seconds = [times["unlearn"] + times["score_reference"] for times, _ in chains.values()]
-    found = slope(list(chains), seconds)
+    spent = [times["unlearn"] + times["score_reference"] for times, _ in chains.values()]
+    found = slope(list(chains), spent)
     measured("growth", "tasks 1, 2, 4, 8, training", "(exponent)", value=found)
 
 
 def test_tasks_evaluation(measured, chains):
     """Every earlier task's rows are evaluated after every task: the matrix is taken as given."""
     kinds = ("generate_answers", "score_answers", "judge_answers", "measure_rows")
-    seconds = [sum(times[kind] for kind in kinds) for times, _ in chains.values()]
-    found = slope([n_rows for _, n_rows in chains.values()], seconds)
+    spent = [sum(times[kind] for kind in kinds) for times, _ in chains.values()]
+    found = slope([n_rows for _, n_rows in chains.values()], spent)
     measured("growth", "tasks 1, 2, 4, 8, evaluation by its rows", "(exponent)", value=found)
 
 
@@ -127,6 +120,7 @@ def run_chain(data, n_tasks):
             stopwatch.seconds.clear()
             with Session.create(ROOT, env="tofu_small", runtime_params=parameters) as session:
                 session.run(**({"pipeline_names": ["continual"]} | what))
+            stopwatch.stop(time.time())
     finally:
         logger.removeHandler(stopwatch)
     found = data.rglob("me_gd/task_*/generations.parquet/*/*.parquet")
@@ -134,14 +128,19 @@ def run_chain(data, n_tasks):
 
 
 class Stopwatch(logging.Handler):
-    """Adds up the seconds between the log lines in which a node starts and is completed."""
+    """Adds up the seconds from a log line that says which node starts to the next one."""
 
     def __init__(self):
         super().__init__()
         self.seconds = Counter()
+        self.node = None
 
     def emit(self, record):
         if record.name == "closer_look.hooks":
-            self.start = record.created
-        elif record.msg == "Completed node: %s":
-            self.seconds[record.args[0].rpartition(".")[2]] += record.created - self.start
+            self.stop(record.created)
+            self.node, self.start = record.args[-1].rpartition(".")[2], record.created
+
+    def stop(self, now):
+        if self.node:
+            self.seconds[self.node] += now - self.start
+        self.node = None

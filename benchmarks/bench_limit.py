@@ -1,12 +1,12 @@
 """How far a step of training is from its matrix products alone."""
 
-import time
 from collections import Counter
+from functools import partial
 from statistics import median
 
 import pytest
 import torch
-from setups import load_method
+from setups import load_method, seconds
 from steps import step_here
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -26,22 +26,14 @@ class RecordProducts(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def seconds_of(function, rounds):
-    times = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return times
-
-
 def seconds_of_products(shapes):
     """Time of plain fp32 products of these shapes, the median of each shape's runs."""
     total = 0
     for pair, n in shapes.items():
         left, right = (torch.randn(shape) for shape in pair)
-        torch.matmul(left, right)
-        total += n * median(seconds_of(lambda: torch.matmul(left, right), 5))  # noqa: B023
+        product = partial(torch.matmul, left, right)
+        product()
+        total += n * median(seconds(product) for _ in range(5))
     return total
 
 
@@ -56,7 +48,7 @@ def test_distance_to_the_products_alone(measured, language_model, questions, pla
             step()
         steps, products = [], []
         for _ in range(5):
-            steps += seconds_of(step, 1)
+            steps.append(seconds(step))
             products.append(seconds_of_products(record.shapes))
     share = median(products) / median(steps)
     measured(f"products alone, of a step, {model}", method.label, "%", value=100 * share)

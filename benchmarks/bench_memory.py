@@ -19,8 +19,8 @@ def peak(model, method, protocol):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("model", ["small_llama", "smollm2"])
-def test_peak_memory(measured, model, method):
-    here, published = (peak(model, method, protocol) for protocol in ("here", "published"))
-    measured(f"peak memory, {model}", method, "GB", here=here, published=published)
+@pytest.mark.parametrize("language_model", ["small_llama", "smollm2"])
+def test_peak_memory(measured, language_model, method):
+    here, published = (peak(language_model, method, way) for way in ("here", "published"))
+    measured(f"peak memory, {language_model}", method, "GB", here=here, published=published)
     assert here < published

@@ -1,12 +1,11 @@
 """What the benchmarks share: models, TOFU rows, and two ways to do the same work side by side."""
 
 import copy
-import time
 from pathlib import Path
 from statistics import median
 
 import pytest
-from setups import load_model, load_plan, load_questions, missing
+from setups import load_model, load_plan, load_questions, missing, seconds
 
 
 @pytest.fixture(scope="session")
@@ -39,16 +38,14 @@ def side_by_side(benchmark, request):
     """Time two ways in turn, round after round; keep the other's median and the ratio."""
 
     def side_by_side(what, here, other, rounds=5):
-        seconds = []
+        times = []
 
         def before_each_round():
-            start = time.perf_counter()
-            other()
-            seconds.append(time.perf_counter() - start)
+            times.append(seconds(other))
 
         benchmark.group = f"{what}, {request.node.callspec.params['language_model']}"
         benchmark.pedantic(here, setup=before_each_round, rounds=rounds, warmup_rounds=1)
-        published = median(seconds[-rounds:])
+        published = median(times[-rounds:])
         benchmark.extra_info["published"] = published
         benchmark.extra_info["here"] = benchmark.stats["median"]
         benchmark.extra_info["unit"] = "s"

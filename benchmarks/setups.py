@@ -1,5 +1,6 @@
 """Models, rows and methods of the benchmarks; no pytest, for processes of their own."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -65,3 +66,10 @@ def load_method(name):
     """A method as it is configured."""
     values = yaml.safe_load((METHODS / f"{name}.yml").read_text())
     return MethodParameters(**values["methods"][name])
+
+
+def seconds(function):
+    """How long a call takes."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start

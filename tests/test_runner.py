@@ -1,5 +1,7 @@
 """The order of a run, and models that go from node to node in memory."""
 
+import logging
+
 import pandas as pd
 import pytest
 from kedro.pipeline import Pipeline, node
@@ -104,3 +106,10 @@ def test_kedros_own_runner_is_replaced_and_no_other(open_session, tmp_path, monk
         with open_session(tmp_path) as session:
             session.run(runner=runner)
     assert used == [DepthFirstRunner, DepthFirstRunner, ThreadRunner]
+
+
+def test_only_the_hooks_say_which_node_runs(open_session, tmp_path):
+    with open_session(tmp_path):
+        assert logging.getLogger("closer_look.hooks").isEnabledFor(logging.INFO)
+        assert not DepthFirstRunner()._logger.isEnabledFor(logging.INFO)
+        assert DepthFirstRunner()._logger.isEnabledFor(logging.WARNING)

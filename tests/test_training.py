@@ -157,6 +157,19 @@ def test_rows_one_by_one_train_as_rows_packed(language_model, questions):
     np.testing.assert_allclose(*losses, rtol=1e-4)
 
 
+@torch.inference_mode()
+def test_model_trained_in_mixed_precision_computes_as_when_it_is_read_again(
+    language_model, fresh, questions, monkeypatch
+):
+    monkeypatch.setattr("transformers.training_args.is_torch_bf16_gpu_available", lambda: True)
+    with torch.inference_mode(mode=False):
+        trained, _ = unlearn(fresh, questions, "idk", precision="bf16")
+    read = copy.deepcopy(language_model.model).to(trained.model.device)
+    read.load_state_dict(trained.model.state_dict())
+    ids = torch.tensor([[5, 6, 7, 8]], device=read.device)
+    assert torch.equal(trained.model.eval()(ids).logits, read.eval()(ids).logits)
+
+
 def test_lora_trains_adapters_alone_and_a_chain_goes_on_with_them(fresh, questions):
     frozen = fresh.model.get_input_embeddings().weight.detach().clone()
     first, _ = unlearn(fresh, questions, "idk", lora=LoraParameters())

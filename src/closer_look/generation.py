@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from closer_look.errors import InputError
 from closer_look.metrics import token_entropy
-from closer_look.tokens import encode_prompts, prompt_batch
+from closer_look.tokens import encode_prompts, on_device, prompt_batch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -78,7 +78,7 @@ def _decode(
     Returns:
         Token ids of each answer, with its end if it has one; what follows it means nothing.
     """
-    inputs = {name: tensor.to(model.device) for name, tensor in prompt_batch(prompts).items()}
+    inputs = on_device(prompt_batch(prompts), model.device)
     mask = inputs["attention_mask"]
     position = mask.sum(1, keepdim=True)
     answers: list[list[int]] = [[] for _ in prompts]

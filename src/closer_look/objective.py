@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from closer_look.parameters import LossTerm, MethodParameters
     from closer_look.reference_scores import ReferenceScores
+    from closer_look.tokens import Batch
 
 SIDES = ("forget", "retain")
 ANSWER, REFUSAL, MISMATCH = "", "idk_", "mismatch_"
@@ -147,7 +148,7 @@ class Objective:
                 columns["reference_states"] = [states[i] for i in plan[f"{term.side}_row_id"]]
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
-    def collate(self, rows: Sequence[Mapping[str, object]]) -> dict[str, Tensor | list[int]]:
+    def collate(self, rows: Sequence[Mapping[str, object]]) -> Batch:
         """Pack the blocks of the rows, block after block, and stack the reference scores."""
         batch = pack([row[f"{term.side}_{v}tokens"] for term, v in self.blocks for row in rows])
         for name in ("reference_nll", "reference_idk_nll"):
@@ -160,7 +161,7 @@ class Objective:
     def loss(
         self,
         logits: Tensor,
-        batch: Mapping[str, Tensor | list[int]],
+        batch: Batch,
         output_head: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Compute the weighted sum ("loss") and each loss by itself.

@@ -16,17 +16,19 @@ import torch
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from closer_look.tokens import Tokens
+from closer_look.tokens import Tokens, on_device
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
     from transformers import PreTrainedModel
 
+    from closer_look.tokens import Batch
+
 PACKED = "packed_rows"
 
 
-def pack(rows: Sequence[Tokens]) -> dict[str, Tensor | list[int]]:
+def pack(rows: Sequence[Tokens]) -> Batch:
     """Lay rows one behind the other; what they begin with in common is there once.
 
     Returns:
@@ -102,24 +104,14 @@ def _mixes_rows(model: PreTrainedModel) -> bool:
     return not torch.allclose(one, other, rtol=1e-3, atol=1e-6)
 
 
-def on_device(
-    batch: dict[str, Tensor | list[int]], device: torch.device
-) -> dict[str, Tensor | list[int]]:
-    """The same batch, its tensors on a device."""
-    return {
-        name: value.to(device) if isinstance(value, torch.Tensor) else value
-        for name, value in batch.items()
-    }
-
-
-def answer_logits(model: PreTrainedModel, batch: dict[str, Tensor | list[int]]) -> Tensor:
+def answer_logits(model: PreTrainedModel, batch: Batch) -> Tensor:
     """Logits that predict ``batch["labels"]``, (n, V)."""
     if _takes_packed_rows(model):  # no others are computed
         return _forward(model, batch, logits_to_keep=batch["predictors"]).logits[0]
     return _row_by_row(batch, lambda ids: model(input_ids=ids, use_cache=False).logits)
 
 
-def answer_states(model: PreTrainedModel, batch: dict[str, Tensor | list[int]]) -> Tensor:
+def answer_states(model: PreTrainedModel, batch: Batch) -> Tensor:
     """Hidden states from which the output head makes ``answer_logits``, (n, hidden size)."""
     decoder = model.get_decoder()
     if _takes_packed_rows(model):
@@ -132,14 +124,12 @@ def _takes_packed_rows(model: Module) -> bool:
     return model.config._attn_implementation == PACKED
 
 
-def _forward(module: Module, batch: dict[str, Tensor | list[int]], **options):
+def _forward(module: Module, batch: Batch, **options):
     names = ("input_ids", "position_ids", "own_lengths", "path_lengths", "paths")
     return module(**{name: batch[name] for name in names}, use_cache=False, **options)
 
 
-def _row_by_row(
-    batch: dict[str, Tensor | list[int]], forward: Callable[[Tensor], Tensor]
-) -> Tensor:
+def _row_by_row(batch: Batch, forward: Callable[[Tensor], Tensor]) -> Tensor:
     paths = batch["paths"].split(batch["path_lengths"])
     values = [forward(batch["input_ids"][:, path])[0] for path in paths]
     lengths = batch["answer_lengths"]

@@ -10,10 +10,11 @@ import torch
 
 from closer_look.errors import InputError
 from closer_look.objective import ANSWER, REFUSAL, Objective
-from closer_look.packing import answer_logits, answer_states, on_device, pack, rows_kept_apart
+from closer_look.packing import answer_logits, answer_states, pack, rows_kept_apart
 from closer_look.reference_cache import ReferenceCache, cache_key, model_fingerprint
 from closer_look.reference_scores import ReferenceScores
 from closer_look.scoring import score
+from closer_look.tokens import on_device
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from closer_look.language_model import LanguageModel
     from closer_look.objective import Term
     from closer_look.parameters import MethodParameters
+    from closer_look.tokens import Batch
 
 NO_CACHE = ReferenceCache()
 NO_NLL = pd.DataFrame({"row_id": [], "text": [], "nll": []}).astype({"nll": float})
@@ -123,7 +125,7 @@ def _hidden_states(
     return states
 
 
-def _check_head(model, batch: dict[str, Tensor | list[int]], last_row: Tensor) -> None:
+def _check_head(model, batch: Batch, last_row: Tensor) -> None:
     logits = answer_logits(model, batch)[-len(last_row) :].float()
     head = model.get_output_embeddings()
     if not torch.allclose(logits, head(last_row.to(logits.device)).float(), atol=1e-3):

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from closer_look.tokens import IGNORED, encode, group_by_length, pad_right, prompt_batch
+from closer_look.tokens import IGNORED, encode, group_by_length, on_device, pad_right, prompt_batch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,7 +59,7 @@ def score(
 def _score_batch(model, rows: list[Tokens]) -> list[dict[str, object]]:
     """Score answers; a prompt that several of them share goes through the model once."""
     position = {prompt: i for i, prompt in enumerate(dict.fromkeys(tuple(r.prompt) for r in rows))}
-    prompts = {name: t.to(model.device) for name, t in prompt_batch(list(position)).items()}
+    prompts = on_device(prompt_batch(list(position)), model.device)
     asked = model(**prompts, logits_to_keep=1, use_cache=True)
     scored = {}
     for group in group_by_length([len(row.answer) for row in rows]):

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
+Batch = dict[str, "Tensor | list[int]"]
+"""What goes through a model, by name: tensors, and numbers of each row."""
+
 IGNORED = -100
 GROUP_COST = 64  # of one more forward pass, in tokens
 
@@ -109,7 +112,7 @@ def _pad(sequences: Sequence[Sequence[int]], value: int, side: str) -> Tensor:
     )
 
 
-def prompt_batch(prompts: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+def prompt_batch(prompts: Sequence[Sequence[int]]) -> Batch:
     """Left-padded model inputs; masked positions never count, so the padding id is 0.
 
     Returns:
@@ -122,6 +125,14 @@ def prompt_batch(prompts: Sequence[Sequence[int]]) -> dict[str, Tensor]:
         "input_ids": input_ids,
         "attention_mask": attention_mask,
         "position_ids": position_ids,
+    }
+
+
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """The same batch, its tensors on a device."""
+    return {
+        name: value.to(device) if isinstance(value, torch.Tensor) else value
+        for name, value in batch.items()
     }
 
 

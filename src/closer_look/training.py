@@ -239,6 +239,7 @@ def _train(
         trainer.remove_callback(ProgressCallback)
         with rows_kept_apart(model):
             trainer.train()
+        # Without the mixed precision of training: as the model will be when it is read from disk.
         trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     steps = [entry for entry in trainer.state.log_history if "loss" in entry]
     return pd.DataFrame(steps).rename(columns={"grad_norm": "gradient_norm"})
