@@ -10,6 +10,8 @@ from closer_look.errors import InputError
 from closer_look.generation import generate
 from closer_look.language_model import LanguageModel
 from closer_look.metrics import token_entropy
+from closer_look.parameters import GenerationParameters, ScoringParameters
+from closer_look.pipelines.generation.nodes import generate_answers, score_answers
 from closer_look.tokens import encode_prompts
 
 QUESTIONS = ["Who?", "Where was she born?", "Q", "What does she do on rainy afternoons?"]
@@ -182,3 +184,58 @@ def test_model_with_adapters_answers_as_by_plain_decoding(language_model, prompt
     decode = language_model.tokenizer.decode
     plain = [argmax_decoding(adapted, prompt, MAX_LENGTH) for prompt in prompts]
     assert list(answers["generated"]) == [decode(ids).strip() for ids in plain]
+
+
+@pytest.mark.parametrize("lengths", [(0, 1, 5, 9), (9, 0, 0, 0), (3, 3, 3, 3)])
+def test_openings_change_no_answer(language_model, plain, lengths):
+    openings = [ids[:n] for ids, n in zip(plain, lengths, strict=True)]
+    answers = generate(language_model, QUESTIONS, MAX_LENGTH, 4, openings)
+    assert answers.equals(generate(language_model, QUESTIONS, MAX_LENGTH, 4))
+
+
+@pytest.mark.parametrize("end", ["within", "at the end"])
+def test_an_opening_with_an_end_is_the_answer(ending, plain, end):
+    language_model, position = ending
+    opening = plain[0][: position + (3 if end == "within" else 1)]
+    answers = generate(language_model, QUESTIONS[:1], MAX_LENGTH, 4, [opening])
+    assert answers.equals(generate(language_model, QUESTIONS[:1], MAX_LENGTH, 4))
+
+
+def test_an_opening_longer_than_the_room_is_cut(language_model, plain, prompts):
+    room = 5
+    max_length = len(prompts[0]) + room
+    answers = generate(language_model, QUESTIONS[:1], max_length, 1, [plain[0][: room + 2]])
+    assert answers.equals(generate(language_model, QUESTIONS[:1], max_length, 1))
+
+
+def test_openings_are_not_decoded_again(language_model, plain, prompts):
+    sizes = []
+    hook = language_model.model.register_forward_pre_hook(
+        lambda _, args, inputs: sizes.append(inputs["input_ids"].shape), with_kwargs=True
+    )
+    generate(language_model, QUESTIONS, MAX_LENGTH, 4, [plain[0], *([[]] * 3)])
+    hook.remove()
+    assert {n_rows for n_rows, _ in sizes} == {1, 2, 3}
+    assert len(sizes) == MAX_LENGTH - min(len(prompt) for prompt in prompts[1:])
+
+
+def test_what_scores_say_of_the_gold_answer_is_not_decoded_again(
+    language_model, plain, make_questions, monkeypatch
+):
+    """Two of the gold answers begin as the model would."""
+    table = make_questions(("forget", 1, 2), ("retain", 0, 2))
+    table["question"] = QUESTIONS
+    first, *_, last = (language_model.tokenizer.decode(ids[:1]) for ids in plain)
+    table["gold_answer"] = [first, "No", "No", last]
+    scores = score_answers(language_model, table, ScoringParameters(batch_size=4))
+    given = []
+    monkeypatch.setattr(
+        "closer_look.generation.generate",
+        lambda *arguments: given.append(arguments) or generate(*arguments),
+    )
+    parameters = GenerationParameters(max_length=MAX_LENGTH, batch_size=4)
+    answers = generate_answers(language_model, table, scores, parameters)
+    *_, openings = given[0]
+    assert openings == [plain[0][:1], [], [], plain[3][:1]]
+    expected = generate(language_model, QUESTIONS, MAX_LENGTH, 4)
+    assert answers[list(expected)].equals(expected)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from closer_look.scoring import given_answers, score
+from closer_look.scoring import first_choices, given_answers, score
 from closer_look.tokens import encode
 
 QUESTIONS = ["Who?", "Where was she born?", "Q", "What does she do on rainy afternoons, and why?"]
@@ -110,3 +110,17 @@ def test_given_answers_are_the_same_after_a_parquet_file(make_questions, tmp_pat
 def test_given_answers_name_their_question(make_questions):
     answers = given_answers(make_questions(("retain", 0, 2)))
     assert list(answers["question"]) == ["Question 1 of retain 0?", "Question 2 of retain 0?"]
+
+
+@pytest.mark.parametrize("n_hits", [0, 1, 3])
+def test_first_choices_end_before_the_first_miss(language_model, n_hits):
+    (row,) = encode(language_model.tokenizer, ["Who?"], ["Ilse Marwood, of course"])
+    hits = [True] * n_hits + [False] + [True] * (len(row.answer) - n_hits - 1)
+    found = first_choices(language_model.tokenizer, ["Who?"], ["Ilse Marwood, of course"], [hits])
+    assert found == [row.answer[:n_hits]]
+
+
+def test_first_choices_of_an_answer_without_a_miss_are_the_answer_and_its_end(language_model):
+    (row,) = encode(language_model.tokenizer, ["Who?"], ["Ilse"])
+    hits = [[True] * len(row.answer)]
+    assert first_choices(language_model.tokenizer, ["Who?"], ["Ilse"], hits) == [row.answer]

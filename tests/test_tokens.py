@@ -3,25 +3,19 @@
 import copy
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from closer_look.errors import InputError
 from closer_look.prompts import render_prompts, set_prompt
 from closer_look.tokens import (
-    GROUP_COST,
     Tokens,
     check_lengths,
     encode,
     encode_prompts,
-    group_by_length,
     pad_left,
     prompt_batch,
 )
 
 ROWS = [Tokens([5, 6, 7, 8], [9, 0]), Tokens([5], [6, 7, 8, 0]), Tokens([3, 4], [0])]
-some_texts = st.lists(st.tuples(st.text(), st.text(min_size=1)), min_size=1, max_size=4)
-many_texts = settings(deadline=None, max_examples=60)
 
 
 def test_pad_left_lets_sequences_end_together():
@@ -104,25 +98,3 @@ def test_rows_that_fill_the_context_are_accepted():
 def test_first_row_longer_than_the_context_is_named():
     with pytest.raises(InputError, match=r"row 'b': question and answer take 5 tokens.*holds 4"):
         check_lengths(ROWS[1:], ["b", "c"], context_length=4)
-
-
-def test_rows_are_parted_where_padding_costs_more_than_another_forward_pass():
-    assert group_by_length([10, 11, 12]) == [[0, 1, 2]]
-    assert group_by_length([500, 10, 490, 12]) == [[0, 2], [1, 3]]
-
-
-@many_texts
-@given(lengths=st.lists(st.integers(1, 400), min_size=1, max_size=8))
-def test_no_other_parting_costs_less(lengths):
-    def cost(groups):
-        return sum(len(g) * max(lengths[i] for i in g) + GROUP_COST for g in groups)
-
-    def partings(order):
-        yield [order]
-        for cut in range(1, len(order)):
-            yield from ([order[:cut], *rest] for rest in partings(order[cut:]))
-
-    found = group_by_length(lengths)
-    assert sorted(i for group in found for i in group) == list(range(len(lengths)))
-    shortest_first = sorted(range(len(lengths)), key=lengths.__getitem__)
-    assert cost(found) == min(map(cost, partings(shortest_first)))

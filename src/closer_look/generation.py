@@ -27,6 +27,7 @@ def generate(
     questions: Sequence[str],
     max_length: int,
     batch_size: int,
+    openings: Sequence[Sequence[int]] | None = None,
     description: str = "Generating",
 ) -> pd.DataFrame:
     """Answer each question by greedy decoding.
@@ -36,6 +37,8 @@ def generate(
         questions: N questions.
         max_length: tokens of prompt and answer together at which an answer is cut.
         batch_size: questions decoded together; the answers do not depend on it.
+        openings: token ids with which each answer is known to begin (``scoring.first_choices``);
+            they are not decoded again.
         description: what the progress bar says.
 
     Returns:
@@ -55,23 +58,30 @@ def generate(
                 f"'{question}', whose prompt takes {len(prompt)} tokens"
             )
     ends = _end_tokens(language_model)
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    answered: dict[int, dict[str, object]] = {}
+    room = [max_length - len(prompt) for prompt in prompts]
+    answers = [list(opening) for opening in openings or [[]] * len(prompts)]
+    unfinished = [i for i, ids in enumerate(answers) if len(ids) < room[i] and ends.isdisjoint(ids)]
+    unfinished.sort(key=lambda i: len(prompts[i]) + len(answers[i]))
     with tqdm(total=len(prompts), desc=description, unit="answer", disable=None) as progress:
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            room = [max_length - len(prompts[i]) for i in chosen]
-            decoded = _decode(model, [prompts[i] for i in chosen], room, ends)
-            answered |= {
-                i: _answer(tokenizer, ids[:limit], ends)
-                for i, ids, limit in zip(chosen, decoded, room, strict=True)
-            }
+        progress.update(len(prompts) - len(unfinished))
+        for start in range(0, len(unfinished), batch_size):
+            chosen = unfinished[start : start + batch_size]
+            decoded = _decode(
+                model,
+                [prompts[i] + answers[i] for i in chosen],
+                [room[i] - len(answers[i]) for i in chosen],
+                ends,
+            )
+            for i, ids in zip(chosen, decoded, strict=True):
+                answers[i] += ids
             progress.update(len(chosen))
-    return pd.DataFrame([answered[i] for i in range(len(prompts))])
+    return pd.DataFrame(
+        [_answer(tokenizer, ids[:n], ends) for ids, n in zip(answers, room, strict=True)]
+    )
 
 
 def _decode(
-    model: PreTrainedModel, prompts: list[list[int]], room: list[int], ends: list[int]
+    model: PreTrainedModel, prompts: list[list[int]], room: list[int], ends: set[int]
 ) -> list[list[int]]:
     """Choose token after token for all prompts together; answers that have ended drop out.
 
@@ -107,15 +117,15 @@ def _decode(
         position = position + 1
 
 
-def _end_tokens(language_model: LanguageModel) -> list[int]:
+def _end_tokens(language_model: LanguageModel) -> set[int]:
     """End of sequence, and what else the model came with: chat models may end a turn otherwise."""
     own = language_model.model.generation_config.eos_token_id
     if not isinstance(own, list):
         own = [] if own is None else [own]
-    return list(dict.fromkeys([language_model.tokenizer.eos_token_id, *own]))
+    return {language_model.tokenizer.eos_token_id, *own}
 
 
-def _answer(tokenizer, ids: list[int], ends: list[int]) -> dict[str, object]:
+def _answer(tokenizer, ids: list[int], ends: set[int]) -> dict[str, object]:
     end = next((position for position, token in enumerate(ids) if token in ends), None)
     ended = end is not None
     ids = ids[:end]

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
+from itertools import takewhile
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
+from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
-from closer_look.tokens import IGNORED, encode, group_by_length, on_device, pad_right, prompt_batch
+from closer_look.packing import answer_logits, pack, rows_kept_apart
+from closer_look.tokens import encode, on_device
 
 if TYPE_CHECKING:
-    from torch import Tensor
-    from transformers import Cache
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from closer_look.language_model import LanguageModel
     from closer_look.tokens import Tokens
@@ -45,9 +47,12 @@ def score(
     model, tokenizer = language_model
     model.eval()
     rows = encode(tokenizer, questions, answers)
-    order = sorted(range(len(rows)), key=lambda i: (len(rows[i].prompt), rows[i].prompt))
+    order = sorted(range(len(rows)), key=lambda i: rows[i].prompt + rows[i].answer)
     scored: dict[int, dict[str, object]] = {}
-    with tqdm(total=len(rows), desc=description, unit="answer", disable=None) as progress:
+    with (
+        rows_kept_apart(model),
+        tqdm(total=len(rows), desc=description, unit="answer", disable=None) as progress,
+    ):
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
             values = _score_batch(model, [rows[i] for i in chosen])
@@ -56,63 +61,46 @@ def score(
     return pd.DataFrame([scored[i] for i in range(len(rows))])
 
 
-def _score_batch(model, rows: list[Tokens]) -> list[dict[str, object]]:
-    """Score answers; a prompt that several of them share goes through the model once."""
-    position = {prompt: i for i, prompt in enumerate(dict.fromkeys(tuple(r.prompt) for r in rows))}
-    prompts = on_device(prompt_batch(list(position)), model.device)
-    asked = model(**prompts, logits_to_keep=1, use_cache=True)
-    scored = {}
-    for group in group_by_length([len(row.answer) for row in rows]):
-        prompt_of = torch.tensor([position[tuple(rows[i].prompt)] for i in group])
-        values = _score_group(
-            model,
-            prompts["attention_mask"][prompt_of],
-            asked.logits[prompt_of],
-            _select(asked.past_key_values, prompt_of),
-            [rows[i].answer for i in group],
-        )
-        scored |= dict(zip(group, values, strict=True))
-    return [scored[i] for i in range(len(rows))]
-
-
-def _select(cache: Cache, rows: Tensor) -> Cache:
-    """Some rows of a cache, which stays as it is: selecting makes new tensors."""
-    selected = copy.copy(cache)
-    selected.layers = [copy.copy(layer) for layer in cache.layers]
-    selected.batch_select_indices(rows)
-    return selected
-
-
-def _score_group(
-    model, prompt_mask: Tensor, first_logits: Tensor, cache: Cache, answers: list[list[int]]
-) -> list[dict[str, object]]:
-    """Score an answer behind each prompt: its first token from the prompt's last logits."""
-    targets = pad_right(answers, IGNORED).to(model.device)
-    present = targets != IGNORED
-    targets = targets.clamp(min=0)
-    logits = first_logits
-    if targets.shape[1] > 1:
-        steps = torch.arange(targets.shape[1] - 1, device=model.device)
-        continued = model(
-            input_ids=targets[:, :-1],
-            attention_mask=torch.cat([prompt_mask, present[:, :-1]], dim=1),
-            position_ids=prompt_mask.sum(1, keepdim=True) + steps,
-            past_key_values=cache,
-            use_cache=True,
-        )
-        logits = torch.cat([first_logits, continued.logits], dim=1)
-    logits = logits.float()
-    chosen = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
-    log_probabilities = (chosen - logits.logsumexp(-1)).cpu()
-    hits = (logits.argmax(-1) == targets).cpu()
+def _score_batch(model: PreTrainedModel, rows: Sequence[Tokens]) -> list[dict[str, object]]:
+    """Score answers; what rows begin with in common goes through the model once."""
+    batch = on_device(pack(rows), model.device)
+    logits, labels, lengths = answer_logits(model, batch), batch["labels"], batch["answer_lengths"]
+    log_probabilities = -cross_entropy(logits.float(), labels, reduction="none")
+    hits = logits.argmax(-1) == labels
     return [
         {
-            "nll": -values[mask].sum().item(),
-            "n_tokens": int(mask.sum()),
-            "token_log_probabilities": values[mask].tolist(),
-            "token_hits": row_hits[mask].tolist(),
+            "nll": -values.sum().item(),
+            "n_tokens": len(values),
+            "token_log_probabilities": values.tolist(),
+            "token_hits": row_hits.tolist(),
         }
-        for values, row_hits, mask in zip(log_probabilities, hits, present.cpu(), strict=True)
+        for values, row_hits in zip(
+            log_probabilities.cpu().split(lengths), hits.cpu().split(lengths), strict=True
+        )
+    ]
+
+
+def first_choices(
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[str],
+    answers: Sequence[str],
+    token_hits: Sequence[Sequence[bool]],
+) -> list[list[int]]:
+    """How far each answer is what the model would say: so its greedy answer begins.
+
+    Args:
+        tokenizer: the model's.
+        questions: N questions.
+        answers: N answers.
+        token_hits: as ``score`` gives them.
+
+    Returns:
+        Token ids of each answer, up to the first that is not the model's first choice.
+    """
+    rows = encode(tokenizer, questions, answers)
+    return [
+        [token for token, _ in takewhile(itemgetter(1), zip(row.answer, hits, strict=True))]
+        for row, hits in zip(rows, token_hits, strict=True)
     ]
 
 

@@ -18,7 +18,6 @@ Batch = dict[str, "Tensor | list[int]"]
 """What goes through a model, by name: tensors, and numbers of each row."""
 
 IGNORED = -100
-GROUP_COST = 64  # of one more forward pass, in tokens
 
 
 class Tokens(NamedTuple):
@@ -95,20 +94,11 @@ def check_lengths(rows: Sequence[Tokens], row_ids: Sequence[str], context_length
 
 def pad_left(sequences: Sequence[Sequence[int]], value: int) -> Tensor:
     """Stack sequences of token ids that end together, (B, longest)."""
-    return _pad(sequences, value, "left")
-
-
-def pad_right(sequences: Sequence[Sequence[int]], value: int) -> Tensor:
-    """Stack sequences of token ids that start together, (B, longest)."""
-    return _pad(sequences, value, "right")
-
-
-def _pad(sequences: Sequence[Sequence[int]], value: int, side: str) -> Tensor:
     return torch.nn.utils.rnn.pad_sequence(
         [torch.tensor(sequence) for sequence in sequences],
         batch_first=True,
         padding_value=value,
-        padding_side=side,
+        padding_side="left",
     )
 
 
@@ -134,29 +124,3 @@ def on_device(batch: Batch, device: torch.device) -> Batch:
         name: value.to(device) if isinstance(value, torch.Tensor) else value
         for name, value in batch.items()
     }
-
-
-def group_by_length(lengths: Sequence[int]) -> list[list[int]]:
-    """Part rows into groups that cost the least when each is padded to its longest row.
-
-    Args:
-        lengths: tokens of each row.
-
-    Returns:
-        Indices of the rows of each group; one group in the order given where parting gains nothing.
-    """
-    order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    # costs[n], starts[n]: of the best groups of the n shortest rows, and where the last one starts
-    costs, starts = [0], [0]
-    for end in range(1, len(order) + 1):
-        longest = lengths[order[end - 1]]
-        cost, start = min(
-            (costs[start] + (end - start) * longest + GROUP_COST, start) for start in range(end)
-        )
-        costs.append(cost)
-        starts.append(start)
-    groups, end = [], len(order)
-    while end:
-        groups.append(sorted(order[starts[end] : end]))
-        end = starts[end]
-    return groups

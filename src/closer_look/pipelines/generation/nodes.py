@@ -8,19 +8,6 @@ from closer_look.language_model import LanguageModel
 from closer_look.parameters import GenerationParameters, ScoringParameters
 
 
-def generate_answers(
-    model: LanguageModel, evaluation: pd.DataFrame, generation: GenerationParameters
-) -> pd.DataFrame:
-    """Let the model answer every question to evaluate."""
-    from closer_look.generation import generate
-
-    answers = generate(
-        model, list(evaluation["question"]), generation.max_length, generation.batch_size
-    )
-    rows = evaluation[["split", "task_id", "row_id", "question"]]
-    return rows.assign(reference=evaluation["gold_answer"]).join(answers)
-
-
 def score_answers(
     model: LanguageModel, evaluation: pd.DataFrame, scoring: ScoringParameters
 ) -> pd.DataFrame:
@@ -30,3 +17,29 @@ def score_answers(
     answers = given_answers(evaluation)
     scores = score(model, list(answers["question"]), list(answers["text"]), scoring.batch_size)
     return answers[["split", "row_id", "kind"]].join(scores)
+
+
+def generate_answers(
+    model: LanguageModel,
+    evaluation: pd.DataFrame,
+    scores: pd.DataFrame,
+    generation: GenerationParameters,
+) -> pd.DataFrame:
+    """Let the model answer every question to evaluate.
+
+    Its scores say how far it would give the gold answer; it goes on from there.
+    """
+    from closer_look.generation import generate
+    from closer_look.scoring import first_choices
+
+    questions, gold = list(evaluation["question"]), evaluation["gold_answer"]
+    hits = scores.loc[scores["kind"] == "answer", "token_hits"]
+    answers = generate(
+        model,
+        questions,
+        generation.max_length,
+        generation.batch_size,
+        first_choices(model.tokenizer, questions, list(gold), list(hits)),
+    )
+    rows = evaluation[["split", "task_id", "row_id", "question"]]
+    return rows.assign(reference=gold).join(answers)
