@@ -7,7 +7,7 @@ import importlib.util
 import re
 import unicodedata
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,7 +80,7 @@ def check_judges(evaluation: pd.DataFrame, embedder: str, entailment: str) -> No
 
 
 def cosine_similarity(
-    generated: Sequence[str], references: Sequence[str], embedder: str, batch_size: int = 64
+    generated: Sequence[str], references: Sequence[str], embedder: str, batch_size: int = 8
 ) -> np.ndarray:
     """Similarity of each answer's embedding with its reference's, cut at 0 as published.
 
@@ -93,15 +93,30 @@ def cosine_similarity(
     Returns:
         (N,) values in [0, 1].
     """
-    texts = list(dict.fromkeys([*generated, *references]))
-    embeddings = load_embedder(embedder).encode(
-        texts, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False
+    distinct = tuple(dict.fromkeys(references))
+    others = tuple(dict.fromkeys(text for text in generated if text not in set(distinct)))
+    embedding_of = {
+        text: embedding
+        for texts in (distinct, others)
+        for text, embedding in zip(texts, embed(texts, embedder, batch_size), strict=True)
+    }
+    left, right = (
+        np.stack([embedding_of[text] for text in texts]) for texts in (generated, references)
     )
-    position = {text: i for i, text in enumerate(texts)}
-    left = embeddings[[position[text] for text in generated]]
-    right = embeddings[[position[text] for text in references]]
     similarity = np.einsum("nd,nd->n", left, right).clip(0, 1)
     return np.where([bool(text) for text in generated], similarity, 0.0)
+
+
+@lru_cache(maxsize=16)
+def embed(texts: tuple[str, ...], embedder: str, batch_size: int) -> np.ndarray:
+    """Embed texts that belong together, (N, size); references come back with every method.
+
+    An embedding depends on its batch in the last digits: sets are kept, not texts, so that a run
+    taken up after a crash, which keeps none, has the very same numbers.
+    """
+    return load_embedder(embedder).encode(
+        list(texts), batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False
+    )
 
 
 def contains_key_fact(generated: Sequence[str], key_facts: Sequence[str]) -> np.ndarray:
@@ -127,7 +142,7 @@ def _words(text: str) -> str:
 
 
 def entails(
-    premises: Sequence[str], hypotheses: Sequence[str], model: str, batch_size: int = 32
+    premises: Sequence[str], hypotheses: Sequence[str], model: str, batch_size: int = 8
 ) -> np.ndarray:
     """Whether each premise entails its hypothesis by a natural language inference model.
 
@@ -142,7 +157,7 @@ def entails(
     """
     classifier = load_nli(model)
     pairs = list(zip(premises, hypotheses, strict=True))
-    distinct = list(dict.fromkeys(pairs))
+    distinct = sorted(dict.fromkeys(pairs), key=lambda pair: sum(map(len, pair)))  # little padding
     verdicts = classifier(
         [{"text": premise, "text_pair": hypothesis} for premise, hypothesis in distinct],
         batch_size=batch_size,
