@@ -1,6 +1,7 @@
 """Fine-tuning and unlearning really train, the same way every time."""
 
 import copy
+import re
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from peft import PeftModel
 from closer_look import training
 from closer_look.errors import InputError
 from closer_look.language_model import LanguageModel
+from closer_look.losses import FORGET
 from closer_look.parameters import (
     FinetuningParameters,
     LoraParameters,
@@ -193,3 +195,55 @@ def test_adapters_switched_off_are_the_first_model(language_model, fresh, questi
 def test_lora_target_that_matches_no_layer_is_refused(fresh, questions):
     with pytest.raises(InputError, match=r"parameter unlearning\.lora\.target_modules: .*nowhere"):
         unlearn(fresh, questions, "idk", lora=LoraParameters(target_modules=["nowhere"]))
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_unlearning_stops_at_a_loss_that_is_not_finite(fresh, questions, monkeypatch, value):
+    steps = []
+
+    def diverging(logits, labels):
+        steps.append(None)
+        return logits.sum() * (value if len(steps) == 2 else 0)
+
+    monkeypatch.setitem(FORGET, "gradient_ascent", diverging)
+    with pytest.raises(
+        InputError, match=r"loss is -?(nan|inf) at step 2, rows .*; the model is not"
+    ):
+        unlearn(fresh, questions, "gradient_ascent", batch_size=2)
+    assert len(steps) == 2
+
+
+def test_rows_of_the_step_that_is_not_finite_are_named(fresh, questions, monkeypatch):
+    """With accumulation too, and no others."""
+    nan = lambda logits, labels: logits.sum() * torch.nan  # noqa: E731
+    monkeypatch.setitem(FORGET, "gradient_ascent", nan)
+    with pytest.raises(InputError) as error:
+        unlearn(fresh, questions, "gradient_ascent", batch_size=2, micro_batch_size=1)
+    named = re.findall(r"(forget|retain)-\d-\d", str(error.value))
+    assert sorted(named) == ["forget", "forget", "retain", "retain"]
+
+
+def test_unlearning_stops_at_a_gradient_that_is_not_finite(fresh, questions, monkeypatch):
+    """At the last step, after which there would be no loss to show it."""
+
+    steps = []
+
+    def diverging(logits, labels):
+        steps.append(None)
+        zero = (logits - logits.detach()).square().sum()
+        return zero.sqrt() if len(steps) == 2 else zero  # with an infinite gradient
+
+    monkeypatch.setitem(FORGET, "gradient_ascent", diverging)
+    with pytest.raises(InputError, match=r"gradient_norm is nan at step 2, rows"):
+        unlearn(fresh, questions, "gradient_ascent", epochs=2, warmup_epochs=1, batch_size=4)
+
+
+def test_fine_tuning_stops_at_a_loss_that_is_not_finite(fresh, questions):
+    with torch.no_grad():
+        fresh.model.get_output_embeddings().weight[:] = torch.nan
+    parameters = FinetuningParameters(learning_rate=1e-2, epochs=2, batch_size=1, seed=1)
+    asked, answers = list(questions["question"]), list(questions["answer"])
+    with pytest.raises(
+        InputError, match=r"loss is nan at step 1, rows '.*\?'; the model is not saved"
+    ):
+        training.finetune(fresh, asked, answers, parameters)

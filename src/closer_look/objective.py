@@ -125,10 +125,11 @@ class Objective:
         questions: pd.DataFrame,
         reference_scores: ReferenceScores,
     ) -> list[dict[str, object]]:
-        """One item a row of the plan: the tokens of its blocks and its reference scores."""
+        """One item a row of the plan: its ids, its blocks' tokens and its reference scores."""
         by_id = questions.set_index("row_id")
         answer_of = {side: list(by_id.loc[plan[f"{side}_row_id"], "answer"]) for side in SIDES}
-        columns: dict[str, Sequence[object]] = {}
+        ids = (plan[f"{side}_row_id"] for side in SIDES)
+        columns: dict[str, Sequence[object]] = {"names": list(zip(*ids, strict=True))}
         for term, other in ((self.forget, "retain"), (self.retain, "forget")):
             asked = list(by_id.loc[plan[f"{term.side}_row_id"], "question"])
             texts = {
@@ -151,6 +152,7 @@ class Objective:
     def collate(self, rows: Sequence[Mapping[str, object]]) -> Batch:
         """Pack the blocks of the rows, block after block, and stack the reference scores."""
         batch = pack([row[f"{term.side}_{v}tokens"] for term, v in self.blocks for row in rows])
+        batch["names"] = [name for row in rows for name in row["names"]]
         for name in ("reference_nll", "reference_idk_nll"):
             if name in rows[0]:
                 batch[name] = torch.tensor([row[name] for row in rows], dtype=torch.float32)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
-Batch = dict[str, "Tensor | list[int]"]
-"""What goes through a model, by name: tensors, and numbers of each row."""
+Batch = dict[str, "Tensor | list[int] | list[str]"]
+"""What goes through a model, by name: tensors, and numbers and names of the rows."""
 
 IGNORED = -100
 

@@ -45,15 +45,22 @@ def finetune(
     Returns:
         The training log: one row a step with ``step``, ``epoch``, ``loss`` (nats a token),
         ``learning_rate`` and ``gradient_norm``.
+
+    Raises:
+        InputError: a loss or a gradient is not finite.
     """
     rows = [
-        {"input_ids": row.prompt + row.answer, "row": row}  # the sampler groups by input_ids
-        for row in encode(language_model.tokenizer, questions, answers)
-    ]
+        {"input_ids": row.prompt + row.answer, "row": row, "name": f"'{question}'"}
+        for question, row in zip(
+            questions, encode(language_model.tokenizer, questions, answers), strict=True
+        )
+    ]  # the sampler groups by input_ids
     return _train(
         language_model,
         rows,
-        collate=lambda chosen: pack([item["row"] for item in chosen]),
+        collate=lambda chosen: (
+            pack([item["row"] for item in chosen]) | {"names": [item["name"] for item in chosen]}
+        ),
         compute_loss=lambda logits, batch: {
             "loss": gradient_descent(logits[None], batch["labels"][None])
         },
@@ -90,7 +97,8 @@ def unlearn(
         gives it, with ``forget_loss`` and ``retain_loss``.
 
     Raises:
-        InputError: LoRA's target modules match no layer of the model.
+        InputError: LoRA's target modules match no layer of the model; a loss or a gradient is not
+            finite.
     """
     if method.learning_rate is not None:
         parameters = parameters.model_copy(update={"learning_rate": method.learning_rate})
@@ -149,12 +157,14 @@ class _Trainer(Trainer):
         super().__init__(**arguments)
         self.loss_function = loss_function
         self.terms: list[dict[str, Tensor]] = []  # of the micro-batches since the last log
+        self.names: list[str] = []  # of their rows
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         logits = answer_logits(model, inputs)
         losses = self.loss_function(logits, inputs)
         terms = {name: value.detach() for name, value in losses.items() if name != "loss"}
         self.terms.append(terms)
+        self.names += inputs["names"]
         return losses["loss"]
 
     def log(self, logs, *args, **kwargs):
@@ -163,8 +173,20 @@ class _Trainer(Trainer):
                 name: torch.stack([terms[name] for terms in self.terms]).mean().item()
                 for name in self.terms[0]
             }
+            self._check_finite(logs)
             self.terms.clear()
+            self.names.clear()
         super().log(logs, *args, **kwargs)
+
+    def _check_finite(self, logs: dict[str, float]) -> None:
+        """Stop before a model of which nothing is left is saved."""
+        for name, value in logs.items():
+            if not math.isfinite(value):
+                raise InputError(
+                    f"training: {name.replace('grad_norm', 'gradient_norm')} is {value} at step "
+                    f"{self.state.global_step}, rows {', '.join(dict.fromkeys(self.names))}; the "
+                    f"model is not saved. A lower learning_rate may keep it finite"
+                )
 
 
 class _ProgressBar(TrainerCallback):
@@ -219,6 +241,7 @@ def _train(
             train_sampling_strategy=sampling,
             seed=parameters.seed,
             logging_steps=1,
+            logging_nan_inf_filter=False,
             save_strategy="no",
             report_to="none",
             remove_unused_columns=False,
