@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 IGNORE = -100
-PIECE = 2**22  # elements of a (positions, vocabulary) tensor computed at a time
+PIECE = 2**21  # elements of a (positions, vocabulary) tensor computed at a time
 
 
 def in_full_precision(logits: Tensor) -> Tensor:
