@@ -9,7 +9,7 @@ import pytest
 from setups import NLI
 
 from closer_look.generation import generate
-from closer_look.judges import BUNDLED_EMBEDDER, embed, judge
+from closer_look.judges import BUNDLED_EMBEDDER, embed_references, judge
 from closer_look.parameters import FinetuningParameters
 from closer_look.scoring import first_choices, given_answers, score
 from closer_look.training import finetune
@@ -23,12 +23,6 @@ BATCH_SIZE = 32
 LENGTH = 200
 
 
-@pytest.fixture(scope="module")
-def trained():
-    """Models by name, each taught once."""
-    return {}
-
-
 @pytest.fixture
 def evaluation(questions, request):
     n_rows = ROWS[request.node.callspec.params["language_model"]]
@@ -36,15 +30,15 @@ def evaluation(questions, request):
 
 
 @pytest.fixture
-def knowing(language_model, evaluation, trained, request):
-    """The model, after it has learned the rows to retain."""
+def knowing(language_model, evaluation, loaded, request):
+    """The model, after it has learned the rows to retain, once."""
     name = request.node.callspec.params["language_model"]
-    if name not in trained:
+    if (name, "knowing") not in loaded:
         known = evaluation[evaluation["split"] == "retain"]
         parameters = FinetuningParameters(**LEARNING[name], batch_size=8, warmup_epochs=1, seed=1)
         finetune(language_model, list(known["question"]), list(known["answer"]), parameters)
-        trained[name] = language_model
-    return trained[name]
+        loaded[name, "knowing"] = language_model
+    return loaded[name, "knowing"]
 
 
 def test_scores(benchmark, side_by_side, knowing, evaluation):
@@ -65,18 +59,13 @@ def test_whole_task(benchmark, side_by_side, knowing, evaluation):
     questions, gold = list(evaluation["question"]), list(evaluation["gold_answer"])
 
     def here():
-        embed.cache_clear()  # the references of a run's first evaluation
+        embed_references.cache_clear()  # the references of a run's first evaluation
         scores = score(knowing, list(answers["question"]), list(answers["text"]), BATCH_SIZE)
         hits = list(scores.loc[answers["kind"] == "answer", "token_hits"])
         openings = first_choices(knowing.tokenizer, questions, gold, hits)
         answered = generate(knowing, questions, LENGTH, BATCH_SIZE, openings)
         judge(evaluation[["row_id"]].join(answered), evaluation, BUNDLED_EMBEDDER, str(NLI))
-        is_gold = answered["generated"] == evaluation["gold_answer"]
-        benchmark.extra_info["answers"] = {
-            "gold": is_gold.mean(),
-            "tokens": answered["n_tokens"].mean(),
-            "ended": (answered["stopped_by"] == "eos").mean(),
-        }
+        return answered
 
     def other():
         for _, rows in evaluation.groupby("split"):
@@ -84,4 +73,9 @@ def test_whole_task(benchmark, side_by_side, knowing, evaluation):
             generated = published.generate(knowing, rows, LENGTH)
             published.judge(generated, list(rows["answer"]), BUNDLED_EMBEDDER, str(NLI))
 
-    side_by_side("evaluation", here, other)
+    answered = side_by_side("evaluation", here, other)
+    benchmark.extra_info["answers"] = {
+        "gold": (answered["generated"] == evaluation["gold_answer"]).mean(),
+        "tokens": answered["n_tokens"].mean(),
+        "ended": (answered["stopped_by"] == "eos").mean(),
+    }

@@ -35,7 +35,7 @@ def language_model(request, loaded):
 
 @pytest.fixture
 def side_by_side(benchmark, request):
-    """Time two ways in turn, round after round; keep the other's median and the ratio."""
+    """Time two ways in turn, round after round; keep the medians, return what is made here."""
 
     def side_by_side(what, here, other, rounds=5):
         times = []
@@ -44,11 +44,12 @@ def side_by_side(benchmark, request):
             times.append(seconds(other))
 
         benchmark.group = f"{what}, {request.node.callspec.params['language_model']}"
-        benchmark.pedantic(here, setup=before_each_round, rounds=rounds, warmup_rounds=1)
+        result = benchmark.pedantic(here, setup=before_each_round, rounds=rounds, warmup_rounds=1)
         published = median(times[-rounds:])
         benchmark.extra_info["published"] = published
         benchmark.extra_info["here"] = benchmark.stats["median"]
         benchmark.extra_info["unit"] = "s"
+        return result
 
     return side_by_side
 

@@ -109,6 +109,7 @@ class Counting:
 @pytest.fixture
 def counting(monkeypatch):
     embedder = Counting()
+    judges.embed_references.cache_clear()
     monkeypatch.setattr(judges, "load_embedder", lambda name: embedder)
     return embedder
 
@@ -231,7 +232,7 @@ def listening(monkeypatch):
 
 def test_each_pair_is_judged_once(listening):
     verdicts = entails(["yes", "no", "yes"], ["a", "a", "a"], "listening")
-    assert sorted(listening.pairs) == [("no", "a"), ("yes", "a")]
+    assert listening.pairs == [("no", "a"), ("yes", "a")]  # the shorter one first
     assert verdicts.tolist() == [True, False, True]
 
 

@@ -225,7 +225,6 @@ def test_rows_of_the_step_that_is_not_finite_are_named(fresh, questions, monkeyp
 
 def test_unlearning_stops_at_a_gradient_that_is_not_finite(fresh, questions, monkeypatch):
     """At the last step, after which there would be no loss to show it."""
-
     steps = []
 
     def diverging(logits, labels):

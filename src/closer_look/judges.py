@@ -7,7 +7,7 @@ import importlib.util
 import re
 import unicodedata
 from collections.abc import Sequence
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,12 +94,11 @@ def cosine_similarity(
         (N,) values in [0, 1].
     """
     distinct = tuple(dict.fromkeys(references))
-    others = tuple(dict.fromkeys(text for text in generated if text not in set(distinct)))
-    embedding_of = {
-        text: embedding
-        for texts in (distinct, others)
-        for text, embedding in zip(texts, embed(texts, embedder, batch_size), strict=True)
-    }
+    embedding_of = dict(
+        zip(distinct, embed_references(distinct, embedder, batch_size), strict=True)
+    )
+    others = [text for text in dict.fromkeys(generated) if text not in embedding_of]
+    embedding_of |= zip(others, _embed(others, embedder, batch_size), strict=True)
     left, right = (
         np.stack([embedding_of[text] for text in texts]) for texts in (generated, references)
     )
@@ -107,13 +106,17 @@ def cosine_similarity(
     return np.where([bool(text) for text in generated], similarity, 0.0)
 
 
-@lru_cache(maxsize=16)
-def embed(texts: tuple[str, ...], embedder: str, batch_size: int) -> np.ndarray:
-    """Embed texts that belong together, (N, size); references come back with every method.
+@cache
+def embed_references(references: tuple[str, ...], embedder: str, batch_size: int) -> np.ndarray:
+    """Embed the references of an evaluation, (N, size), once for all methods.
 
     An embedding depends on its batch in the last digits: sets are kept, not texts, so that a run
     taken up after a crash, which keeps none, has the very same numbers.
     """
+    return _embed(references, embedder, batch_size)
+
+
+def _embed(texts: Sequence[str], embedder: str, batch_size: int) -> np.ndarray:
     return load_embedder(embedder).encode(
         list(texts), batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False
     )

@@ -49,12 +49,11 @@ def finetune(
     Raises:
         InputError: a loss or a gradient is not finite.
     """
-    rows = [
+    encoded = encode(language_model.tokenizer, questions, answers)
+    rows = [  # the sampler groups by input_ids
         {"input_ids": row.prompt + row.answer, "row": row, "name": f"'{question}'"}
-        for question, row in zip(
-            questions, encode(language_model.tokenizer, questions, answers), strict=True
-        )
-    ]  # the sampler groups by input_ids
+        for question, row in zip(questions, encoded, strict=True)
+    ]
     return _train(
         language_model,
         rows,
