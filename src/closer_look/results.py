@@ -15,6 +15,18 @@ BEFORE, RETAIN_ONLY = "before", "retain_only"
 REFERENCE_LABELS = {BEFORE: "before", RETAIN_ONLY: "retain-only"}
 """Models that methods are compared with: the target model and, in some runs, a retain-only one."""
 
+STAGES = {
+    "forget_set": "Questions",
+    "finetuning": "Fine-tuning",
+    "reference": "Reference",
+    "unlearning": "Unlearning",
+    "generation": "Answers",
+    "metrics": "Metrics",
+    "downstream": "Benchmarks",
+    "reporting": "Tables, figures",
+}
+"""What a run does, in this order: the tags of its nodes, and how a reader knows them."""
+
 NOT_MEASURED = {"value": np.nan, "ci_low": np.nan, "ci_high": np.nan}
 
 SUMMARY_COLUMNS = (
