@@ -1,6 +1,7 @@
 """The log of a run: which node starts, and what each has cost."""
 
 import logging
+import time
 
 import pandas as pd
 import pytest
@@ -8,13 +9,21 @@ from kedro.framework.hooks.manager import _create_hook_manager
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
+from closer_look.costs import SAMPLED_EVERY
 from closer_look.datasets.node_costs_dataset import NodeCostsDataset
 from closer_look.runner import DepthFirstRunner
+
+
+def hold_memory(one):
+    held = b"x" * 200_000_000
+    time.sleep(4 * SAMPLED_EVERY)
+    return one if held else None
+
 
 PIPELINE = Pipeline(
     [
         Node(lambda: (1, 2), None, ["one", "two"], name="first", tags=["finetuning", "me_gd"]),
-        Node(lambda one: len(b"x" * 200_000_000) and one, "one", "three", name="second"),
+        Node(hold_memory, "one", "three", name="second"),
     ]
 )
 
