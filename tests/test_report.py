@@ -317,15 +317,15 @@ class TestContent:
     def test_time_and_memory_of_each_stage(self, render):
         words = Page(render(node_costs=COSTS)).words
         assert "2 cores 8 cores" in words
-        assert "Fine-tuning Unlearning In all Memory" in words
+        assert "In all Fine-tuning Unlearning Memory" in words
         assert "Shared 1:02:05 1:02:05 2.0 GB" in words
         assert "ME+GD 0:02:00 0:02:00 4.0 GB" in words
-        assert "All 1:02:05 0:02:00 1:04:06 4.0 GB" in words
+        assert "All 1:04:06 1:02:05 0:02:00 4.0 GB" in words
         assert "GPU memory" not in words
 
     def test_memory_of_a_gpu_has_a_column_of_its_own(self, render):
         words = Page(render(node_costs=COSTS.assign(peak_gpu_memory=5e9))).words
-        assert "In all Memory GPU memory" in words
+        assert "Unlearning Memory GPU memory" in words
         assert "ME+GD 0:02:00 0:02:00 4.0 GB 5.0 GB" in words
 
     def test_without_a_record_no_time_is_shown(self, render):

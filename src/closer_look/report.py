@@ -81,9 +81,9 @@ FIGURES = {
     "truth_ratios": (
         "Does it still know the truth when it sees it?",
         "How many of the forgotten questions have a truth ratio up to so much: how much likelier "
-        "than wrong answers worded alike the model finds the true one. A model that never saw the "
-        "facts lies around 1; one that remembers, to the right; one that avoids the truth, to the "
-        "left, and by that still gives it away. After the last task, all forget sets together.",
+        "than wrong answers worded alike the model finds the true one. Far to the right lies a "
+        "model that remembers. Too far to the left is no better: it gives the truth away by "
+        "avoiding it. After the last task, all forget sets together.",
     ),
     "training_curves": (
         "How unlearning went",
@@ -103,8 +103,9 @@ RETAIN_ONLY_AID = (
     "should arrive."
 )
 RETAIN_ONLY_RATIOS_AID = (
-    "Dashed grey is a model that was never trained on what is forgotten, p that of the "
-    "Kolmogorov-Smirnov test against it: above 0.05 the two cannot be told apart."
+    "Dashed grey is a model that was never trained on what is forgotten: where unlearning should "
+    "arrive. p is that of the Kolmogorov-Smirnov test against it, above 0.05 the two cannot be told "
+    "apart."
 )
 SHOW_RETAIN_ONLY = ("curves", "trade_off", "metric_values")
 
