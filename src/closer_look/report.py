@@ -104,8 +104,8 @@ RETAIN_ONLY_AID = (
 )
 RETAIN_ONLY_RATIOS_AID = (
     "Dashed grey is a model that was never trained on what is forgotten: where unlearning should "
-    "arrive. p is that of the Kolmogorov-Smirnov test against it, above 0.05 the two cannot be told "
-    "apart."
+    "arrive. p is that of the Kolmogorov-Smirnov test against it; above 0.05 the two cannot be "
+    "told apart."
 )
 SHOW_RETAIN_ONLY = ("curves", "trade_off", "metric_values")
 
