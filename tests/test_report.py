@@ -18,6 +18,7 @@ from closer_look.parameters import JudgesParameters, UnlearningParameters
 from closer_look.pipelines.reporting.nodes import write_report
 from closer_look.questions import SPLITS
 from closer_look.results import summary_table
+from closer_look.run_record import run_record
 
 ATTACK = "<script>alert(1)</script>"
 LABELS = {"me_gd": "ME+GD", "idk_ap": "IDK+AP"}
@@ -135,7 +136,7 @@ COSTS = pd.DataFrame(
 def render(summary):
     """Write the report of a small run, with the changes that a test asks for."""
 
-    def render(answers=None, **changes):
+    def render(answers=None, parameters=PARAMETERS, **changes):
         answers = make_answers(4, 3) if answers is None else answers
         inputs = {
             "summary": summary,
@@ -145,7 +146,7 @@ def render(summary):
             "fingerprints": FINGERPRINTS,
             "node_costs": NO_COSTS,
             "questions": answers,
-            "parameters": PARAMETERS,
+            "run_record": run_record(parameters),
             "figures": {
                 "curves": figures.curves(summary, LABELS),
                 "forgetting_matrix": figures.forgetting_matrix(summary, LABELS),
@@ -500,7 +501,7 @@ class TestNode:
             fingerprints=FINGERPRINTS,
             node_costs=NO_COSTS,
             questions=answers,
-            parameters=PARAMETERS,
+            run_record=run_record(PARAMETERS),
             knowledge=knowledge,
             downstream=downstream,
             curves=figures.curves(summary, LABELS),
