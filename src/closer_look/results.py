@@ -42,7 +42,7 @@ SUMMARY_COLUMNS = (
 
 
 def stack_cells(cells: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Put the tables of all cells under each other.
+    """Put the tables of cells under each other, or of methods whose cells have been stacked.
 
     Returns:
         The tables' rows behind ``method`` ("before" for the target model) and ``after_task``
@@ -50,15 +50,17 @@ def stack_cells(cells: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """
     return pd.concat(
         [
-            table.assign(method=method, after_task=after_task)[
-                ["method", "after_task", *table.columns]
-            ]
-            for method, after_task, table in (
-                (*_parse(cell), table) for cell, table in cells.items()
-            )
+            table if "after_task" in table else _say_whose(cell, table)
+            for cell, table in cells.items()
         ],
         ignore_index=True,
     )
+
+
+def _say_whose(cell: str, table: pd.DataFrame) -> pd.DataFrame:
+    method, after_task = _parse(cell)
+    columns = ["method", "after_task", *table.columns]
+    return table.assign(method=method, after_task=after_task)[columns]
 
 
 def _parse(cell: str) -> tuple[str, int]:
