@@ -1,9 +1,11 @@
 """The order of a run, and models that go from node to node in memory."""
 
 import logging
+import pickle
 
 import pandas as pd
 import pytest
+from kedro.framework.project import pipelines
 from kedro.pipeline import Pipeline, node
 
 from closer_look.datasets import causal_lm_dataset
@@ -108,8 +110,17 @@ def test_kedros_own_runner_is_replaced_and_no_other(open_session, tmp_path, monk
     assert used == [DepthFirstRunner, DepthFirstRunner, ThreadRunner]
 
 
-def test_only_the_hooks_say_which_node_runs(open_session, tmp_path):
+def test_only_the_node_log_says_which_node_runs(open_session, tmp_path):
     with open_session(tmp_path):
-        assert logging.getLogger("closer_look.hooks").isEnabledFor(logging.INFO)
+        assert logging.getLogger("closer_look.node_log").isEnabledFor(logging.INFO)
         assert not DepthFirstRunner()._logger.isEnabledFor(logging.INFO)
         assert DepthFirstRunner()._logger.isEnabledFor(logging.WARNING)
+
+
+def test_every_entry_of_the_catalog_goes_to_other_processes(open_session, tmp_path):
+    with open_session(tmp_path, METHODS) as session:
+        catalog = session.load_context().catalog
+    entries = {name: catalog.get(name) for name in pipelines["continual"].datasets()}
+    assert len(entries) > 50
+    for name, entry in entries.items():
+        assert type(pickle.loads(pickle.dumps(entry))) is type(entry), name  # noqa: S301

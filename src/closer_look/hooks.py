@@ -11,6 +11,7 @@ from kedro.framework.project import pipelines
 
 from closer_look import experiment
 
+
 class ExperimentHooks:
     """Hand the live configuration (--env, --params) to the pipeline factories."""
 

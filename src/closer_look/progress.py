@@ -1,4 +1,4 @@
-"""One bar over a piece of work in a terminal or a notebook, a line of log now and then elsewhere."""
+"""A bar over a piece of work in a terminal or a notebook, elsewhere a line of log now and then."""
 
 from __future__ import annotations
 

@@ -11,13 +11,8 @@ from kedro.io.core import AbstractDataset
 from kedro_datasets._typing import TablePreview
 
 COLUMNS = (
-    "node",
-    "stage",
-    "started",
-    "seconds",
-    "peak_memory",
-    "peak_gpu_memory",
-    "machine",
+    *("node", "stage", "started", "seconds"),
+    *("peak_memory", "peak_gpu_memory", "machine"),
 )
 
 
@@ -52,9 +47,7 @@ class NodeCostsDataset(AbstractDataset[dict[str, Any], pd.DataFrame]):
         self.metadata = metadata
 
     def load(self) -> pd.DataFrame:
-        """The newest line of every node: node (name), stage, started (UTC), seconds, peak_memory
-        and peak_gpu_memory (bytes), machine.
-        """
+        """The newest line of every node; memory in bytes, ``started`` in UTC."""
         lines = self._filepath.read_text("utf-8").splitlines() if self._exists() else []
         costs = pd.DataFrame([json.loads(line) for line in lines], columns=list(COLUMNS))
         scenarios = costs["node"].str.extract(r"^(\w+)\.", expand=False)

@@ -44,7 +44,7 @@ class ReferenceScoresDataset(AbstractVersionedDataset[ReferenceScores, Reference
         super().__init__(
             filepath=PurePosixPath(filepath),
             version=version,
-            exists_function=lambda path: Path(path, "nll.parquet").is_file(),
+            exists_function=_is_complete,
         )
         self.metadata = metadata
 
@@ -69,7 +69,11 @@ class ReferenceScoresDataset(AbstractVersionedDataset[ReferenceScores, Reference
         return TablePreview(table.to_dict(orient="split"))
 
     def _exists(self) -> bool:
-        return Path(self._get_load_path(), "nll.parquet").is_file()
+        return _is_complete(str(self._get_load_path()))
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "version": self._version}
+
+
+def _is_complete(path: str) -> bool:  # not a lambda: ParallelRunner pickles it
+    return Path(path, "nll.parquet").is_file()
