@@ -76,3 +76,15 @@ def test_explore_results(execute):
     assert titles[:2] == ["Kept and forgotten, task by task", "MU against FE over all tasks so far"]
     assert len(titles) == 5
     assert any("continual.idk_ap.task_02.generations" in table for table in tables(outputs))
+
+
+def test_ask_the_models(execute):
+    outputs = execute("02_ask_the_models", KEDRO_JUPYTER)
+    answers, own_answers = tables(outputs)
+    for model in ("before", "after task 1", "after task 2"):
+        assert f">{model}<" in answers
+        assert f">{model}<" in own_answers
+    assert "What does Ilse Marwood do for a living?" in own_answers
+    heatmap = figures(outputs)[0]["data"][0]
+    assert heatmap["x"] == ["before", "after task 1", "after task 2"]
+    assert len(heatmap["y"]) == 10  # two questions of two tasks and of three sets to retain
