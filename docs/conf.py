@@ -1,11 +1,16 @@
 """Configuration of the documentation site (``make docs``)."""
 
+import sys
+from pathlib import Path
+
 from docutils.nodes import SkipNode, math, math_block
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
 from sphinx.writers.html5 import HTML5Translator
 
-from closer_look import __version__
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
+
+from closer_look import __version__  # noqa: E402
 
 project = "Closer Look"
 author = "The Closer Look developers"
@@ -19,14 +24,21 @@ html_title = "Closer Look"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sphinx = False
+html_show_copyright = False
 html_math_renderer = "mathml"
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_default_options = {"members": True, "undoc-members": True, "show-inheritance": True}
+autodoc_default_options = {
+    "members": True,
+    "undoc-members": True,
+    "show-inheritance": True,
+    "exclude-members": "model_config",
+}
 autodoc_type_aliases = {"ArrayLike": "ArrayLike"}  # spelt out, it fills a page
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True
 
 
 def setup(app: Sphinx) -> None:

@@ -37,13 +37,12 @@ class _ReadOnlyDataset(AbstractDataset):
 class QuestionsDataset(_ReadOnlyDataset):
     """JSON Lines of one split, in the form that ``closer_look.questions`` describes.
 
-    Example:
-        ```yaml
+    Example::
+
         raw_forget:
           type: closer_look.datasets.raw_rows.QuestionsDataset
           filepath: data/01_raw/invented_people/forget.jsonl
           split: forget
-        ```
     """
 
     def __init__(
@@ -96,12 +95,11 @@ class QuestionsDataset(_ReadOnlyDataset):
 class RefusalsDataset(_ReadOnlyDataset):
     """Refusal sentences, one a line of text.
 
-    Example:
-        ```yaml
+    Example::
+
         refusals:
           type: closer_look.datasets.raw_rows.RefusalsDataset
           filepath: data/01_raw/invented_people/refusals.txt
-        ```
     """
 
     def load(self) -> list[str]:
