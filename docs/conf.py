@@ -10,7 +10,7 @@ from sphinx.writers.html5 import HTML5Translator
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
-from closer_look import __version__  # noqa: E402
+from closer_look import __version__
 
 project = "Closer Look"
 author = "The Closer Look developers"

@@ -9,7 +9,7 @@ import pandas as pd
 from kedro.io.core import AbstractDataset, DatasetError
 from kedro_datasets._typing import TablePreview
 
-from closer_look.datasets.lines import read_json_lines, read_lines
+from closer_look.datasets.lines import read_csv, read_json_lines, read_lines
 from closer_look.questions import to_questions
 
 
@@ -35,7 +35,7 @@ class _ReadOnlyDataset(AbstractDataset):
 
 
 class QuestionsDataset(_ReadOnlyDataset):
-    """JSON Lines of one split, in the form that ``closer_look.questions`` describes.
+    """JSON Lines or CSV of one split, in the form that ``closer_look.questions`` describes.
 
     Example::
 
@@ -72,9 +72,11 @@ class QuestionsDataset(_ReadOnlyDataset):
         """Read, check and convert the rows.
 
         Raises:
-            InputError: the file is missing, not JSON Lines, or against the contract.
+            InputError: the file is missing, neither JSON Lines nor CSV (by its ending), or against
+                the contract.
         """
-        rows = read_json_lines(self._filepath, self._source)
+        read = read_csv if self._filepath.endswith(".csv") else read_json_lines
+        rows = read(self._filepath, self._source)
         if self._details:
             detailed = {
                 (row.get("question"), row.get("answer")): row
