@@ -5,6 +5,7 @@ from pathlib import Path
 
 from docutils.nodes import SkipNode, math, math_block
 from docutils.utils.math.latex2mathml import tex2mathml
+from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
 from sphinx.writers.html5 import HTML5Translator
 
@@ -43,6 +44,7 @@ napoleon_use_ivar = True
 
 def setup(app: Sphinx) -> None:
     """Write formulas as MathML, which browsers draw by themselves: no script, no network."""
+    app.add_lexer("csv", TextLexer)
     app.add_html_math_renderer("mathml", (_inline, None), (_block, None))
 
 
