@@ -19,13 +19,12 @@ HEAD = "output_head"
 class ReferenceScoresDataset(AbstractVersionedDataset[ReferenceScores, ReferenceScores]):
     """A folder with ``nll.parquet`` and ``hidden_states.safetensors``.
 
-    Example:
-        ```yaml
+    Example::
+
         "{scenario}.{method}.{task}.reference_scores":
           type: closer_look.datasets.reference_scores_dataset.ReferenceScoresDataset
           filepath: data/05_model_input/main/{scenario}/{method}/{task}/reference_scores
           versioned: true
-        ```
     """
 
     def __init__(
