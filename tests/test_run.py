@@ -184,6 +184,14 @@ def test_nothing_is_pickled(continual):
     assert suffixes == {".parquet", ".safetensors", ".json", ".jsonl", ".jinja", ".html"}
 
 
+def test_fingerprints_are_of_the_last_models(continual, load):
+    table = load(continual[0], "continual.fingerprints").set_index("what")["sha256"]
+    assert list(table.index) == ["questions", "before", "GA+GD", "ME+GD", "IDK+AP"]
+    assert table.is_unique
+    last = load(continual[0], "continual.me_gd.task_02.fingerprint")["sha256"].item()
+    assert table["ME+GD"] == last
+
+
 def test_report_stands_alone(continual, load):
     report = load(continual[0], "continual.report")
     assert "ME+GD" in report
@@ -222,7 +230,7 @@ def test_namespaces_choose_a_method(copied, kedro_run):
     stages = ["aggregate_metrics", "fingerprint_model", "generate_answers", "judge_answers"]
     stages += ["measure_rows", "score_answers", "score_reference", "unlearn"]
     expected = [f"{task}.{stage}" for task in ("task_01", "task_02") for stage in stages]
-    expected += ["stack_logs", "stack_metrics", "stack_summaries"]
+    expected += ["stack_fingerprints", "stack_logs", "stack_metrics", "stack_summaries"]
     assert sorted(ran) == sorted(f"continual.me_gd.{node}" for node in expected)
 
 

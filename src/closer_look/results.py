@@ -200,7 +200,8 @@ def fingerprints(
 
     Args:
         questions: the questions table, whose rows are hashed as JSON, in order.
-        models: ``sha256`` of each cell's weights and tokenizer.
+        models: ``sha256`` of weights and tokenizer, of a cell's model or of a method's, the last
+            of which counts.
         labels: of the methods.
 
     Returns:
@@ -209,7 +210,7 @@ def fingerprints(
     text = questions.to_json(orient="records", force_ascii=False)
     hashes = {"questions": hashlib.sha256(text.encode()).hexdigest()}
     labels = {**REFERENCE_LABELS, **labels}
-    hashes |= {labels[_parse(cell)[0]]: table["sha256"].item() for cell, table in models.items()}
+    hashes |= {labels[_parse(cell)[0]]: table["sha256"].iloc[-1] for cell, table in models.items()}
     return pd.DataFrame({"what": hashes.keys(), "sha256": hashes.values()})
 
 

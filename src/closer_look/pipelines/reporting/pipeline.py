@@ -42,6 +42,7 @@ def create_method_pipeline(scenario: str, method: str, tasks: Sequence[str]) -> 
             stack("stack_summaries", "summary", "summary"),
             stack("stack_metrics", "metrics", "metrics"),
             stack("stack_logs", "training_log", "training_logs"),
+            stack("stack_fingerprints", "fingerprint", "fingerprints"),
         ],
         tags=["reporting", method],
     )
@@ -103,7 +104,10 @@ def create_pipeline(scenario: str, experiment: Experiment) -> Pipeline:
             node(stack_cells, of("training_logs", methods), "training_logs", "stack_logs"),
             node(
                 collect_fingerprints,
-                of("fingerprint", [*reference_points, *last]) | {"questions": "questions"} | labels,
+                of("fingerprint", reference_points)
+                | dict(zip(last, of("fingerprints", methods).values(), strict=True))
+                | {"questions": "questions"}
+                | labels,  # by method, so what they label goes by cell
                 "fingerprints",
             ),
             node(record_run, {"parameters": "parameters"}, "run_record"),
