@@ -172,8 +172,19 @@ def url(build):
 
 @pytest.fixture
 def visit(browser, url):
-    """Open the page; a first visitor's hints and the map would lie over the graph."""
+    """Open the page without a network.
+
+    A first visitor's hints and the map would lie over the graph.
+    """
     page = browser.new_page(viewport={"width": 1440, "height": 900})
+    page.hosts = set()
+
+    def answer(route):
+        host = urlsplit(route.request.url).hostname
+        page.hosts.add(host)
+        route.continue_() if host == "127.0.0.1" else route.abort()
+
+    page.route("**/*", answer)
     settings = {"showFeatureHints": False, "visible": {"miniMap": False}}
     page.add_init_script(f"localStorage.setItem('KedroViz', '{json.dumps(settings)}')")
 
@@ -229,7 +240,6 @@ class TestInABrowser:
         node(page, "continual.curves").click()
         figure = page.locator(".pipeline-metadata .js-plotly-plot")
         figure.locator(".trace").first.wait_for()
-        print("COL", count_colours(page, figure.screenshot()))
         assert count_colours(page, figure.screenshot()) > 50
 
     def test_questions_are_shown(self, visit, build):
@@ -242,30 +252,17 @@ class TestInABrowser:
 
     def test_parameters_are_shown(self, visit):
         page = visit("types=nodes,datasets,parameters")
-        node(page, "params:unlearning").click()
-        panel = page.locator(".pipeline-metadata")
-        panel.get_by_text("...", exact=True).click()
-        panel.get_by_text("learning_rate").wait_for()
+        node(page, "params:methods.me_gd.label").click()
+        page.locator(".pipeline-metadata").get_by_text("ME+GD").wait_for()
 
     def test_a_screenshot_is_not_blank(self, visit):
         page = visit()
         graph = page.locator(".pipeline-flowchart__graph")
-        print(
-            "COL",
-            count_colours(page, graph.screenshot()),
-            count_colours(
-                page, page.screenshot(clip={"x": 700, "y": 0, "width": 30, "height": 30})
-            ),
-        )
         assert count_colours(page, graph.screenshot()) > 50
 
     def test_nothing_but_a_font_is_asked_of_other_hosts(self, visit):
         page = visit()
-        hosts = set()
-        page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
-        page.reload()
         node(page, "questions").click()
         page.wait_for_selector(".preview-table")
-        hosts.discard(None)  # data that the page itself holds
-        assert "127.0.0.1" in hosts
-        assert hosts - {"127.0.0.1"} <= {"fonts.googleapis.com", "fonts.gstatic.com"}
+        assert "127.0.0.1" in page.hosts
+        assert page.hosts - {"127.0.0.1"} <= {"fonts.googleapis.com", "fonts.gstatic.com"}
