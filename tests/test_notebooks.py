@@ -88,3 +88,16 @@ def test_ask_the_models(execute):
     heatmap = figures(outputs)[0]["data"][0]
     assert heatmap["x"] == ["before", "after task 1", "after task 2"]
     assert len(heatmap["y"]) == 10  # two questions of two tasks and of three sets to retain
+
+
+def test_add_a_loss(execute, data):
+    outputs = execute("03_add_a_loss", PLAIN_JUPYTER)
+    push, curves, trade_off = figures(outputs)
+    assert "gradient ascent" in [trace["name"] for trace in push["data"]]
+    methods = {"GA+GD", "ME+GD", "IDK+AP", "NPO+GD", "SimNPO+GD"}
+    for figure in (curves, trade_off):
+        assert methods < {trace["name"] for trace in figure["data"]}
+    _, last, answers = tables(outputs)
+    assert all(f">{method}<" in last for method in methods | {"before"})
+    assert ">SimNPO+GD<" in answers
+    assert (data / "08_reporting" / "test_simnpo" / "continual" / "report.html").is_dir()
