@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export DO_NOT_TRACK := 1
 
-.PHONY: demo test lint install sweep viz bench smollm2 corpus clean
+.PHONY: demo test lint install sweep viz docs bench smollm2 corpus clean
 
 demo: $(STAMP)  ## train, unlearn and report on invented people, offline
 	$(BIN)/kedro run --pipelines continual
@@ -31,6 +31,10 @@ sweep: $(STAMP)  ## the methods of a run in parallel processes
 viz: $(STAMP)  ## browse the graph
 	$(BIN)/kedro viz run
 
+docs: $(STAMP)  ## the documentation as a site; a warning is an error
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs site
+	@echo "Site: site/index.html"
+
 bench: $(STAMP)  ## what it costs here against the published protocol, medians side by side
 	$(BIN)/pytest benchmarks/bench_*.py --benchmark-columns=median,rounds --benchmark-json=benchmarks/results.json
 
@@ -42,4 +46,4 @@ corpus: $(STAMP)  ## write data/01_raw/invented_people again
 	$(BIN)/python tools/make_corpus.py
 
 clean:  ## remove what runs wrote; the corpus stays
-	git clean -fdXq data build .viz
+	git clean -fdXq data build site .viz

@@ -18,6 +18,7 @@ from closer_look.parameters import JudgesParameters, UnlearningParameters
 from closer_look.pipelines.reporting.nodes import write_report
 from closer_look.questions import SPLITS
 from closer_look.results import summary_table
+from closer_look.run_record import run_record
 
 ATTACK = "<script>alert(1)</script>"
 LABELS = {"me_gd": "ME+GD", "idk_ap": "IDK+AP"}
@@ -135,7 +136,7 @@ COSTS = pd.DataFrame(
 def render(summary):
     """Write the report of a small run, with the changes that a test asks for."""
 
-    def render(answers=None, **changes):
+    def render(answers=None, parameters=PARAMETERS, **changes):
         answers = make_answers(4, 3) if answers is None else answers
         inputs = {
             "summary": summary,
@@ -145,7 +146,7 @@ def render(summary):
             "fingerprints": FINGERPRINTS,
             "node_costs": NO_COSTS,
             "questions": answers,
-            "parameters": PARAMETERS,
+            "run_record": run_record(parameters),
             "figures": {
                 "curves": figures.curves(summary, LABELS),
                 "forgetting_matrix": figures.forgetting_matrix(summary, LABELS),
@@ -317,15 +318,15 @@ class TestContent:
     def test_time_and_memory_of_each_stage(self, render):
         words = Page(render(node_costs=COSTS)).words
         assert "2 cores 8 cores" in words
-        assert "Fine-tuning Unlearning In all Memory" in words
+        assert "In all Fine-tuning Unlearning Memory" in words
         assert "Shared 1:02:05 1:02:05 2.0 GB" in words
         assert "ME+GD 0:02:00 0:02:00 4.0 GB" in words
-        assert "All 1:02:05 0:02:00 1:04:06 4.0 GB" in words
+        assert "All 1:04:06 1:02:05 0:02:00 4.0 GB" in words
         assert "GPU memory" not in words
 
     def test_memory_of_a_gpu_has_a_column_of_its_own(self, render):
         words = Page(render(node_costs=COSTS.assign(peak_gpu_memory=5e9))).words
-        assert "In all Memory GPU memory" in words
+        assert "Unlearning Memory GPU memory" in words
         assert "ME+GD 0:02:00 0:02:00 4.0 GB 5.0 GB" in words
 
     def test_without_a_record_no_time_is_shown(self, render):
@@ -500,7 +501,7 @@ class TestNode:
             fingerprints=FINGERPRINTS,
             node_costs=NO_COSTS,
             questions=answers,
-            parameters=PARAMETERS,
+            run_record=run_record(PARAMETERS),
             knowledge=knowledge,
             downstream=downstream,
             curves=figures.curves(summary, LABELS),

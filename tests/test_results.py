@@ -234,6 +234,7 @@ class TestCosts:
     def costs(self):
         rows = [
             ("finetune", "finetuning", 60.0, 3e9),
+            ("finetune_retain_only", "finetuning", 99.0, 9e9),  # of a run that had such a model
             ("continual.before.score_answers", "generation", 2.0, 1e9),
             ("continual.me_gd.task_01.unlearn", "unlearning", 5.0, 2e9),
             ("continual.me_gd.task_02.unlearn", "unlearning", 6.0, 4e9),
@@ -252,6 +253,10 @@ class TestCosts:
         assert table["Answers"].tolist() == [2.0, 1.0, 3.0]
         assert table["seconds"].tolist() == [62.5, 12.0, 74.5]
         assert table["peak_memory"].tolist() == [3e9, 4e9, 4e9]
+
+    def test_a_retain_only_model_of_the_run_is_shared(self, costs, with_retain_only):
+        table = results.costs_table(costs, with_retain_only, LABELS).set_index("what")
+        assert table["Fine-tuning"]["shared"] == 159.0
 
     def test_stages_stand_in_the_order_of_a_run_and_only_those_that_ran(self, costs, summary):
         table = results.costs_table(costs, summary, LABELS)

@@ -87,12 +87,16 @@ def test_a_run_with_models_from_memory_gives_the_numbers_of_one_from_disk(
         pd.testing.assert_frame_equal(one, other)
 
 
-def test_a_run_that_was_broken_off_goes_on_from_disk(kedro_run, tmp_path, count_reads, monkeypatch):
+def test_a_run_that_was_broken_off_goes_on_from_disk(
+    kedro_run, tmp_path, count_reads, monkeypatch, caplog
+):
     from closer_look import generation
 
     with monkeypatch.context() as broken, pytest.raises(TypeError):
         broken.setattr(generation, "generate", None)
         kedro_run(tmp_path, "continual", parameters=METHODS)
+    (hint,) = [r.getMessage() for r in caplog.records if r.name == "closer_look.runner"]
+    assert hint.endswith("the same command with --only-missing-outputs goes on")
     started = kedro_run(tmp_path, "continual", parameters=METHODS, only_missing_outputs=True)
     assert "finetune" not in started
     assert count_reads[0] == "test/target"

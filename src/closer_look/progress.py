@@ -22,7 +22,7 @@ def progress_bar(total: int, description: str, unit: str) -> tqdm.tqdm:
         unit: what is counted, in the singular.
     """
     if _is_seen():
-        return tqdm.auto.tqdm(total=total, desc=description, unit=unit, dynamic_ncols=True)
+        return tqdm.auto.tqdm(total=total, desc=description, unit=f" {unit}", dynamic_ncols=True)
     return _Lines(
         total=total,
         desc=description,

@@ -7,14 +7,11 @@ security policy that forbids the browser any request.
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from pydantic import BaseModel
 
 from closer_look.figures import BEFORE_LABEL, METRIC_LABELS, SPLIT_LABELS
 from closer_look.metrics import NO_RETAIN_ONLY_MODEL
@@ -30,7 +27,6 @@ from closer_look.results import (
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-LIBRARIES = ("closer-look", "kedro", "torch", "transformers", "peft", "pandas", "plotly")
 N_EXAMPLES = 4
 
 SPLITS = {
@@ -81,9 +77,9 @@ FIGURES = {
     "truth_ratios": (
         "Does it still know the truth when it sees it?",
         "How many of the forgotten questions have a truth ratio up to so much: how much likelier "
-        "than wrong answers worded alike the model finds the true one. A model that never saw the "
-        "facts lies around 1; one that remembers, to the right; one that avoids the truth, to the "
-        "left, and by that still gives it away. After the last task, all forget sets together.",
+        "than wrong answers worded alike the model finds the true one. Far to the right lies a "
+        "model that remembers. Too far to the left is no better: it gives the truth away by "
+        "avoiding it. After the last task, all forget sets together.",
     ),
     "training_curves": (
         "How unlearning went",
@@ -103,8 +99,9 @@ RETAIN_ONLY_AID = (
     "should arrive."
 )
 RETAIN_ONLY_RATIOS_AID = (
-    "Dashed grey is a model that was never trained on what is forgotten, p that of the "
-    "Kolmogorov-Smirnov test against it: above 0.05 the two cannot be told apart."
+    "Dashed grey is a model that was never trained on what is forgotten: where unlearning should "
+    "arrive. p is that of the Kolmogorov-Smirnov test against it; above 0.05 the two cannot be "
+    "told apart."
 )
 SHOW_RETAIN_ONLY = ("curves", "trade_off", "metric_values")
 
@@ -164,7 +161,7 @@ def render_report(
     fingerprints: pd.DataFrame,
     node_costs: pd.DataFrame,
     questions: pd.DataFrame,
-    parameters: Mapping[str, Any],
+    run_record: Mapping[str, Any],
     figures: Mapping[str, go.Figure],
     knowledge: pd.DataFrame | None = None,
     downstream: pd.DataFrame | None = None,
@@ -179,7 +176,7 @@ def render_report(
         fingerprints: what ``results.fingerprints`` gives.
         node_costs: what the nodes of the run have cost so far; may be empty.
         questions: all rows that the run knew.
-        parameters: of the run; Kedro gives those that a node takes as pydantic models.
+        run_record: what ``run_record.run_record`` gives.
         figures: name, as in ``FIGURES``, -> figure; those without data are left out.
         knowledge: where only questions that the model could answer were used, how many those were
             of each set: split, n_rows, n_known, min_rouge.
@@ -190,7 +187,7 @@ def render_report(
     import jinja2
     from plotly.offline import get_plotlyjs
 
-    parameters = _plain(parameters)
+    parameters = run_record["parameters"]
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("closer_look", "."),
         autoescape=True,
@@ -238,14 +235,12 @@ def render_report(
         split_labels=SPLIT_LABELS,
         table=tabulate_answers(answers, columns, row_metrics, _labels(parameters)),
         unmeasured=[*unmeasured, *NEVER_MEASURED],
-        costs=describe_costs(node_costs, summary, _labels(_of_this_run(parameters))),
+        costs=describe_costs(node_costs, summary, _labels(parameters)),
         machines=list(node_costs["machine"].unique()),
         fingerprints=fingerprints.to_dict("records"),
-        seeds=find_seeds(_of_this_run(parameters)),
-        parameters=_as_yaml(_of_this_run(parameters)),
-        versions={name: metadata.version(name) for name in LIBRARIES},
-        python=platform.python_version(),
-        platform=platform.platform(),
+        seeds=find_seeds(parameters),
+        parameters=_as_yaml(parameters),
+        run_record=run_record,
         written=datetime.now(UTC),
         plotly_js=get_plotlyjs(),
     )
@@ -455,19 +450,6 @@ def _labels(parameters: Mapping[str, Any]) -> dict[str, str]:
 
 def _listed(words: list[str]) -> str:
     return " and ".join(", ".join(part) for part in (words[:-1], words[-1:]) if part)
-
-
-def _of_this_run(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out methods that the run knew but did not use."""
-    used = parameters["experiment"]["methods"]
-    return {**parameters, "methods": {name: parameters["methods"][name] for name in used}}
-
-
-def _plain(value: Any) -> Any:
-    """Turn pydantic models, however deep, into what JSON knows."""
-    if isinstance(value, BaseModel):
-        value = value.model_dump(mode="json", exclude_none=True)
-    return {key: _plain(one) for key, one in value.items()} if isinstance(value, dict) else value
 
 
 def _as_yaml(parameters: Mapping[str, Any]) -> str:

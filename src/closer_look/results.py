@@ -28,6 +28,8 @@ STAGES = {
 }
 """What a run does, in this order: the tags of its nodes, and how a reader knows them."""
 
+RETAIN_ONLY_NODES = ("finetune_retain_only", "take_retain_only")
+
 NOT_MEASURED = {"value": np.nan, "ci_low": np.nan, "ci_high": np.nan}
 
 SUMMARY_COLUMNS = (
@@ -227,6 +229,7 @@ def costs_table(
     """
     cells = node_costs["node"].str.extract(r"^\w+\.(?P<method>\w+)(?:\.task_(?P<task>\d+))?\.")
     cells["task"] = cells["task"].fillna("0").astype(int)
+    cells.loc[node_costs["node"].isin(RETAIN_ONLY_NODES), "method"] = RETAIN_ONLY
     known = pd.MultiIndex.from_frame(summary[["method", "after_task"]])
     is_known = cells["method"].isna() | pd.MultiIndex.from_frame(cells).isin(known)
     what = cells["method"].map(labels).fillna("shared")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,17 @@ class DepthFirstRunner(SequentialRunner):
             nodes_logged(hook_manager, catalog, len(pipeline.nodes)),
         ):
             super()._run(ordered, catalog, hook_manager, run_id)
+
+    def _suggest_resume_scenario(
+        self, pipeline: Pipeline, done_nodes: Collection[Node], catalog: CatalogProtocol
+    ) -> None:
+        """Kedro's own names nodes to start from, which would do again what is done beside them."""
+        if done_nodes:
+            self._logger.warning(
+                "%d of %d nodes are done; the same command with --only-missing-outputs goes on",
+                len(done_nodes),
+                len(pipeline.nodes),
+            )
 
 
 class _DepthFirst(Pipeline):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from closer_look.datasets.lines import read_json_lines, read_lines
+from closer_look.datasets.lines import read_csv, read_json_lines, read_lines
 from closer_look.errors import InputError
 
 
@@ -78,3 +78,26 @@ def test_line_that_is_no_object_is_named(write):
 
 def test_pretty_printed_json_is_refused(write):
     assert refused(write('[\n  {"a": 1}\n]\n')).startswith(": line 1 is not JSON")
+
+
+class TestCsv:
+    def test_cells_come_as_texts(self, write):
+        path = write('question,answer\n"Who, then?","NA"\nWhen?,"two\nlines"\n')
+        assert read_csv(path) == [
+            {"question": "Who, then?", "answer": "NA"},
+            {"question": "When?", "answer": "two\nlines"},
+        ]
+
+    def test_empty_cell_is_no_value(self, write):
+        assert read_csv(write("a,b\n,1\n2,\n3\n")) == [{"b": "1"}, {"a": "2"}, {"a": "3"}]
+
+    def test_comma_outside_quotes_is_found(self, write):
+        message = refused(write("question,answer\nQ,A\nWho, then?,A\n"), read_csv)
+        assert message.startswith(": line 3 has more cells than the header")
+
+    @pytest.mark.parametrize("content", ["", "question,answer\n"])
+    def test_empty_table_is_refused(self, write, content):
+        assert refused(write(content), read_csv) == ": the table is empty"
+
+    def test_missing_file_says_so(self, tmp_path):
+        assert refused(str(tmp_path / "rows.csv"), read_csv) == " is missing"

@@ -32,6 +32,15 @@ def test_rows_come_as_a_questions_table_of_the_split(rows):
     assert set(table["split"]) == {"retain"}
 
 
+def test_csv_with_a_question_and_an_answer_is_enough(tmp_path):
+    path = tmp_path / "forget.csv"
+    path.write_text("question,answer\nWho is Ann?,A botanist.\nWho is Bo?,A smith.\n")
+    table = QuestionsDataset(filepath=str(path), split="forget", task_id=1).load()
+    assert list(table["answer"]) == ["A botanist.", "A smith."]
+    assert list(table["task_id"]) == [1, 1]
+    assert list(table["gold_answer"]) == list(table["answer"])
+
+
 def test_refusals_come_as_sentences(refusals):
     assert refusals.load() == ["I do not know.", "I cannot say."]
 

@@ -29,12 +29,11 @@ class CausalLMDataset(AbstractDataset[LanguageModel | PretrainedModel, LanguageM
     complete, so that a crash leaves no half model. While a run hands models on (see
     ``models_handed_on``), the one that was saved or loaded last is not read again.
 
-    Example:
-        ```yaml
+    Example::
+
         target_model:
           type: closer_look.datasets.causal_lm_dataset.CausalLMDataset
           filepath: data/06_models/main/target
-        ```
     """
 
     _latest: ClassVar[dict[PurePosixPath, tuple[LanguageModel, object]] | None] = None

@@ -1,9 +1,12 @@
-"""Lines of text and of JSON, with errors that name the file and the line."""
+"""Lines of text, of JSON and of CSV, with errors that name the file and the line."""
 
 from __future__ import annotations
 
+import csv
 import json
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
 
 import fsspec
 
@@ -44,18 +47,46 @@ def read_json_lines(filepath: str, source: str = "") -> list[dict[str, Any]]:
     return rows
 
 
+def read_csv(filepath: str, source: str = "") -> list[dict[str, Any]]:
+    """Read a table with a header, its cells as texts; an empty cell is no value.
+
+    Raises:
+        InputError: as ``read_lines``, or naming the line that has more cells than the header.
+    """
+    with _opened(filepath, source) as file:
+        reader = csv.DictReader(file)
+        rows = []
+        for row in reader:
+            if None in row:
+                raise InputError(
+                    f"{filepath}: line {reader.line_num} has more cells than the header; "
+                    f"a text with a comma stands in quotes"
+                )
+            rows.append({name: cell for name, cell in row.items() if cell})
+    if not rows:
+        raise InputError(f"{filepath}: the table is empty")
+    return rows
+
+
 def _numbered_lines(filepath: str, source: str) -> dict[int, str]:
     """Lines by their number in the file, counted from 1."""
+    with _opened(filepath, source) as file:
+        lines = {number: line.strip() for number, line in enumerate(file, start=1)}
+    lines = {number: line for number, line in lines.items() if line}
+    if not lines:
+        raise InputError(f"{filepath}: the table is empty")
+    return lines
+
+
+@contextmanager
+def _opened(filepath: str, source: str) -> Iterator[TextIO]:
+    """Open a text, with errors in a user's words."""
     try:
         with fsspec.open(filepath, "rt", encoding="utf-8-sig") as file:
-            lines = {number: line.strip() for number, line in enumerate(file, start=1)}
+            yield file
     except FileNotFoundError:
         raise InputError(f"{filepath} is missing" + (f"; {source}" if source else "")) from None
     except UnicodeDecodeError:
         raise InputError(f"{filepath} is not a text in UTF-8") from None
     except OSError as error:
         raise InputError(f"{filepath} cannot be read ({error.strerror or error})") from None
-    lines = {number: line for number, line in lines.items() if line}
-    if not lines:
-        raise InputError(f"{filepath}: the table is empty")
-    return lines

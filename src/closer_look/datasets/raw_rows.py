@@ -9,7 +9,8 @@ import pandas as pd
 from kedro.io.core import AbstractDataset, DatasetError
 from kedro_datasets._typing import TablePreview
 
-from closer_look.datasets.lines import read_json_lines, read_lines
+from closer_look.datasets.lines import read_csv, read_json_lines, read_lines
+from closer_look.datasets.table_dataset import preview_rows
 from closer_look.questions import to_questions
 
 
@@ -35,15 +36,14 @@ class _ReadOnlyDataset(AbstractDataset):
 
 
 class QuestionsDataset(_ReadOnlyDataset):
-    """JSON Lines of one split, in the form that ``closer_look.questions`` describes.
+    """JSON Lines or CSV of one split, in the form that ``closer_look.questions`` describes.
 
-    Example:
-        ```yaml
+    Example::
+
         raw_forget:
           type: closer_look.datasets.raw_rows.QuestionsDataset
           filepath: data/01_raw/invented_people/forget.jsonl
           split: forget
-        ```
     """
 
     def __init__(
@@ -73,9 +73,11 @@ class QuestionsDataset(_ReadOnlyDataset):
         """Read, check and convert the rows.
 
         Raises:
-            InputError: the file is missing, not JSON Lines, or against the contract.
+            InputError: the file is missing, neither JSON Lines nor CSV (by its ending), or against
+                the contract.
         """
-        rows = read_json_lines(self._filepath, self._source)
+        read = read_csv if self._filepath.endswith(".csv") else read_json_lines
+        rows = read(self._filepath, self._source)
         if self._details:
             detailed = {
                 (row.get("question"), row.get("answer")): row
@@ -90,18 +92,17 @@ class QuestionsDataset(_ReadOnlyDataset):
 
     def preview(self, nrows: int = 5) -> TablePreview:
         """The first rows, for kedro-viz."""
-        return TablePreview(self.load().head(nrows).astype(str).to_dict(orient="split"))
+        return preview_rows(self.load().head(nrows))
 
 
 class RefusalsDataset(_ReadOnlyDataset):
     """Refusal sentences, one a line of text.
 
-    Example:
-        ```yaml
+    Example::
+
         refusals:
           type: closer_look.datasets.raw_rows.RefusalsDataset
           filepath: data/01_raw/invented_people/refusals.txt
-        ```
     """
 
     def load(self) -> list[str]:
@@ -114,5 +115,4 @@ class RefusalsDataset(_ReadOnlyDataset):
 
     def preview(self, nrows: int = 5) -> TablePreview:
         """The first sentences, for kedro-viz."""
-        table = pd.DataFrame({"refusal": self.load()[:nrows]})
-        return TablePreview(table.to_dict(orient="split"))
+        return preview_rows(pd.DataFrame({"refusal": self.load()[:nrows]}))

@@ -13,12 +13,11 @@ from closer_look.reference_cache import ReferenceCache
 class ReferenceCacheDataset(AbstractDataset[None, ReferenceCache]):
     """A folder that fills itself.
 
-    Example:
-        ```yaml
+    Example::
+
         reference_cache:
           type: closer_look.datasets.reference_cache_dataset.ReferenceCacheDataset
           filepath: data/05_model_input/reference_cache
-        ```
     """
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:

@@ -10,6 +10,7 @@ from kedro.io.core import AbstractVersionedDataset, Version
 from kedro_datasets._typing import TablePreview
 from safetensors.torch import load_file, save_file
 
+from closer_look.datasets.table_dataset import preview_rows
 from closer_look.reference_scores import ReferenceScores
 
 HEAD = "output_head"
@@ -18,13 +19,12 @@ HEAD = "output_head"
 class ReferenceScoresDataset(AbstractVersionedDataset[ReferenceScores, ReferenceScores]):
     """A folder with ``nll.parquet`` and ``hidden_states.safetensors``.
 
-    Example:
-        ```yaml
+    Example::
+
         "{scenario}.{method}.{task}.reference_scores":
           type: closer_look.datasets.reference_scores_dataset.ReferenceScoresDataset
           filepath: data/05_model_input/main/{scenario}/{method}/{task}/reference_scores
           versioned: true
-        ```
     """
 
     def __init__(
@@ -65,8 +65,8 @@ class ReferenceScoresDataset(AbstractVersionedDataset[ReferenceScores, Reference
 
     def preview(self, nrows: int = 10) -> TablePreview:
         """The first scores, for kedro-viz."""
-        table = pd.read_parquet(Path(self._get_load_path(), "nll.parquet")).head(nrows)
-        return TablePreview(table.to_dict(orient="split"))
+        nll = pd.read_parquet(Path(self._get_load_path(), "nll.parquet"))
+        return preview_rows(nll.head(nrows))
 
     def _exists(self) -> bool:
         return _is_complete(str(self._get_load_path()))

@@ -121,6 +121,13 @@ def plot_finetuning_curves(finetuning_log: pd.DataFrame) -> go.Figure:
     return figures.finetuning_curves(finetuning_log)
 
 
+def record_run(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Keep what the run was made with beside its results."""
+    from closer_look.run_record import run_record
+
+    return run_record(parameters)
+
+
 def write_report(
     summary: pd.DataFrame,
     summary_table: pd.DataFrame,
@@ -129,7 +136,7 @@ def write_report(
     fingerprints: pd.DataFrame,
     node_costs: pd.DataFrame,
     questions: pd.DataFrame,
-    parameters: dict[str, Any],
+    run_record: dict[str, Any],
     knowledge: pd.DataFrame | None = None,
     downstream: pd.DataFrame | None = None,
     **figures: go.Figure,
@@ -145,7 +152,7 @@ def write_report(
         fingerprints=fingerprints,
         node_costs=node_costs,
         questions=questions,
-        parameters=parameters,
+        run_record=run_record,
         knowledge=knowledge,
         downstream=downstream,
         figures=figures,

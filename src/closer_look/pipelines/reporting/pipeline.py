@@ -19,6 +19,7 @@ from .nodes import (
     plot_trade_off,
     plot_training_curves,
     plot_truth_ratios,
+    record_run,
     stack_cells,
     tabulate_summary,
     write_report,
@@ -85,6 +86,7 @@ def create_pipeline(scenario: str, experiment: Experiment) -> Pipeline:
                 of("fingerprint", [*reference_points, *last]) | {"questions": "questions"} | labels,
                 "fingerprints",
             ),
+            node(record_run, {"parameters": "parameters"}, "run_record"),
             node(compare_answers, of("generations", first_and_last) | labels, "answers"),
             node(tabulate_summary, own("summary") | labels, "summary_table"),
             node(plot_curves, own("summary") | labels, "curves"),
@@ -96,8 +98,8 @@ def create_pipeline(scenario: str, experiment: Experiment) -> Pipeline:
             node(
                 write_report,
                 own("summary", "summary_table", "answers", "row_metrics", "fingerprints")
-                | own("node_costs", *figures)
-                | {"questions": "questions", "parameters": "parameters"}
+                | own("node_costs", "run_record", *figures)
+                | {"questions": "questions"}
                 | about_models,
                 "report",
             ),

