@@ -14,10 +14,11 @@ KEDRO_JUPYTER = ["--ext", "kedro.ipython"]  # what the kernel of `kedro jupyter`
 
 @pytest.fixture(scope="module")
 def data(kedro_run, tmp_path_factory):
-    """Two versions of a run, which differ in the learning rate of unlearning."""
+    """Two versions of a run: an earlier one with two methods and other parameters."""
     folder = tmp_path_factory.mktemp("data")
+    earlier = {"unlearning": {"learning_rate": 3e-3}, "experiment": {"methods": "me_gd idk_ap"}}
+    kedro_run(folder, "continual", parameters=earlier)
     kedro_run(folder, "continual")
-    kedro_run(folder, "continual", parameters={"unlearning": {"learning_rate": 3e-3}})
     return folder
 
 
@@ -101,3 +102,24 @@ def test_add_a_loss(execute, data):
     assert all(f">{method}<" in last for method in methods | {"before"})
     assert ">SimNPO+GD<" in answers
     assert (data / "08_reporting" / "test_simnpo" / "continual" / "report.html").is_dir()
+
+
+def test_compare_runs(execute, data):
+    outputs = execute("04_compare_runs", KEDRO_JUPYTER)
+    stored = data / "08_reporting" / "test" / "continual" / "summary_table.parquet"
+    earlier, later = sorted(path.name for path in stored.iterdir())
+    versions, parameters, others, last, change, answers = tables(outputs)
+    for table in (versions, parameters, last, answers):
+        assert earlier in table
+        assert later in table
+    assert "unlearning.learning_rate" in parameters
+    assert "0.003" in parameters
+    assert "experiment.methods" in parameters
+    assert "finetuning" not in parameters
+    assert "libraries" not in others  # one environment made both
+    assert "ME+GD" in change
+    assert "GA+GD" not in change  # the earlier version knows nothing of it
+    (figure,) = figures(outputs)
+    drawn = {trace["name"]: trace["x"] for trace in figure["data"]}
+    assert drawn["IDK+AP"] == [earlier, later]
+    assert drawn["GA+GD"] == [later]
