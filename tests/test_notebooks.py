@@ -75,7 +75,8 @@ def test_explore_results(execute):
         assert f">{shown}<" in summary
     titles = [figure["layout"]["title"]["text"] for figure in figures(outputs)]
     assert titles[:2] == ["Kept and forgotten, task by task", "MU against FE over all tasks so far"]
-    assert len(titles) == 5
+    assert len(titles) == 6
+    assert any(">unlearning<" in table and ">gigabytes<" in table for table in tables(outputs))
     assert any("continual.idk_ap.task_02.generations" in table for table in tables(outputs))
 
 
