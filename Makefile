@@ -8,7 +8,6 @@ export DO_NOT_TRACK := 1
 
 demo: $(STAMP)  ## train, unlearn and report on invented people, offline
 	$(BIN)/kedro run --pipelines continual
-	@echo "Report: $$(ls -td data/08_reporting/people/continual/report.html/*/report.html | head -n 1)"
 
 test: $(STAMP)  ## every test, with coverage
 	$(BIN)/pytest --cov --cov-report=term

@@ -136,7 +136,7 @@ class Stopwatch(logging.Handler):
         self.node = None
 
     def emit(self, record):
-        if record.name == "closer_look.hooks":
+        if record.name == "closer_look.node_log":
             self.stop(record.created)
             self.node, self.start = record.args[-1].rpartition(".")[2], record.created
 

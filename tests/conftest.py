@@ -142,7 +142,7 @@ def kedro_run(open_session):
         started = []
         handler = logging.Handler()
         handler.emit = lambda record: started.append(record.args[-1])
-        log = logging.getLogger("closer_look.hooks")
+        log = logging.getLogger("closer_look.node_log")
         log.setLevel(logging.INFO)
         log.addHandler(handler)
         try:

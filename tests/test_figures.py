@@ -101,8 +101,21 @@ def logs():
     )
 
 
+@pytest.fixture
+def row_metrics():
+    """Three rows to forget and one to keep; the model before knows all, every method none."""
+    rows = [("forget", 1, "a"), ("forget", 1, "b"), ("forget", 2, "c"), ("retain", 0, "d")]
+    rows = pd.DataFrame(rows, columns=["split", "task_id", "row_id"])
+    tables = [rows.assign(method="before", truth_ratio=[8.0, 2.0, 4.0, 50.0])]
+    tables += [rows.assign(method=m, truth_ratio=[1.25, 1.0, 0.5, 50.0]) for m in LABELS]
+    return pd.concat(tables, ignore_index=True)
+
+
 def every_figure(summary, metrics, logs, labels=LABELS):
+    rows = pd.DataFrame({"split": "forget", "row_id": ["a", "b"], "truth_ratio": [1.0, 2.0]})
+    rows = pd.concat([rows.assign(method=method) for method in ("before", *labels)])
     return {
+        "truth_ratios": figures.truth_ratios(rows, labels),
         "curves": figures.curves(summary, labels),
         "trade_off": figures.trade_off(summary, labels),
         "forgetting_matrix": figures.forgetting_matrix(summary, labels),
@@ -127,6 +140,7 @@ class TestEveryFigure:
             for name, figure in every_figure(summary, metrics, logs).items()
         }
         assert counts == {
+            "truth_ratios": 3,
             "curves": 2,
             "trade_off": 1,
             "forgetting_matrix": 3,
@@ -450,6 +464,40 @@ class TestMetricValues:
         # And a metric's last mark is farther from the next metric's first.
         gap = heights[0][1] - heights[-1][0]
         assert gap > 2 * (heights[1][0] - heights[0][0])
+
+
+class TestTruthRatios:
+    def test_share_of_the_forgotten_rows_by_ratio(self, row_metrics):
+        line = panel(figures.truth_ratios(row_metrics, LABELS), "ME+GD", "x2")
+        assert line.x == (0.5, 0.5, 1.0, 1.25)
+        assert line.y == pytest.approx((0, 1 / 3, 2 / 3, 1))
+        assert line.line.shape == "hv"  # from a ratio to the next the share stays
+
+    def test_the_model_before_stands_in_every_panel(self, row_metrics):
+        figure = figures.truth_ratios(row_metrics, LABELS)
+        for axis in ("x", "x2", "x3"):
+            assert panel(figure, "Before", axis).x == (2.0, 2.0, 4.0, 8.0)
+        assert [t.showlegend for t in figure.data if t.name == "Before"] == [True, False, False]
+
+    def test_a_retain_only_model_is_compared_with(self, row_metrics):
+        rows = row_metrics[row_metrics["method"] == "me_gd"].assign(method="retain_only")
+        figure = figures.truth_ratios(pd.concat([row_metrics, rows]), {"me_gd": "ME+GD"})
+        assert panel(figure, "Retain-only", "x").x == (0.5, 0.5, 1.0, 1.25)
+        assert [a.text for a in figure.layout.annotations] == ["ME+GD, p = 1"]
+
+    def test_without_one_no_p_value_is_said(self, row_metrics):
+        figure = figures.truth_ratios(row_metrics, LABELS)
+        assert [a.text for a in figure.layout.annotations] == list(LABELS.values())
+
+    def test_a_ratio_without_bound_is_drawn_at_the_edge(self, row_metrics):
+        is_row = (row_metrics["row_id"] == "a") & (row_metrics["method"] == "ga_gd")
+        row_metrics.loc[is_row, "truth_ratio"] = np.inf
+        line = panel(figures.truth_ratios(row_metrics, LABELS), "GA+GD", "x")
+        assert line.x == (0.5, 0.5, 1.0, figures.DRAWN_RATIOS[1])
+
+    def test_without_ratios_nothing_is_drawn(self, row_metrics):
+        rows = row_metrics.assign(truth_ratio=np.nan)
+        assert figures.truth_ratios(rows, LABELS).data == ()
 
 
 class TestTrainingCurves:

@@ -1,12 +1,7 @@
-"""Hooks: the live configuration reaches the pipelines, and the log counts nodes."""
-
-import logging
+"""Hooks: the live configuration reaches the pipelines."""
 
 import pytest
 from kedro.framework.project import pipelines
-from kedro.pipeline import Node, Pipeline
-
-from closer_look.hooks import ProgressHooks
 
 
 @pytest.mark.parametrize("n_tasks", [3, 1])
@@ -34,23 +29,3 @@ def test_environment_shapes_the_pipelines(open_session, tmp_path):
             session.load_context()
             sizes.append(len(pipelines["continual"].nodes))
     assert sizes[0] < sizes[1]
-
-
-def test_log_counts_the_nodes(caplog):
-    nodes = [Node(lambda: 1, None, name, name=name) for name in ("first", "second")]
-    hooks = ProgressHooks()
-    hooks.before_pipeline_run(run_params={}, pipeline=Pipeline(nodes))
-    with caplog.at_level(logging.INFO, logger="closer_look.hooks"):
-        for node in nodes:
-            hooks.before_node_run(node)
-    assert [record.getMessage() for record in caplog.records] == ["[1/2] first", "[2/2] second"]
-
-
-def test_count_starts_anew_with_each_run(caplog):
-    node = Node(lambda: 1, None, "only", name="only")
-    hooks = ProgressHooks()
-    with caplog.at_level(logging.INFO, logger="closer_look.hooks"):
-        for _ in range(2):
-            hooks.before_pipeline_run(run_params={}, pipeline=Pipeline([node]))
-            hooks.before_node_run(node)
-    assert [record.getMessage() for record in caplog.records] == ["[1/1] only"] * 2

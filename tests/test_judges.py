@@ -219,6 +219,7 @@ class Listening:
         self.pairs = []
 
     def __call__(self, pairs, **options):
+        pairs = list(pairs)
         self.pairs += [(pair["text"], pair["text_pair"]) for pair in pairs]
         return [{"label": "Entailment" if p["text"] == "yes" else "neutral"} for p in pairs]
 

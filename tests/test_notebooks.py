@@ -1,28 +1,90 @@
-"""The notebooks run, and are kept without outputs."""
+"""The notebooks run, show what they promise, log quietly and are kept without outputs."""
 
 from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+PLAIN_JUPYTER = []
+KEDRO_JUPYTER = ["--ext", "kedro.ipython"]  # what the kernel of `kedro jupyter` is started with
+
+
+@pytest.fixture(scope="module")
+def data(kedro_run, tmp_path_factory):
+    """Two versions of a run, which differ in the learning rate of unlearning."""
+    folder = tmp_path_factory.mktemp("data")
+    kedro_run(folder, "continual")
+    kedro_run(folder, "continual", parameters={"unlearning": {"learning_rate": 3e-3}})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def execute(root, data):
+    def run(stem, kernel_arguments):
+        """Execute a notebook and return its outputs: a list of mime type -> content."""
+        notebook = nbformat.read(root / "notebooks" / f"{stem}.ipynb", as_version=4)
+        codes = [n for n, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
+        parameters = f"%reload_kedro --env=test --params=data={data.as_posix()}"
+        notebook.cells.insert(codes[0] + 1, nbformat.v4.new_code_cell(parameters))
+        NotebookClient(
+            notebook,
+            timeout=120,
+            resources={"metadata": {"path": root / "notebooks"}},
+            extra_arguments=kernel_arguments,
+        ).execute()
+        outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+        assert [output for output in outputs if output.get("name") == "stderr"] == []
+        return [output.get("data") or {"text/plain": output["text"]} for output in outputs]
+
+    return run
+
+
+def tables(outputs):
+    return [output["text/html"] for output in outputs if "<table" in output.get("text/html", "")]
+
+
+def figures(outputs):
+    kind = "application/vnd.plotly.v1+json"
+    return [output[kind] for output in outputs if kind in output]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_is_kept_without_outputs(path):
     cells = nbformat.read(path, as_version=4).cells
     assert [cell.source for cell in cells if cell.get("outputs")] == []
+    assert [cell.source for cell in cells if cell.get("execution_count")] == []
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_runs_on_the_results_of_a_run(path, root, kedro_run, tmp_path):
-    kedro_run(tmp_path, "continual")
-    notebook = nbformat.read(path, as_version=4)
-    parameters = f"%reload_kedro --env=test --params=data={tmp_path.as_posix()}"
-    notebook.cells.insert(2, nbformat.v4.new_code_cell(parameters))
-    resources = {"metadata": {"path": root / "notebooks"}}
-    NotebookClient(notebook, timeout=120, resources=resources).execute()
-    errors = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    assert errors
-    assert not any(output["output_type"] == "error" for output in errors)
+def test_notebooks_log_as_the_command_line_does(root):
+    # Kedro looks for conf/logging.yml in the folder where a kernel starts, and in no other.
+    command_line, notebooks = (
+        yaml.safe_load((folder / "conf" / "logging.yml").read_text(encoding="utf-8"))
+        for folder in (root, root / "notebooks")
+    )
+    assert notebooks == command_line
+
+
+def test_explore_results(execute):
+    outputs = execute("01_explore_results", PLAIN_JUPYTER)
+    summary = tables(outputs)[0]
+    for shown in ("before", "GA+GD", "ME+GD", "IDK+AP", "MU", "FE so far"):
+        assert f">{shown}<" in summary
+    titles = [figure["layout"]["title"]["text"] for figure in figures(outputs)]
+    assert titles[:2] == ["Kept and forgotten, task by task", "MU against FE over all tasks so far"]
+    assert len(titles) == 5
+    assert any("continual.idk_ap.task_02.generations" in table for table in tables(outputs))
+
+
+def test_ask_the_models(execute):
+    outputs = execute("02_ask_the_models", KEDRO_JUPYTER)
+    answers, own_answers = tables(outputs)
+    for model in ("before", "after task 1", "after task 2"):
+        assert f">{model}<" in answers
+        assert f">{model}<" in own_answers
+    assert "What does Ilse Marwood do for a living?" in own_answers
+    heatmap = figures(outputs)[0]["data"][0]
+    assert heatmap["x"] == ["before", "after task 1", "after task 2"]
+    assert len(heatmap["y"]) == 10  # two questions of two tasks and of three sets to retain

@@ -1,5 +1,6 @@
 """The report: what it says, that it links nothing, and that a browser shows it."""
 
+import html as htmllib
 import json
 import re
 import shutil
@@ -17,6 +18,7 @@ from closer_look.parameters import JudgesParameters, UnlearningParameters
 from closer_look.pipelines.reporting.nodes import write_report
 from closer_look.questions import SPLITS
 from closer_look.results import summary_table
+from closer_look.run_record import run_record
 
 ATTACK = "<script>alert(1)</script>"
 LABELS = {"me_gd": "ME+GD", "idk_ap": "IDK+AP"}
@@ -109,18 +111,42 @@ def make_answers(n_forget, n_retain):
     return table.assign(**{"ME+GD": "xylophone", "IDK+AP": "I do not know."})
 
 
+def measured(answers):
+    """The model knew every fact before, and states none of those to forget after."""
+    rows = answers[["split", "task_id", "row_id"]]
+    before = rows.assign(method="before", after_task=0, rouge=1.0, probability=0.875, entailment=1)
+    after = rows.assign(rouge=0.25, probability=0.125, truth_ratio=1.0, after_task=2)
+    after["entailment"] = (rows["split"] != "forget").astype(float)
+    return pd.concat([before.assign(truth_ratio=4.0), *(after.assign(method=m) for m in LABELS)])
+
+
+FINGERPRINTS = pd.DataFrame({"what": ["questions", "ME+GD"], "sha256": ["0ddba11", "c0ffee"]})
+NO_COSTS = pd.DataFrame(columns=["node", "stage", "seconds", "peak_memory", "machine"])
+COSTS = pd.DataFrame(
+    [
+        ("finetune", "finetuning", 3725.2, 2e9, np.nan, "2 cores"),
+        ("continual.me_gd.task_01.unlearn", "unlearning", 61.4, 4e9, np.nan, "2 cores"),
+        ("continual.me_gd.task_02.unlearn", "unlearning", 59.0, 3e9, np.nan, "8 cores"),
+    ],
+    columns=["node", "stage", "seconds", "peak_memory", "peak_gpu_memory", "machine"],
+)
+
+
 @pytest.fixture
 def render(summary):
     """Write the report of a small run, with the changes that a test asks for."""
 
-    def render(answers=None, **changes):
+    def render(answers=None, parameters=PARAMETERS, **changes):
         answers = make_answers(4, 3) if answers is None else answers
         inputs = {
             "summary": summary,
             "summary_table": summary_table(summary, LABELS),
             "answers": answers,
+            "row_metrics": measured(answers),
+            "fingerprints": FINGERPRINTS,
+            "node_costs": NO_COSTS,
             "questions": answers,
-            "parameters": PARAMETERS,
+            "run_record": run_record(parameters),
             "figures": {
                 "curves": figures.curves(summary, LABELS),
                 "forgetting_matrix": figures.forgetting_matrix(summary, LABELS),
@@ -200,16 +226,21 @@ class TestEscaping:
     def test_a_label_is_escaped(self, render):
         methods = PARAMETERS["methods"]
         methods = methods | {"me_gd": methods["me_gd"] | {"label": ATTACK}}
-        assert ATTACK not in render(parameters=PARAMETERS | {"methods": methods})
+        answers = make_answers(4, 3).rename(columns={"ME+GD": ATTACK})
+        assert ATTACK not in render(answers, parameters=PARAMETERS | {"methods": methods})
 
     def test_the_table_still_holds_the_texts_as_they_are(self, render):
         answers = make_answers(4, 3)
         answers.loc[0, "ME+GD"] = ATTACK
         scripts = Page(render(answers)).scripts
         (table,) = [json.loads(script) for script in scripts if '"labels"' in script[:5000]]
-        split, task, *texts = table["rows"][0]
-        assert (split, task) == ("forget", 1)
-        assert texts == ["Question 0?", "Answer 0.", "Answer 0.", ATTACK, "I do not know."]
+        split, task, question, reference, *cells = table["rows"][0]
+        assert (split, task, question, reference) == ("forget", 1, "Question 0?", "Answer 0.")
+        assert cells == [
+            ["Answer 0.", 1.0, 0.875, 1],
+            [ATTACK, 0.25, 0.125, 0],
+            ["I do not know.", 0.25, 0.125, 0],
+        ]
         assert table["labels"] == ["Before", "ME+GD", "IDK+AP"]
 
 
@@ -257,6 +288,49 @@ class TestContent:
             title, aid = report.FIGURES[name]
             assert title in words
             assert aid in words
+
+    def test_a_figure_without_data_is_left_out(self, render, summary):
+        empty = figures.truth_ratios(
+            measured(make_answers(2, 0)).assign(truth_ratio=np.nan), LABELS
+        )
+        drawn = {"curves": figures.curves(summary, LABELS), "truth_ratios": empty}
+        html = render(figures=drawn)
+        assert "figure-curves" in html
+        assert "figure-truth_ratios" not in html
+
+    def test_what_was_not_measured_of_a_row_is_null(self, render):
+        answers = make_answers(2, 1)
+        table = report.tabulate_answers(
+            answers, ["before"], measured(answers).assign(probability=np.nan), LABELS
+        )
+        assert table[0][4] == ["Answer 0.", 1.0, None, 1]
+
+    def test_hashes_and_seeds_stand_at_the_end(self, render):
+        parameters = PARAMETERS | {
+            "metrics": {"seed": 7},
+            "base_model": {"small_llama": {"seed": 8}},
+        }
+        parameters["base_model"]["small_llama"] |= PARAMETERS["base_model"]["small_llama"]
+        words = Page(render(parameters=parameters)).words
+        assert "Questions 0ddba11 ME+GD c0ffee" in words
+        assert "small llama 8, metrics 7" in words
+
+    def test_time_and_memory_of_each_stage(self, render):
+        words = Page(render(node_costs=COSTS)).words
+        assert "2 cores 8 cores" in words
+        assert "In all Fine-tuning Unlearning Memory" in words
+        assert "Shared 1:02:05 1:02:05 2.0 GB" in words
+        assert "ME+GD 0:02:00 0:02:00 4.0 GB" in words
+        assert "All 1:04:06 1:02:05 0:02:00 4.0 GB" in words
+        assert "GPU memory" not in words
+
+    def test_memory_of_a_gpu_has_a_column_of_its_own(self, render):
+        words = Page(render(node_costs=COSTS.assign(peak_gpu_memory=5e9))).words
+        assert "Unlearning Memory GPU memory" in words
+        assert "ME+GD 0:02:00 0:02:00 4.0 GB 5.0 GB" in words
+
+    def test_without_a_record_no_time_is_shown(self, render):
+        assert "Time and memory" not in Page(render()).words
 
     def test_examples_stand_side_by_side(self, render):
         words = Page(render()).words
@@ -361,6 +435,12 @@ class TestForgetQuality:
     def test_is_not_missing_where_it_was_measured(self, compared):
         assert report.missing_numbers(compared, PARAMETERS) == []
 
+    def test_the_test_behind_it_is_explained_beside_the_truth_ratios(self, compared, summary):
+        assert report.RETAIN_ONLY_RATIOS_AID in report.describe_figure("truth_ratios", compared)[1]
+        not_compared = lines_of(summary, "forget_quality", np.nan, NO_RETAIN_ONLY_MODEL)
+        for table in (summary, pd.concat([summary, not_compared])):
+            assert "Kolmogorov" not in report.describe_figure("truth_ratios", table)[1]
+
     def test_the_model_compared_with_is_explained_beside_the_figures(self, render, compared):
         words = Page(render(summary=compared)).words
         assert words.count(report.RETAIN_ONLY_AID) == 1  # curves, not the matrix
@@ -417,8 +497,11 @@ class TestNode:
             summary=summary,
             summary_table=summary_table(summary, LABELS),
             answers=answers,
+            row_metrics=measured(answers),
+            fingerprints=FINGERPRINTS,
+            node_costs=NO_COSTS,
             questions=answers,
-            parameters=PARAMETERS,
+            run_record=run_record(PARAMETERS),
             knowledge=knowledge,
             downstream=downstream,
             curves=figures.curves(summary, LABELS),
@@ -535,6 +618,15 @@ class TestInABrowser:
         act = "taskFilter.value = '2'; taskFilter.dispatchEvent(new Event('input'));"
         html = render(make_answers(9, 3)).replace("</body>", f"<script>{act}</script></body>")
         assert "4 of 12 questions<" in browse(html)[0]
+
+    def test_facts_that_a_model_still_states_are_filtered(self, render, browse):
+        act = "factFilter.value = '1 0'; factFilter.dispatchEvent(new Event('input'));"
+        dom, console = browse(with_script(render(make_answers(9, 3)), act))
+        assert "9 of 12 questions<" in dom
+        assert "ROUGE-L\xa00.25 · probability\xa00.13 · fact\xa0not\xa0stated" in htmllib.unescape(
+            dom
+        )
+        assert console == []
 
     def test_a_legend_of_eleven_methods_is_readable(self, render, browse, summary):
         labels = {f"method_{name}": f"{name}PO+GD" for name in "ABCDEFGHIJK"}

@@ -1,5 +1,7 @@
 """Tables of a run from small hand-made cells."""
 
+import pkgutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -192,6 +194,80 @@ class TestSummaryTable:
 
     def test_a_method_without_label_is_left_out(self, summary):
         assert results.summary_table(summary, {})["method"].tolist() == ["before"]
+
+
+class TestTruthRatiosOfStoredScores:
+    def test_become_rows_of_a_retain_only_model(self):
+        rows = {"after_task": 0, "split": "forget", "task_id": [1, 2], "row_id": ["a", "b"]}
+        row_metrics = pd.DataFrame({"method": "before", **rows, "truth_ratio": [4.0, 3.0]})
+        stored = pd.DataFrame(
+            {"split": "forget", "row_id": ["b", "a", "other"], "truth_ratio": [0.5, 0.25, 9.0]}
+        )
+        table = results.add_retain_only(row_metrics, stored)
+        added = table[table["method"] == "retain_only"].sort_values("row_id")
+        assert added["truth_ratio"].tolist() == [0.25, 0.5]
+        assert added["task_id"].tolist() == [1, 2]
+        assert len(table) == 4
+
+
+class TestFingerprints:
+    QUESTIONS = pd.DataFrame({"question": ["Who?"], "wrong_answers": [["a", "b"]]})
+
+    def test_are_named_as_a_reader_knows_them(self):
+        cells = {"before": "f00", "retain_only": "f11", "me_gd.task_02": "f22"}
+        cells = {cell: pd.DataFrame({"sha256": [sha256]}) for cell, sha256 in cells.items()}
+        table = results.fingerprints(self.QUESTIONS, cells, LABELS)
+        assert table["what"].tolist() == ["questions", "before", "retain-only", "ME+GD"]
+        assert table["sha256"].tolist()[1:] == ["f00", "f11", "f22"]
+
+    def test_of_questions_change_with_any_text(self):
+        def of(questions):
+            return results.fingerprints(questions, {}, LABELS)["sha256"].item()
+
+        assert of(self.QUESTIONS) == of(self.QUESTIONS.copy())
+        assert of(self.QUESTIONS) != of(self.QUESTIONS.assign(wrong_answers=[["a", "c"]]))
+        assert len(of(self.QUESTIONS)) == 64
+
+
+class TestCosts:
+    @pytest.fixture
+    def costs(self):
+        rows = [
+            ("finetune", "finetuning", 60.0, 3e9),
+            ("finetune_retain_only", "finetuning", 99.0, 9e9),  # of a run that had such a model
+            ("continual.before.score_answers", "generation", 2.0, 1e9),
+            ("continual.me_gd.task_01.unlearn", "unlearning", 5.0, 2e9),
+            ("continual.me_gd.task_02.unlearn", "unlearning", 6.0, 4e9),
+            ("continual.me_gd.task_02.score_answers", "generation", 1.0, 1e9),
+            ("continual.me_gd.task_03.unlearn", "unlearning", 99.0, 9e9),  # of a longer chain
+            ("continual.ga_gd.task_01.unlearn", "unlearning", 99.0, 9e9),  # of another method
+            ("continual.plot_curves", "reporting", 0.5, 1e9),
+        ]
+        columns = ["node", "stage", "seconds", "peak_memory"]
+        return pd.DataFrame(rows, columns=columns).assign(peak_gpu_memory=np.nan)
+
+    def test_are_summed_by_stage_over_the_tasks_of_a_method(self, costs, summary):
+        table = results.costs_table(costs, summary, LABELS).set_index("what")
+        assert list(table.index) == ["shared", "ME+GD", "all"]
+        assert table["Unlearning"].tolist()[1:] == [11.0, 11.0]
+        assert table["Answers"].tolist() == [2.0, 1.0, 3.0]
+        assert table["seconds"].tolist() == [62.5, 12.0, 74.5]
+        assert table["peak_memory"].tolist() == [3e9, 4e9, 4e9]
+
+    def test_a_retain_only_model_of_the_run_is_shared(self, costs, with_retain_only):
+        table = results.costs_table(costs, with_retain_only, LABELS).set_index("what")
+        assert table["Fine-tuning"]["shared"] == 159.0
+
+    def test_stages_stand_in_the_order_of_a_run_and_only_those_that_ran(self, costs, summary):
+        table = results.costs_table(costs, summary, LABELS)
+        stages = ["Fine-tuning", "Unlearning", "Answers", "Tables, figures"]
+        assert list(table.columns[1:-3]) == stages
+
+    def test_every_stage_has_a_label(self):
+        from closer_look import pipelines
+
+        packages = {module.name for module in pkgutil.iter_modules(pipelines.__path__)}
+        assert packages == set(results.STAGES)
 
 
 def generated(*answers):

@@ -1,9 +1,11 @@
 """The order of a run, and models that go from node to node in memory."""
 
 import logging
+import pickle
 
 import pandas as pd
 import pytest
+from kedro.framework.project import pipelines
 from kedro.pipeline import Pipeline, node
 
 from closer_look.datasets import causal_lm_dataset
@@ -85,12 +87,16 @@ def test_a_run_with_models_from_memory_gives_the_numbers_of_one_from_disk(
         pd.testing.assert_frame_equal(one, other)
 
 
-def test_a_run_that_was_broken_off_goes_on_from_disk(kedro_run, tmp_path, count_reads, monkeypatch):
+def test_a_run_that_was_broken_off_goes_on_from_disk(
+    kedro_run, tmp_path, count_reads, monkeypatch, caplog
+):
     from closer_look import generation
 
     with monkeypatch.context() as broken, pytest.raises(TypeError):
         broken.setattr(generation, "generate", None)
         kedro_run(tmp_path, "continual", parameters=METHODS)
+    (hint,) = [r.getMessage() for r in caplog.records if r.name == "closer_look.runner"]
+    assert hint.endswith("the same command with --only-missing-outputs goes on")
     started = kedro_run(tmp_path, "continual", parameters=METHODS, only_missing_outputs=True)
     assert "finetune" not in started
     assert count_reads[0] == "test/target"
@@ -108,8 +114,17 @@ def test_kedros_own_runner_is_replaced_and_no_other(open_session, tmp_path, monk
     assert used == [DepthFirstRunner, DepthFirstRunner, ThreadRunner]
 
 
-def test_only_the_hooks_say_which_node_runs(open_session, tmp_path):
+def test_only_the_node_log_says_which_node_runs(open_session, tmp_path):
     with open_session(tmp_path):
-        assert logging.getLogger("closer_look.hooks").isEnabledFor(logging.INFO)
+        assert logging.getLogger("closer_look.node_log").isEnabledFor(logging.INFO)
         assert not DepthFirstRunner()._logger.isEnabledFor(logging.INFO)
         assert DepthFirstRunner()._logger.isEnabledFor(logging.WARNING)
+
+
+def test_every_entry_of_the_catalog_goes_to_other_processes(open_session, tmp_path):
+    with open_session(tmp_path, METHODS) as session:
+        catalog = session.load_context().catalog
+    entries = {name: catalog.get(name) for name in pipelines["continual"].datasets()}
+    assert len(entries) > 50
+    for name, entry in entries.items():
+        assert type(pickle.loads(pickle.dumps(entry))) is type(entry), name  # noqa: S301

@@ -88,6 +88,32 @@ def test_pipeline_that_does_not_exist_is_told_in_one_line(run):
     assert str(caught.value).startswith("no pipeline 'continul' in this environment, choose from")
 
 
+@pytest.mark.parametrize(
+    ("chosen", "error"),
+    [
+        (
+            {"node_names": ["continual.me_gd.task_01.unlern"]},
+            r"nothing .* named 'continual.me_gd.task_01.unlern'; did you mean .*task_01.unlearn",
+        ),
+        (
+            {"namespaces": ["continual.me_g"]},
+            r"named 'continual.me_g'; did you mean continual.me_gd",
+        ),
+        ({"from_inputs": ["questionz"]}, r"named 'questionz'; did you mean questions"),
+        ({"to_nodes": ["~"]}, r"named '~'; kedro registry describe lists the nodes"),
+        ({"tags": ["~"]}, r"^no node is left by --nodes, --tags"),
+    ],
+)
+def test_what_is_chosen_and_not_there_is_told_in_one_line(open_session, tmp_path, chosen, error):
+    with open_session(tmp_path) as session, pytest.raises(InputError, match=error):
+        session.run(pipeline_names=["continual"], **chosen)
+
+
+def test_error_of_a_value_inside_a_node_stays_a_traceback(run):
+    with pytest.raises(ValueError, match="shapes"):
+        run(ValueError("shapes do not fit"))
+
+
 def test_input_error_exits_with_status_1():
     assert InputError("x").exit_code == 1
 

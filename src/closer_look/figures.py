@@ -11,8 +11,10 @@ from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import pandas as pd
 
+from closer_look.metrics import forget_quality
 from closer_look.results import (
     BEFORE,
     RETAIN_ONLY,
@@ -34,6 +36,7 @@ GREY = "#868686"
 DARK_TEXT = "#1D2126"
 GRID = "rgba(128,128,128,0.22)"
 BETWEEN_ROWS = 90  # px, for tick labels, an axis title and the title of the panel below
+DRAWN_RATIOS = (1e-8, 1e8)  # truth ratios of a broken model may be 0 or infinite
 REMEMBERED_TO_FORGOTTEN = ((0, "#FBE6C5"), (0.5, "#C9DAE6"), (1, "#4F93C9"))
 
 UTILITY, EFFICACY = "Model utility (MU)", "Forget efficacy (FE)"
@@ -192,6 +195,50 @@ def metric_values(metrics: pd.DataFrame, labels: Mapping[str, str]) -> go.Figure
         range=[len(order) - 0.5, -0.5],
         zeroline=False,
     )
+
+
+def truth_ratios(row_metrics: pd.DataFrame, labels: Mapping[str, str]) -> go.Figure:
+    """Cumulative share of the forgotten rows by truth ratio, a panel a method.
+
+    Where there is a retain-only model, a panel's title has the p-value of the Kolmogorov-Smirnov
+    test between the method and it, over the rows of all tasks.
+    """
+    forget = row_metrics[row_metrics["split"] == "forget"]
+    ratios = forget.pivot(index="row_id", columns="method", values="truth_ratio").dropna()
+    titles = dict(labels)
+    if RETAIN_ONLY in ratios and len(ratios):
+        for method, label in labels.items():
+            p_value = forget_quality(ratios[method], ratios[RETAIN_ONLY])
+            titles[method] = f"{label}, p = {p_value:.2g}"
+    figure = _panels("Truth ratios of what was forgotten", list(titles.values()), width=300)
+    if ratios.empty:
+        return figure
+    looks = _looks(row_metrics, labels)
+    share = [row / len(ratios) for row in range(len(ratios) + 1)]
+    for panel, own in enumerate(labels):
+        for name in (*_references(row_metrics), own):
+            label, style = looks[name]
+            ordered = ratios[name].clip(*DRAWN_RATIOS).sort_values().tolist()
+            figure.add_scatter(
+                x=[ordered[0], *ordered],
+                y=share,
+                name=label,
+                legendgroup=name,
+                showlegend=name == own or panel == 0,
+                mode="lines",
+                line={
+                    "color": style.colour,
+                    "dash": style.dash,
+                    "width": style.width,
+                    "shape": "hv",
+                },
+                hovertemplate="%{y:.0%} of the rows up to %{x:.3g}",
+                **_axes(panel),
+            )
+    seen = np.log10(ratios.clip(*DRAWN_RATIOS).stack().quantile([0.01, 0.99]))
+    figure.update_xaxes(type="log", title="Truth ratio, log", tickformat="~g", dtick=1)
+    figure.update_xaxes(range=[seen.iloc[0] - 0.2, seen.iloc[1] + 0.2])
+    return figure.update_yaxes(range=[0, 1.02], dtick=0.25, tickformat=".0%")
 
 
 def training_curves(logs: pd.DataFrame, labels: Mapping[str, str]) -> go.Figure:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
 
 from closer_look.errors import InputError
 from closer_look.metrics import token_entropy
+from closer_look.progress import progress_bar
 from closer_look.tokens import encode_prompts, on_device, prompt_batch
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def generate(
     answers = [list(opening) for opening in openings or [[]] * len(prompts)]
     unfinished = [i for i, ids in enumerate(answers) if len(ids) < room[i] and ends.isdisjoint(ids)]
     unfinished.sort(key=lambda i: len(prompts[i]) + len(answers[i]))
-    with tqdm(total=len(prompts), desc=description, unit="answer", disable=None) as progress:
+    with progress_bar(len(prompts), description, "answer") as progress:
         progress.update(len(prompts) - len(unfinished))
         for start in range(0, len(unfinished), batch_size):
             chosen = unfinished[start : start + batch_size]

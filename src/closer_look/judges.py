@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from closer_look.errors import InputError, first_line
+from closer_look.progress import progress_bar
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -162,14 +163,15 @@ def entails(
     pairs = list(zip(premises, hypotheses, strict=True))
     distinct = sorted(dict.fromkeys(pairs), key=lambda pair: sum(map(len, pair)))  # little padding
     verdicts = classifier(
-        [{"text": premise, "text_pair": hypothesis} for premise, hypothesis in distinct],
+        ({"text": premise, "text_pair": hypothesis} for premise, hypothesis in distinct),
         batch_size=batch_size,
         truncation=True,
     )
-    verdict_of = {
-        pair: verdict["label"].casefold() == "entailment"
-        for pair, verdict in zip(distinct, verdicts, strict=True)
-    }
+    verdict_of = {}
+    with progress_bar(len(distinct), "Judging", "answer") as progress:
+        for pair, verdict in zip(distinct, verdicts, strict=True):
+            verdict_of[pair] = verdict["label"].casefold() == "entailment"
+            progress.update()
     return np.array([verdict_of[pair] for pair in pairs], dtype=bool)
 
 

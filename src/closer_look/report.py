@@ -7,23 +7,26 @@ security policy that forbids the browser any request.
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from importlib import metadata
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from pydantic import BaseModel
 
 from closer_look.figures import BEFORE_LABEL, METRIC_LABELS, SPLIT_LABELS
 from closer_look.metrics import NO_RETAIN_ONLY_MODEL
-from closer_look.results import BEFORE, REFERENCE_LABELS, RETAIN_ONLY, pick_examples
+from closer_look.results import (
+    BEFORE,
+    REFERENCE_LABELS,
+    RETAIN_ONLY,
+    STAGES,
+    costs_table,
+    pick_examples,
+)
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-LIBRARIES = ("closer-look", "kedro", "torch", "transformers", "peft", "pandas", "plotly")
 N_EXAMPLES = 4
 
 SPLITS = {
@@ -71,6 +74,13 @@ FIGURES = {
         "On the forget set marks should move left (but for entropy), elsewhere they should "
         "not move. The forget set is the mean over its tasks.",
     ),
+    "truth_ratios": (
+        "Does it still know the truth when it sees it?",
+        "How many of the forgotten questions have a truth ratio up to so much: how much likelier "
+        "than wrong answers worded alike the model finds the true one. Far to the right lies a "
+        "model that remembers. Too far to the left is no better: it gives the truth away by "
+        "avoiding it. After the last task, all forget sets together.",
+    ),
     "training_curves": (
         "How unlearning went",
         "In a method's own panel solid is the forget loss, dotted the retain loss, against "
@@ -87,6 +97,11 @@ FIGURES = {
 RETAIN_ONLY_AID = (
     "Hollow grey stars are a model that was never trained on what is forgotten: where unlearning "
     "should arrive."
+)
+RETAIN_ONLY_RATIOS_AID = (
+    "Dashed grey is a model that was never trained on what is forgotten: where unlearning should "
+    "arrive. p is that of the Kolmogorov-Smirnov test against it; above 0.05 the two cannot be "
+    "told apart."
 )
 SHOW_RETAIN_ONLY = ("curves", "trade_off", "metric_values")
 
@@ -142,8 +157,11 @@ def render_report(
     summary: pd.DataFrame,
     summary_table: pd.DataFrame,
     answers: pd.DataFrame,
+    row_metrics: pd.DataFrame,
+    fingerprints: pd.DataFrame,
+    node_costs: pd.DataFrame,
     questions: pd.DataFrame,
-    parameters: Mapping[str, Any],
+    run_record: Mapping[str, Any],
     figures: Mapping[str, go.Figure],
     knowledge: pd.DataFrame | None = None,
     downstream: pd.DataFrame | None = None,
@@ -154,9 +172,12 @@ def render_report(
         summary: MU, FE and the like of every cell, with reasons for what is missing.
         summary_table: what ``results.summary_table`` gives.
         answers: what ``results.answers_table`` gives.
+        row_metrics: of the target model and of each method after its last task, stacked.
+        fingerprints: what ``results.fingerprints`` gives.
+        node_costs: what the nodes of the run have cost so far; may be empty.
         questions: all rows that the run knew.
-        parameters: of the run; Kedro gives those that a node takes as pydantic models.
-        figures: name, as in ``FIGURES``, -> figure.
+        run_record: what ``run_record.run_record`` gives.
+        figures: name, as in ``FIGURES``, -> figure; those without data are left out.
         knowledge: where only questions that the model could answer were used, how many those were
             of each set: split, n_rows, n_known, min_rouge.
         downstream: general abilities before and after the last task: method, task, metric, value,
@@ -166,7 +187,7 @@ def render_report(
     import jinja2
     from plotly.offline import get_plotlyjs
 
-    parameters = _plain(parameters)
+    parameters = run_record["parameters"]
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("closer_look", "."),
         autoescape=True,
@@ -178,6 +199,8 @@ def render_report(
     environment.filters["interval"] = _interval
     environment.filters["p_value"] = _p_value
     environment.filters["error"] = _error
+    environment.filters["duration"] = _duration
+    environment.filters["gigabytes"] = _gigabytes
     columns = [BEFORE, *answers.columns[answers.columns.get_loc(BEFORE) + 1 :]]
     n_tasks = int(summary_table["after_task"].max())
     is_reference = summary_table["after_task"] == 0
@@ -203,18 +226,21 @@ def render_report(
         figures=[
             (name, *describe_figure(name, summary), _as_data(figure))
             for name, figure in figures.items()
+            if figure.data
         ],
         metrics=[(METRIC_LABELS[metric], meaning) for metric, meaning in METRICS.items()],
         examples=pick_by_split(answers),
         answer_columns=columns,
         answer_labels=[BEFORE_LABEL, *columns[1:]],
         split_labels=SPLIT_LABELS,
-        table=tabulate_answers(answers, columns),
+        table=tabulate_answers(answers, columns, row_metrics, _labels(parameters)),
         unmeasured=[*unmeasured, *NEVER_MEASURED],
-        parameters=_as_yaml(_of_this_run(parameters)),
-        versions={name: metadata.version(name) for name in LIBRARIES},
-        python=platform.python_version(),
-        platform=platform.platform(),
+        costs=describe_costs(node_costs, summary, _labels(parameters)),
+        machines=list(node_costs["machine"].unique()),
+        fingerprints=fingerprints.to_dict("records"),
+        seeds=find_seeds(parameters),
+        parameters=_as_yaml(parameters),
+        run_record=run_record,
         written=datetime.now(UTC),
         plotly_js=get_plotlyjs(),
     )
@@ -307,6 +333,9 @@ def describe_knowledge(knowledge: pd.DataFrame) -> list[str]:
 def describe_figure(name: str, summary: pd.DataFrame) -> tuple[str, str]:
     """Title and reading aid of a figure."""
     title, aid = FIGURES[name]
+    if name == "truth_ratios" and summary["metric"].eq("forget_quality").any():
+        is_compared = summary.loc[summary["metric"] == "forget_quality", "value"].notna().any()
+        return title, f"{aid} {RETAIN_ONLY_RATIOS_AID}" if is_compared else aid
     if name in SHOW_RETAIN_ONLY and RETAIN_ONLY in set(summary["method"]):
         aid = f"{aid} {RETAIN_ONLY_AID}"
     return title, aid
@@ -345,10 +374,54 @@ def pick_by_split(answers: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
-def tabulate_answers(answers: pd.DataFrame, columns: list[str]) -> list[list[Any]]:
-    """Rows of split, task, question, reference, then an answer a column, for the JavaScript."""
-    table = answers[["split", "task_id", "question", "reference", *columns]].astype(object)
-    return table.where(table.notna(), None).to_numpy().tolist()
+def tabulate_answers(
+    answers: pd.DataFrame,
+    columns: list[str],
+    row_metrics: pd.DataFrame,
+    labels: Mapping[str, str],
+) -> list[list[Any]]:
+    """Rows of split, task, question, reference, then a column a model, for the JavaScript.
+
+    A model's column holds its answer, ROUGE, probability, and whether the fact is stated (1 or 0);
+    what was not measured is None.
+    """
+    column_of = {BEFORE: BEFORE} | dict(labels)
+    measured = {
+        (column_of[row.method], row.split, row.row_id): (row.rouge, row.probability, row.entailment)
+        for row in row_metrics[row_metrics["method"].isin(column_of)].itertuples()
+    }
+    table = []
+    for row in answers.to_dict("records"):
+        cells = [row["split"], row["task_id"], row["question"], row["reference"]]
+        for column in columns:
+            numbers = measured[column, row["split"], row["row_id"]]
+            cells.append([row[column], *(None if pd.isna(n) else round(n, 3) for n in numbers)])
+        table.append(cells)
+    return table
+
+
+def describe_costs(
+    node_costs: pd.DataFrame, summary: pd.DataFrame, labels: Mapping[str, str]
+) -> dict[str, Any] | None:
+    """Time of each stage and memory of each method, for a table; None where nothing is known."""
+    if node_costs.empty:
+        return None
+    table = costs_table(node_costs, summary, labels)
+    return {
+        "stages": [stage for stage in STAGES.values() if stage in table],
+        "rows": table.to_dict("records"),
+        "on_gpu": bool(table["peak_gpu_memory"].notna().any()),
+    }
+
+
+def find_seeds(parameters: Mapping[str, Any]) -> list[str]:
+    """List the seeds among the parameters, each behind the name of its group."""
+    seeds = []
+    for group, values in parameters.items():
+        if isinstance(values, Mapping):
+            seeds += [f"{group.replace('_', ' ')} {values['seed']}"] if "seed" in values else []
+            seeds += find_seeds(values)
+    return seeds
 
 
 def missing_numbers(summary: pd.DataFrame, parameters: Mapping[str, Any]) -> list[str]:
@@ -379,19 +452,6 @@ def _listed(words: list[str]) -> str:
     return " and ".join(", ".join(part) for part in (words[:-1], words[-1:]) if part)
 
 
-def _of_this_run(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out methods that the run knew but did not use."""
-    used = parameters["experiment"]["methods"]
-    return {**parameters, "methods": {name: parameters["methods"][name] for name in used}}
-
-
-def _plain(value: Any) -> Any:
-    """Turn pydantic models, however deep, into what JSON knows."""
-    if isinstance(value, BaseModel):
-        value = value.model_dump(mode="json", exclude_none=True)
-    return {key: _plain(one) for key, one in value.items()} if isinstance(value, dict) else value
-
-
 def _as_yaml(parameters: Mapping[str, Any]) -> str:
     import yaml
 
@@ -412,6 +472,14 @@ def _p_value(value: float, missing: str) -> str:
 
 def _error(value: float) -> str:
     return "" if pd.isna(value) else f"± {value:.3f}"
+
+
+def _duration(seconds: float) -> str:
+    return "" if pd.isna(seconds) else str(timedelta(seconds=round(seconds)))
+
+
+def _gigabytes(n_bytes: float) -> str:
+    return "" if pd.isna(n_bytes) else f"{n_bytes / 1e9:.1f} GB"
 
 
 def _interval(row: Mapping[str, float], name: str) -> str:

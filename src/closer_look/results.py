@@ -6,6 +6,7 @@ A cell is the target model ("before"), a retain-only model, never trained on wha
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -14,6 +15,20 @@ import pandas as pd
 BEFORE, RETAIN_ONLY = "before", "retain_only"
 REFERENCE_LABELS = {BEFORE: "before", RETAIN_ONLY: "retain-only"}
 """Models that methods are compared with: the target model and, in some runs, a retain-only one."""
+
+STAGES = {
+    "forget_set": "Questions",
+    "finetuning": "Fine-tuning",
+    "reference": "Reference",
+    "unlearning": "Unlearning",
+    "generation": "Answers",
+    "metrics": "Metrics",
+    "downstream": "Benchmarks",
+    "reporting": "Tables, figures",
+}
+"""What a run does, in this order: the tags of its nodes, and how a reader knows them."""
+
+RETAIN_ONLY_NODES = ("finetune_retain_only", "take_retain_only")
 
 NOT_MEASURED = {"value": np.nan, "ci_low": np.nan, "ci_high": np.nan}
 
@@ -161,6 +176,74 @@ def answers_table(
             table = table.merge(column, on=keys, how="left")
             table = table.rename(columns={"generated": labels[_parse(cell)[0]]})
     return table
+
+
+def add_retain_only(row_metrics: pd.DataFrame, truth_ratios: pd.DataFrame) -> pd.DataFrame:
+    """Add rows of a retain-only model of which there are stored scores, and no model.
+
+    Args:
+        row_metrics: the stacked row metrics of a run.
+        truth_ratios: of the retain-only model, from ``metrics.truth_ratios``.
+    """
+    keys = ["split", "task_id", "row_id"]
+    asked = row_metrics.loc[row_metrics["method"] == BEFORE, ["after_task", *keys]]
+    rows = asked.merge(truth_ratios, on=["split", "row_id"]).assign(method=RETAIN_ONLY)
+    return pd.concat([row_metrics, rows], ignore_index=True)
+
+
+def fingerprints(
+    questions: pd.DataFrame, models: Mapping[str, pd.DataFrame], labels: Mapping[str, str]
+) -> pd.DataFrame:
+    """Hashes by which the questions and the models of a run are known again.
+
+    Args:
+        questions: the questions table, whose rows are hashed as JSON, in order.
+        models: ``sha256`` of each cell's weights and tokenizer.
+        labels: of the methods.
+
+    Returns:
+        ``what`` ("questions", "before", or a method's label) and ``sha256``.
+    """
+    text = questions.to_json(orient="records", force_ascii=False)
+    hashes = {"questions": hashlib.sha256(text.encode()).hexdigest()}
+    labels = {**REFERENCE_LABELS, **labels}
+    hashes |= {labels[_parse(cell)[0]]: table["sha256"].item() for cell, table in models.items()}
+    return pd.DataFrame({"what": hashes.keys(), "sha256": hashes.values()})
+
+
+def costs_table(
+    node_costs: pd.DataFrame, summary: pd.DataFrame, labels: Mapping[str, str]
+) -> pd.DataFrame:
+    """Time and memory of what all methods share, and of each method over all its tasks.
+
+    Args:
+        node_costs: of one scenario, as ``datasets.node_costs_dataset`` gives them.
+        summary: of the same scenario; nodes of cells that are not in it, of an earlier run under
+            the same name, are left out.
+        labels: of the methods.
+
+    Returns:
+        ``what`` ("shared", then the methods' labels, then "all"), the seconds of each stage that
+        took any under the label that ``STAGES`` gives it, their sum ``seconds``, and
+        ``peak_memory`` and ``peak_gpu_memory`` in bytes.
+    """
+    cells = node_costs["node"].str.extract(r"^\w+\.(?P<method>\w+)(?:\.task_(?P<task>\d+))?\.")
+    cells["task"] = cells["task"].fillna("0").astype(int)
+    cells.loc[node_costs["node"].isin(RETAIN_ONLY_NODES), "method"] = RETAIN_ONLY
+    known = pd.MultiIndex.from_frame(summary[["method", "after_task"]])
+    is_known = cells["method"].isna() | pd.MultiIndex.from_frame(cells).isin(known)
+    what = cells["method"].map(labels).fillna("shared")
+    costs = node_costs.assign(what=what)[is_known]
+    costs = pd.concat([costs, costs.assign(what="all")])
+    costs["stage"] = pd.Categorical(costs["stage"].map(STAGES), list(STAGES.values()))
+    rows = ["shared", *labels.values(), "all"]
+    seconds = costs.pivot_table(
+        index="what", columns="stage", values="seconds", aggfunc="sum", observed=True
+    )
+    seconds.columns = list(seconds.columns)
+    peaks = costs.groupby("what")[["peak_memory", "peak_gpu_memory"]].max()
+    table = seconds.assign(seconds=seconds.sum(axis=1)).join(peaks)
+    return table.reindex([row for row in rows if row in table.index]).reset_index()
 
 
 def pick_examples(answers: pd.DataFrame, n_examples: int) -> pd.DataFrame:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from graphlib import TopologicalSorter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kedro.pipeline import Pipeline
 from kedro.runner import SequentialRunner
 
 from closer_look.datasets.causal_lm_dataset import CausalLMDataset
+from closer_look.node_log import nodes_logged
 
 if TYPE_CHECKING:
+    from kedro.io import CatalogProtocol
     from kedro.pipeline.node import Node
+    from pluggy import PluginManager
 
 
 class DepthFirstRunner(SequentialRunner):
@@ -21,9 +25,30 @@ class DepthFirstRunner(SequentialRunner):
     model would be read from disk by each node that needs it.
     """
 
-    def _run(self, pipeline: Pipeline, *args: Any, **kwargs: Any) -> None:
-        with CausalLMDataset.models_handed_on():
-            super()._run(_DepthFirst(pipeline.nodes), *args, **kwargs)
+    def _run(
+        self,
+        pipeline: Pipeline,
+        catalog: CatalogProtocol,
+        hook_manager: PluginManager,
+        run_id: str | None = None,
+    ) -> None:
+        ordered = _DepthFirst(pipeline.nodes)
+        with (
+            CausalLMDataset.models_handed_on(),
+            nodes_logged(hook_manager, catalog, len(pipeline.nodes)),
+        ):
+            super()._run(ordered, catalog, hook_manager, run_id)
+
+    def _suggest_resume_scenario(
+        self, pipeline: Pipeline, done_nodes: Collection[Node], catalog: CatalogProtocol
+    ) -> None:
+        """Kedro's own names nodes to start from, which would do again what is done beside them."""
+        if done_nodes:
+            self._logger.warning(
+                "%d of %d nodes are done; the same command with --only-missing-outputs goes on",
+                len(done_nodes),
+                len(pipeline.nodes),
+            )
 
 
 class _DepthFirst(Pipeline):

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import torch
 from torch.nn.functional import cross_entropy
-from tqdm.auto import tqdm
 
 from closer_look.packing import answer_logits, pack, rows_kept_apart
+from closer_look.progress import progress_bar
 from closer_look.tokens import encode, on_device
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def score(
     scored: dict[int, dict[str, object]] = {}
     with (
         rows_kept_apart(model),
-        tqdm(total=len(rows), desc=description, unit="answer", disable=None) as progress,
+        progress_bar(len(rows), description, "answer") as progress,
     ):
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from typing import Any
 
 from kedro.config import MissingConfigException
@@ -45,7 +46,7 @@ class Session(KedroSession):
                 raise InputError(
                     f"no pipeline '{missing[1]}' in this environment, choose from {known}"
                 ) from None
-            fault = _find_input_error(error)
+            fault = _find_input_error(error) or _find_selection_error(error)
             if fault is None:
                 raise
             raise fault from None
@@ -61,6 +62,25 @@ def _find_input_error(error: BaseException) -> InputError | None:
             return InputError(f"{cause.filename or cause} is missing")
         error = cause
     return error
+
+
+def _find_selection_error(error: BaseException) -> InputError | None:
+    """--nodes, --namespaces, --from-inputs, --tags and the like may choose what there is not."""
+    message = str(error)
+    if not isinstance(error, ValueError) or not message.startswith("Pipeline "):
+        return None
+    unknown = re.findall(r"'(.*?)'", message)
+    if not unknown:
+        return InputError("no node is left by --nodes, --tags, --namespaces, ... taken together")
+    known = set()
+    for pipeline in pipelines.values():
+        known |= pipeline.datasets() | {node.name for node in pipeline.nodes}
+        known |= {prefix for node in pipeline.nodes for prefix in node.namespace_prefixes}
+    close = [name for word in unknown for name in get_close_matches(word, known)]
+    hint = (
+        f"did you mean {', '.join(close)}?" if close else "kedro registry describe lists the nodes"
+    )
+    return InputError(f"nothing in the pipeline is named '{', '.join(unknown)}'; {hint}")
 
 
 def _parameter_faults(report: str) -> list[str]:

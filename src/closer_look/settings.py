@@ -1,11 +1,11 @@
 """Kedro settings of the project."""
 
-from closer_look.hooks import ExperimentHooks, ProgressHooks
+from closer_look.hooks import ExperimentHooks, QuietHooks
 from closer_look.session import Session
 
 SESSION_CLASS = Session
 
-HOOKS = (ExperimentHooks(), ProgressHooks())
+HOOKS = (ExperimentHooks(), QuietHooks())
 
 CONFIG_LOADER_ARGS = {
     "base_env": "base",

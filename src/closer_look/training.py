@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
@@ -18,6 +17,7 @@ from closer_look.language_model import LanguageModel
 from closer_look.losses import gradient_descent
 from closer_look.objective import Objective
 from closer_look.packing import answer_logits, pack, rows_kept_apart
+from closer_look.progress import progress_bar
 from closer_look.tokens import encode
 
 if TYPE_CHECKING:
@@ -195,14 +195,14 @@ class _ProgressBar(TrainerCallback):
         self.description = description
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self.bar = tqdm(total=state.max_steps, desc=self.description, unit="step", disable=None)
+        self.bar = progress_bar(state.max_steps, self.description, "step")
 
     def on_step_end(self, args, state, control, **kwargs):
         self.bar.update(state.global_step - self.bar.n)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if "loss" in logs:
-            self.bar.set_postfix_str(f"loss {logs['loss']:.3f}")
+            self.bar.set_postfix_str(f"loss {logs['loss']:.3f}", refresh=False)
 
     def on_train_end(self, args, state, control, **kwargs):
         self.bar.close()

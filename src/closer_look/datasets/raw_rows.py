@@ -10,6 +10,7 @@ from kedro.io.core import AbstractDataset, DatasetError
 from kedro_datasets._typing import TablePreview
 
 from closer_look.datasets.lines import read_csv, read_json_lines, read_lines
+from closer_look.datasets.table_dataset import preview_rows
 from closer_look.questions import to_questions
 
 
@@ -91,7 +92,7 @@ class QuestionsDataset(_ReadOnlyDataset):
 
     def preview(self, nrows: int = 5) -> TablePreview:
         """The first rows, for kedro-viz."""
-        return TablePreview(self.load().head(nrows).astype(str).to_dict(orient="split"))
+        return preview_rows(self.load().head(nrows))
 
 
 class RefusalsDataset(_ReadOnlyDataset):
@@ -114,5 +115,4 @@ class RefusalsDataset(_ReadOnlyDataset):
 
     def preview(self, nrows: int = 5) -> TablePreview:
         """The first sentences, for kedro-viz."""
-        table = pd.DataFrame({"refusal": self.load()[:nrows]})
-        return TablePreview(table.to_dict(orient="split"))
+        return preview_rows(pd.DataFrame({"refusal": self.load()[:nrows]}))

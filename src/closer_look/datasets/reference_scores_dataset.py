@@ -10,6 +10,7 @@ from kedro.io.core import AbstractVersionedDataset, Version
 from kedro_datasets._typing import TablePreview
 from safetensors.torch import load_file, save_file
 
+from closer_look.datasets.table_dataset import preview_rows
 from closer_look.reference_scores import ReferenceScores
 
 HEAD = "output_head"
@@ -43,7 +44,7 @@ class ReferenceScoresDataset(AbstractVersionedDataset[ReferenceScores, Reference
         super().__init__(
             filepath=PurePosixPath(filepath),
             version=version,
-            exists_function=lambda path: Path(path, "nll.parquet").is_file(),
+            exists_function=_is_complete,
         )
         self.metadata = metadata
 
@@ -64,11 +65,15 @@ class ReferenceScoresDataset(AbstractVersionedDataset[ReferenceScores, Reference
 
     def preview(self, nrows: int = 10) -> TablePreview:
         """The first scores, for kedro-viz."""
-        table = pd.read_parquet(Path(self._get_load_path(), "nll.parquet")).head(nrows)
-        return TablePreview(table.to_dict(orient="split"))
+        nll = pd.read_parquet(Path(self._get_load_path(), "nll.parquet"))
+        return preview_rows(nll.head(nrows))
 
     def _exists(self) -> bool:
-        return Path(self._get_load_path(), "nll.parquet").is_file()
+        return _is_complete(str(self._get_load_path()))
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "version": self._version}
+
+
+def _is_complete(path: str) -> bool:  # not a lambda: ParallelRunner pickles it
+    return Path(path, "nll.parquet").is_file()

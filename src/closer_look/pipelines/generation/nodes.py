@@ -8,6 +8,13 @@ from closer_look.language_model import LanguageModel
 from closer_look.parameters import GenerationParameters, ScoringParameters
 
 
+def fingerprint_model(model: LanguageModel) -> pd.DataFrame:
+    """Hash the model that answers, so that results can be told to be of this one."""
+    from closer_look.reference_cache import model_fingerprint
+
+    return pd.DataFrame({"sha256": [model_fingerprint(model)]})
+
+
 def score_answers(
     model: LanguageModel, evaluation: pd.DataFrame, scoring: ScoringParameters
 ) -> pd.DataFrame:

@@ -2,13 +2,14 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from .nodes import generate_answers, score_answers
+from .nodes import fingerprint_model, generate_answers, score_answers
 
 
 def create_pipeline() -> Pipeline:
-    """Model, rows to evaluate -> scores, generations."""
+    """Model, rows to evaluate -> fingerprint, scores, generations."""
     return Pipeline(
         [
+            Node(fingerprint_model, ["model"], "fingerprint", name="fingerprint_model"),
             Node(
                 score_answers,
                 ["model", "evaluation", "params:scoring"],

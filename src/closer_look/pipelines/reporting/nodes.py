@@ -47,9 +47,24 @@ def compare_answers(**inputs: pd.DataFrame | str) -> pd.DataFrame:
     Args:
         inputs: generations a cell, and labels a method.
     """
+    return results.answers_table(*_tables_and_labels(inputs))
+
+
+def collect_fingerprints(questions: pd.DataFrame, **inputs: pd.DataFrame | str) -> pd.DataFrame:
+    """Hashes of the questions and of the models that answered them.
+
+    Args:
+        questions: all rows of the run.
+        inputs: fingerprints a cell, and labels a method.
+    """
+    return results.fingerprints(questions, *_tables_and_labels(inputs))
+
+
+def _tables_and_labels(
+    inputs: dict[str, pd.DataFrame | str],
+) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
     labels = {name: value for name, value in inputs.items() if isinstance(value, str)}
-    generations = {name: value for name, value in inputs.items() if name not in labels}
-    return results.answers_table(generations, labels)
+    return {name: value for name, value in inputs.items() if name not in labels}, labels
 
 
 def plot_curves(summary: pd.DataFrame, **labels: str) -> go.Figure:
@@ -80,6 +95,18 @@ def plot_metric_values(metrics: pd.DataFrame, **labels: str) -> go.Figure:
     return figures.metric_values(metrics, labels)
 
 
+def plot_truth_ratios(
+    row_metrics: pd.DataFrame, retain_only_scores: pd.DataFrame | None = None, **labels: str
+) -> go.Figure:
+    """How truth ratios of the forgotten rows are distributed."""
+    from closer_look import figures, metrics
+
+    if retain_only_scores is not None:
+        of_retain_only = metrics.truth_ratios(retain_only_scores)
+        row_metrics = results.add_retain_only(row_metrics, of_retain_only)
+    return figures.truth_ratios(row_metrics, labels)
+
+
 def plot_training_curves(training_logs: pd.DataFrame, **labels: str) -> go.Figure:
     """Losses, gradient norm and learning rate of every method through all tasks."""
     from closer_look import figures
@@ -94,12 +121,22 @@ def plot_finetuning_curves(finetuning_log: pd.DataFrame) -> go.Figure:
     return figures.finetuning_curves(finetuning_log)
 
 
+def record_run(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Keep what the run was made with beside its results."""
+    from closer_look.run_record import run_record
+
+    return run_record(parameters)
+
+
 def write_report(
     summary: pd.DataFrame,
     summary_table: pd.DataFrame,
     answers: pd.DataFrame,
+    row_metrics: pd.DataFrame,
+    fingerprints: pd.DataFrame,
+    node_costs: pd.DataFrame,
     questions: pd.DataFrame,
-    parameters: dict[str, Any],
+    run_record: dict[str, Any],
     knowledge: pd.DataFrame | None = None,
     downstream: pd.DataFrame | None = None,
     **figures: go.Figure,
@@ -111,8 +148,11 @@ def write_report(
         summary=summary,
         summary_table=summary_table,
         answers=answers,
+        row_metrics=row_metrics,
+        fingerprints=fingerprints,
+        node_costs=node_costs,
         questions=questions,
-        parameters=parameters,
+        run_record=run_record,
         knowledge=knowledge,
         downstream=downstream,
         figures=figures,

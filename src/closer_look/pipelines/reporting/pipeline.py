@@ -10,6 +10,7 @@ from closer_look.parameters import Experiment
 from closer_look.results import BEFORE, RETAIN_ONLY
 
 from .nodes import (
+    collect_fingerprints,
     compare_answers,
     plot_curves,
     plot_finetuning_curves,
@@ -17,6 +18,8 @@ from .nodes import (
     plot_metric_values,
     plot_trade_off,
     plot_training_curves,
+    plot_truth_ratios,
+    record_run,
     stack_cells,
     tabulate_summary,
     write_report,
@@ -35,9 +38,10 @@ def create_pipeline(scenario: str, experiment: Experiment) -> Pipeline:
     if experiment.retain_only in ("finetuned", "pretrained"):
         reference_points.append(RETAIN_ONLY)
     cells = [*reference_points, *unlearned]
-    first_and_last = [BEFORE, *(f"{method}.{tasks[-1]}" for method in methods)]
+    last = [f"{method}.{tasks[-1]}" for method in methods]
+    first_and_last = [BEFORE, *last]
     labels = {method: f"params:methods.{method}.label" for method in methods}
-    figures = ["curves", "forgetting_matrix", "trade_off", "metric_values"]
+    figures = ["curves", "forgetting_matrix", "trade_off", "metric_values", "truth_ratios"]
     figures += ["training_curves"]
 
     def of(dataset: str, chosen: list[str]) -> dict[str, str]:
@@ -51,7 +55,10 @@ def create_pipeline(scenario: str, experiment: Experiment) -> Pipeline:
         return Node(function, inputs, f"{scenario}.{output}", name=name, namespace=scenario)
 
     about_models = {}
+    retain_only = {}
     optional = []
+    if experiment.retain_only == "scores":
+        retain_only["retain_only_scores"] = "retain_only_scores"
     if experiment.finetuning:
         figures += ["finetuning_curves"]
         logs = {"finetuning_log": "finetuning_log"}
@@ -67,18 +74,32 @@ def create_pipeline(scenario: str, experiment: Experiment) -> Pipeline:
             *optional,
             node(stack_cells, of("summary", cells), "summary", "stack_summaries"),
             node(stack_cells, of("metrics", cells), "metrics", "stack_metrics"),
+            node(
+                stack_cells,
+                of("row_metrics", [*reference_points, *last]),
+                "row_metrics",
+                "stack_row_metrics",
+            ),
             node(stack_cells, of("training_log", unlearned), "training_logs", "stack_logs"),
+            node(
+                collect_fingerprints,
+                of("fingerprint", [*reference_points, *last]) | {"questions": "questions"} | labels,
+                "fingerprints",
+            ),
+            node(record_run, {"parameters": "parameters"}, "run_record"),
             node(compare_answers, of("generations", first_and_last) | labels, "answers"),
             node(tabulate_summary, own("summary") | labels, "summary_table"),
             node(plot_curves, own("summary") | labels, "curves"),
             node(plot_trade_off, own("summary") | labels, "trade_off"),
             node(plot_forgetting_matrix, own("summary") | labels, "forgetting_matrix"),
             node(plot_metric_values, own("metrics") | labels, "metric_values"),
+            node(plot_truth_ratios, own("row_metrics") | retain_only | labels, "truth_ratios"),
             node(plot_training_curves, own("training_logs") | labels, "training_curves"),
             node(
                 write_report,
-                own("summary", "summary_table", "answers", *figures)
-                | {"questions": "questions", "parameters": "parameters"}
+                own("summary", "summary_table", "answers", "row_metrics", "fingerprints")
+                | own("node_costs", "run_record", *figures)
+                | {"questions": "questions"}
                 | about_models,
                 "report",
             ),

@@ -1,0 +1,22 @@
+"""How the notebooks show a table: sentences whole and to the left, numbers with three decimals."""
+
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+LONGEST = 120  # characters of a text; what a broken model says may fill a page
+CELLS = {"text-align": "left", "vertical-align": "top", "overflow-wrap": "anywhere"}
+HEADS = [{"selector": "th", "props": [("text-align", "left")]}]
+
+
+def show(table: pd.DataFrame) -> Styler:
+    """Show a table without its index; texts are escaped, and the longest of them cut."""
+    texts = table.select_dtypes(["string", "object"]).columns
+    styled = table.style.format(precision=3, na_rep="").hide(axis="index")
+    styled = styled.format(_cut, subset=texts, na_rep="", escape="html")
+    styled = styled.set_properties(**CELLS).set_properties(texts, **{"min-width": "7em"})
+    return styled.set_table_styles(HEADS)
+
+
+def _cut(text: object) -> str:
+    text = str(text)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"

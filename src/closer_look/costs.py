@@ -1,0 +1,63 @@
+"""What a piece of work costs: the memory it takes, and on what machine."""
+
+from __future__ import annotations
+
+import sys
+from threading import Event, Thread
+
+import psutil
+
+SAMPLED_EVERY = 0.1  # seconds
+
+
+class PeakMemory:
+    """The most memory that this process held, from one question to the next; in a ``with`` block.
+
+    Resident memory is sampled ten times a second; on a GPU, what torch allocated is exact.
+    """
+
+    def __enter__(self) -> PeakMemory:
+        self._process, self._peak, self._ended = psutil.Process(), 0, Event()
+        self._thread = Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def take(self) -> dict[str, int | None]:
+        """Peaks since the last call, in bytes; ``peak_gpu_memory`` is None without a GPU."""
+        self._sample()
+        peaks: dict[str, int | None] = {"peak_memory": self._peak, "peak_gpu_memory": None}
+        self._peak = 0
+        if _gpus():
+            import torch
+
+            peaks["peak_gpu_memory"] = torch.cuda.max_memory_allocated()
+            torch.cuda.reset_peak_memory_stats()
+        return peaks
+
+    def _watch(self) -> None:
+        while not self._ended.wait(SAMPLED_EVERY):
+            self._sample()
+
+    def _sample(self) -> None:
+        self._peak = max(self._peak, self._process.memory_info().rss)
+
+
+def describe_machine() -> str:
+    """Cores, memory and GPUs, as in "2 cores, 24 GB of memory, 1 x NVIDIA H100 80GB HBM3"."""
+    memory = psutil.virtual_memory().total / 1e9
+    parts = [f"{psutil.cpu_count()} cores", f"{memory:.0f} GB of memory", *_gpus()]
+    return ", ".join(parts)
+
+
+def _gpus() -> list[str]:
+    """Ask torch only if something else has loaded it: that takes seconds."""
+    if "torch" not in sys.modules:
+        return []
+    import torch
+
+    names = [torch.cuda.get_device_name(gpu) for gpu in range(torch.cuda.device_count())]
+    return [f"{names.count(name)} x {name}" for name in dict.fromkeys(names)]

@@ -1,0 +1,28 @@
+"""The report as a catalog entry that says where it is."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from kedro_datasets.text import TextDataset
+
+log = logging.getLogger(__name__)
+
+
+class ReportDataset(TextDataset):
+    """A text whose path is logged when it is saved: the last line of a run.
+
+    Example:
+        ::
+
+            "{scenario}.report":
+              type: closer_look.datasets.report_dataset.ReportDataset
+              filepath: data/08_reporting/people/{scenario}/report.html
+              versioned: true
+    """
+
+    def save(self, data: str) -> None:
+        """Save, and say where."""
+        super().save(data)
+        log.info("Report: %s", os.path.relpath(self._get_load_path()))

@@ -1,0 +1,46 @@
+"""Tables in Parquet whose first rows kedro-viz can show, columns of lists among them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from kedro_datasets._typing import TablePreview
+from kedro_datasets.pandas import ParquetDataset
+
+ITEMS = 3
+DIGITS = 4
+
+
+class TableDataset(ParquetDataset):
+    """A ``pandas.ParquetDataset`` with a preview of columns of any kind.
+
+    That of ``pandas.ParquetDataset`` gives up at a column of lists.
+
+    Example:
+        ```yaml
+        questions:
+          type: closer_look.datasets.table_dataset.TableDataset
+          filepath: data/03_primary/main/questions.parquet
+        ```
+    """
+
+    def preview(self, nrows: int = 5) -> TablePreview:
+        """The first rows, for kedro-viz."""
+        return preview_rows(pd.DataFrame(**super().preview(nrows)))
+
+
+def preview_rows(table: pd.DataFrame) -> TablePreview:
+    """Rows for a reader: lists as short text, numbers rounded, nothing where nothing is."""
+    return TablePreview(table.astype(object).map(_readable).to_dict(orient="split"))
+
+
+def _readable(value: Any) -> Any:
+    if isinstance(value, (list, tuple, np.ndarray)):
+        items = [str(_readable(item)) for item in value[:ITEMS]]
+        more = [f"… {len(value) - ITEMS} more"] if len(value) > ITEMS else []
+        return " | ".join(items + more)
+    if pd.isna(value):
+        return ""
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value

@@ -1,0 +1,39 @@
+"""With what a run was made: parameters, libraries, machine."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+from pydantic import BaseModel
+
+LIBRARIES = ("closer-look", "kedro", "torch", "transformers", "peft", "pandas", "plotly")
+
+
+def run_record(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """What JSON can hold of a run, to be kept beside its results.
+
+    Args:
+        parameters: all of them; Kedro gives those that a node takes as pydantic models.
+
+    Returns:
+        ``parameters``, without methods that the run knew but did not use, ``libraries`` (name ->
+        version), ``python`` and ``platform``.
+    """
+    plain = _plain(parameters)
+    used = plain["experiment"]["methods"]
+    return {
+        "parameters": {**plain, "methods": {name: plain["methods"][name] for name in used}},
+        "libraries": {name: metadata.version(name) for name in LIBRARIES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Turn pydantic models, however deep, into what JSON knows."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json", exclude_none=True)
+    return {key: _plain(one) for key, one in value.items()} if isinstance(value, dict) else value

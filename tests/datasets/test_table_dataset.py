@@ -1,0 +1,54 @@
+"""Tables on disk: what is saved comes back, and a preview shows columns of any kind."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from closer_look.datasets.table_dataset import TableDataset, preview_rows
+
+SCORES = pd.DataFrame(
+    {
+        "row_id": ["a", "b"],
+        "n_tokens": [5, 2],
+        "token_nll": [[0.123456, 1.0, 2.0, 3.0, 4.0], [0.5, 2.5]],
+        "wrong_answers": [["Ann", "Bo"], None],
+        "nll": [10.123456, None],
+        "known": [True, False],
+    }
+)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    dataset = TableDataset(filepath=str(tmp_path / "scores.parquet"))
+    dataset.save(SCORES)
+    return dataset
+
+
+def test_table_comes_back(dataset):
+    loaded = dataset.load()
+    assert loaded["token_nll"].map(list).tolist() == SCORES["token_nll"].tolist()
+    pd.testing.assert_frame_equal(loaded[["row_id", "nll"]], SCORES[["row_id", "nll"]])
+
+
+def test_preview_shows_every_kind_of_column(dataset):
+    preview = dataset.preview()
+    assert preview["columns"] == list(SCORES.columns)
+    assert preview["data"] == [
+        ["a", 5, "0.1235 | 1.0 | 2.0 | … 2 more", "Ann | Bo", 10.12, True],
+        ["b", 2, "0.5 | 2.5", "", "", False],
+    ]
+
+
+def test_preview_shows_the_first_rows_alone(dataset):
+    assert [row[0] for row in dataset.preview(nrows=1)["data"]] == ["a"]
+
+
+def test_preview_can_be_written_as_json(dataset):
+    assert json.loads(json.dumps(dataset.preview())) == dataset.preview()
+
+
+def test_a_table_without_rows_shows_its_columns():
+    preview = preview_rows(SCORES.head(0))
+    assert (preview["columns"], preview["data"]) == (list(SCORES.columns), [])
