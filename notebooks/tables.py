@@ -11,7 +11,7 @@ HEADS = [{"selector": "th", "props": [("text-align", "left")]}]
 def show(table: pd.DataFrame) -> Styler:
     """Show a table without its index; texts are escaped, and the longest of them cut."""
     texts = table.select_dtypes(["string", "object"]).columns
-    styled = table.style.format(precision=3, na_rep="").hide(axis="index")
+    styled = table.reset_index(drop=True).style.format(precision=3, na_rep="").hide(axis="index")
     styled = styled.format(_cut, subset=texts, na_rep="", escape="html")
     styled = styled.set_properties(**CELLS).set_properties(texts, **{"min-width": "7em"})
     return styled.set_table_styles(HEADS)

@@ -1,5 +1,6 @@
 """The notebooks run, show what they promise, log quietly and are kept without outputs."""
 
+import os
 from pathlib import Path
 
 import nbformat
@@ -14,10 +15,11 @@ KEDRO_JUPYTER = ["--ext", "kedro.ipython"]  # what the kernel of `kedro jupyter`
 
 @pytest.fixture(scope="module")
 def data(kedro_run, tmp_path_factory):
-    """Two versions of a run, which differ in the learning rate of unlearning."""
+    """Two versions of a run: an earlier one with two methods and other parameters."""
     folder = tmp_path_factory.mktemp("data")
+    earlier = {"unlearning": {"learning_rate": 3e-3}, "experiment": {"methods": "me_gd idk_ap"}}
+    kedro_run(folder, "continual", parameters=earlier)
     kedro_run(folder, "continual")
-    kedro_run(folder, "continual", parameters={"unlearning": {"learning_rate": 3e-3}})
     return folder
 
 
@@ -34,7 +36,7 @@ def execute(root, data):
             timeout=120,
             resources={"metadata": {"path": root / "notebooks"}},
             extra_arguments=kernel_arguments,
-        ).execute()
+        ).execute(env=os.environ | {"PLOTLY_RENDERER": "plotly_mimetype"})  # without plotly.js
         outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
         assert [output for output in outputs if output.get("name") == "stderr"] == []
         return [output.get("data") or {"text/plain": output["text"]} for output in outputs]
@@ -74,7 +76,8 @@ def test_explore_results(execute):
         assert f">{shown}<" in summary
     titles = [figure["layout"]["title"]["text"] for figure in figures(outputs)]
     assert titles[:2] == ["Kept and forgotten, task by task", "MU against FE over all tasks so far"]
-    assert len(titles) == 5
+    assert len(titles) == 6
+    assert any(">unlearning<" in table and ">gigabytes<" in table for table in tables(outputs))
     assert any("continual.idk_ap.task_02.generations" in table for table in tables(outputs))
 
 
@@ -88,3 +91,37 @@ def test_ask_the_models(execute):
     heatmap = figures(outputs)[0]["data"][0]
     assert heatmap["x"] == ["before", "after task 1", "after task 2"]
     assert len(heatmap["y"]) == 10  # two questions of two tasks and of three sets to retain
+
+
+def test_add_a_loss(execute, data):
+    outputs = execute("03_add_a_loss", PLAIN_JUPYTER)
+    push, curves, trade_off = figures(outputs)
+    assert "gradient ascent" in [trace["name"] for trace in push["data"]]
+    methods = {"GA+GD", "ME+GD", "IDK+AP", "NPO+GD", "SimNPO+GD"}
+    for figure in (curves, trade_off):
+        assert methods < {trace["name"] for trace in figure["data"]}
+    _, last, answers = tables(outputs)
+    assert all(f">{method}<" in last for method in methods | {"before"})
+    assert ">SimNPO+GD<" in answers
+    assert (data / "08_reporting" / "test_simnpo" / "continual" / "report.html").is_dir()
+
+
+def test_compare_runs(execute, data):
+    outputs = execute("04_compare_runs", KEDRO_JUPYTER)
+    stored = data / "08_reporting" / "test" / "continual" / "summary_table.parquet"
+    earlier, later = sorted(path.name for path in stored.iterdir())
+    versions, parameters, others, last, change, answers = tables(outputs)
+    for table in (versions, parameters, last, answers):
+        assert earlier in table
+        assert later in table
+    assert "unlearning.learning_rate" in parameters
+    assert "0.003" in parameters
+    assert "experiment.methods" in parameters
+    assert "finetuning" not in parameters
+    assert "libraries" not in others  # one environment made both
+    assert "ME+GD" in change
+    assert "GA+GD" not in change  # the earlier version knows nothing of it
+    (figure,) = figures(outputs)
+    drawn = {trace["name"]: trace["x"] for trace in figure["data"]}
+    assert drawn["IDK+AP"] == [earlier, later]
+    assert drawn["GA+GD"] == [later]

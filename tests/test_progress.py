@@ -4,7 +4,6 @@ import logging
 
 import pytest
 
-from closer_look import progress
 from closer_look.progress import progress_bar
 
 
@@ -13,9 +12,6 @@ def work(monkeypatch, caplog):
     """Work through 40 steps, each of so many seconds, and return the lines of the log."""
 
     def work(seconds):
-        now = iter(range(1000))
-        bar_type = progress._Lines
-        monkeypatch.setattr(bar_type, "_time", staticmethod(lambda: next(now)), raising=False)
         clock = {"now": 0.0}
         monkeypatch.setattr("tqdm.std.time", lambda: clock["now"])
         with (

@@ -21,17 +21,16 @@ def progress_bar(total: int, description: str, unit: str) -> tqdm.tqdm:
         description: of the work, in a word or two.
         unit: what is counted, in the singular.
     """
+    what = {"total": total, "desc": description, "unit": f" {unit}"}
     if _is_seen():
-        return tqdm.auto.tqdm(total=total, desc=description, unit=f" {unit}", dynamic_ncols=True)
+        return tqdm.auto.tqdm(**what, dynamic_ncols=True)
     return _Lines(
-        total=total,
-        desc=description,
-        unit=unit,
+        **what,
         mininterval=LINE_EVERY,
         miniters=1,
         delay=LINE_EVERY,
         file=io.StringIO(),  # what the bar itself would draw
-        bar_format="{desc}: {n_fmt} of {total_fmt} {unit}s, {rate_fmt}, {remaining} left{postfix}",
+        bar_format="{desc}: {n_fmt} of {total_fmt}{unit}s, {rate_fmt}, {remaining} left{postfix}",
     )
 
 
