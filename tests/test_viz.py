@@ -4,18 +4,24 @@ import base64
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.error import URLError
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import pandas as pd
 import pytest
 import yaml
 
-PROJECT = ("conf", "src", "pyproject.toml")
+PROJECT = ("conf", "src", "pyproject.toml", "Makefile")
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +92,47 @@ class TestGraph:
 
     def test_scenarios_can_be_chosen(self, graph):
         assert {"continual", "fictitious"} <= {line["id"] for line in graph["pipelines"]}
+
+
+def test_make_viz_serves_the_graph_of_an_environment(build, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/"
+    options = f"VIZ=--env test --no-browser --port {urlsplit(url).port}"
+    # -o: what is installed is taken as it is
+    command = ["make", "-o", ".venv/.installed", "viz", f"BIN={Path(sys.executable).parent}"]
+    log = tmp_path / "log"
+    with log.open("w") as file:
+        server = subprocess.Popen(  # noqa: S603
+            [*command, options],
+            cwd=build.parent,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
+    try:
+        graph = json.loads(fetch(f"{url}api/main", server, log))
+        page = fetch(url, server, log).decode()
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+    boxes = set(graph["modular_pipelines"])
+    assert "continual.me_gd.task_01" in boxes
+    assert "continual.ga_gd" not in boxes  # of conf/base
+    assert "<title>Kedro-Viz</title>" in page
+    assert "heap" not in page  # kedro-viz's telemetry
+
+
+def fetch(url, server, log):
+    """What a server answers that is still starting."""
+    for _ in range(120):
+        assert server.poll() is None, log.read_text()
+        try:
+            with urlopen(url) as answer:  # noqa: S310
+                return answer.read()
+        except URLError:
+            time.sleep(0.5)
+    raise AssertionError(log.read_text())
 
 
 class TestPreviews:
