@@ -115,8 +115,9 @@ def test_make_viz_serves_the_graph_of_an_environment(build, tmp_path):
         graph = json.loads(fetch(f"{url}api/main", server, log))
         page = fetch(url, server, log).decode()
     finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait()
+        if server.poll() is None:
+            os.killpg(server.pid, signal.SIGTERM)
+            server.wait()
     boxes = set(graph["modular_pipelines"])
     assert {"continual.me_gd.task_01", "continual.retain_only"} <= boxes
     assert "continual.ga_gd" not in boxes  # of conf/base
