@@ -18,12 +18,11 @@ class TableDataset(ParquetDataset):
 
     That of ``pandas.ParquetDataset`` gives up at a column of lists.
 
-    Example:
-        ```yaml
+    Example::
+
         questions:
           type: closer_look.datasets.table_dataset.TableDataset
           filepath: data/03_primary/main/questions.parquet
-        ```
     """
 
     def preview(self, nrows: int = 5) -> TablePreview:
