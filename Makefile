@@ -28,8 +28,10 @@ $(STAMP): pyproject.toml constraints.txt
 sweep: $(STAMP)  ## the methods of a run in parallel processes
 	$(BIN)/python tools/sweep.py --jobs $(or $(JOBS),2) $(SWEEP)
 
+# make viz VIZ='--env smollm2'; the project's hooks make the graph follow --env and --params
 viz: $(STAMP)  ## browse the graph
-	$(BIN)/kedro viz run
+	@echo "To see parameters, add to the address: ?types=nodes,datasets,parameters"
+	$(BIN)/kedro viz run --include-hooks $(VIZ)
 
 docs: $(STAMP)  ## the documentation as a site; a warning is an error
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs site

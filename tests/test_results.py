@@ -78,6 +78,13 @@ class TestStackCells:
     def test_cells_become_method_and_number_of_tasks(self, summary):
         cells = summary[["method", "after_task"]].drop_duplicates().to_numpy().tolist()
         assert cells == [["before", 0], ["me_gd", 1], ["me_gd", 2]]
+
+    def test_cells_may_be_stacked_method_by_method(self, summary):
+        lines = pd.DataFrame([measured("model_utility", 0, 0.9)])
+        cells = {"before": lines, "me_gd.task_01": lines, "me_gd.task_02": lines}
+        of_method = {name: cells[name] for name in ("me_gd.task_01", "me_gd.task_02")}
+        stacked = results.stack_cells({"before": lines, "me_gd": results.stack_cells(of_method)})
+        pd.testing.assert_frame_equal(stacked, results.stack_cells(cells))
         assert len(summary) == 16
 
     def test_a_retain_only_model_has_unlearned_nothing(self, with_retain_only):

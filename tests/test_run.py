@@ -181,7 +181,15 @@ def test_every_task_is_another_model(continual, load):
 
 def test_nothing_is_pickled(continual):
     suffixes = {path.suffix for path in continual[0].rglob("*") if path.is_file()}
-    assert suffixes == {".parquet", ".safetensors", ".json", ".jinja", ".html"}
+    assert suffixes == {".parquet", ".safetensors", ".json", ".jsonl", ".jinja", ".html"}
+
+
+def test_fingerprints_are_of_the_last_models(continual, load):
+    table = load(continual[0], "continual.fingerprints").set_index("what")["sha256"]
+    assert list(table.index) == ["questions", "before", "GA+GD", "ME+GD", "IDK+AP"]
+    assert table.is_unique
+    last = load(continual[0], "continual.me_gd.task_02.fingerprint")["sha256"].item()
+    assert table["ME+GD"] == last
 
 
 def test_report_stands_alone(continual, load):
@@ -219,11 +227,11 @@ def test_only_missing_outputs_makes_a_half_written_model_again(copied, kedro_run
 
 def test_namespaces_choose_a_method(copied, kedro_run):
     ran = kedro_run(copied, namespaces=["continual.me_gd"])
-    stages = ["aggregate_metrics", "generate_answers", "judge_answers", "measure_rows"]
-    stages += ["score_answers", "score_reference", "unlearn"]
-    assert sorted(ran) == [
-        f"continual.me_gd.{task}.{stage}" for task in ("task_01", "task_02") for stage in stages
-    ]
+    stages = ["aggregate_metrics", "fingerprint_model", "generate_answers", "judge_answers"]
+    stages += ["measure_rows", "score_answers", "score_reference", "unlearn"]
+    expected = [f"{task}.{stage}" for task in ("task_01", "task_02") for stage in stages]
+    expected += ["stack_fingerprints", "stack_logs", "stack_metrics", "stack_summaries"]
+    assert sorted(ran) == sorted(f"continual.me_gd.{node}" for node in expected)
 
 
 def test_from_nodes_goes_on_from_there(copied, kedro_run):

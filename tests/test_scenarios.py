@@ -109,3 +109,11 @@ def test_every_cell_of_the_grid_is_evaluated_once():
     )
     for function in ("generate_answers", "score_answers", "judge_answers", "aggregate_metrics"):
         assert nodes_called(scenario(), function) == expected
+
+
+def test_results_leave_a_methods_namespace_as_one_table_of_each_kind():
+    pipeline = scenario()
+    stacked = inputs(pipeline, "continual.stack_summaries")
+    assert stacked == {"before.summary", "npo_gd.summary", "me_gd.summary"}
+    of_tasks = {f"me_gd.task_0{task}.summary" for task in (1, 2, 3)}
+    assert inputs(pipeline, "continual.me_gd.stack_summaries") == of_tasks

@@ -42,7 +42,7 @@ SUMMARY_COLUMNS = (
 
 
 def stack_cells(cells: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Put the tables of all cells under each other.
+    """Put the tables of cells under each other, or of methods whose cells have been stacked.
 
     Returns:
         The tables' rows behind ``method`` ("before" for the target model) and ``after_task``
@@ -50,15 +50,17 @@ def stack_cells(cells: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """
     return pd.concat(
         [
-            table.assign(method=method, after_task=after_task)[
-                ["method", "after_task", *table.columns]
-            ]
-            for method, after_task, table in (
-                (*_parse(cell), table) for cell, table in cells.items()
-            )
+            table if "after_task" in table else _say_whose(cell, table)
+            for cell, table in cells.items()
         ],
         ignore_index=True,
     )
+
+
+def _say_whose(cell: str, table: pd.DataFrame) -> pd.DataFrame:
+    method, after_task = _parse(cell)
+    columns = ["method", "after_task", *table.columns]
+    return table.assign(method=method, after_task=after_task)[columns]
 
 
 def _parse(cell: str) -> tuple[str, int]:
@@ -198,7 +200,8 @@ def fingerprints(
 
     Args:
         questions: the questions table, whose rows are hashed as JSON, in order.
-        models: ``sha256`` of each cell's weights and tokenizer.
+        models: ``sha256`` of weights and tokenizer, of a cell's model or of a method's, the last
+            of which counts.
         labels: of the methods.
 
     Returns:
@@ -207,7 +210,7 @@ def fingerprints(
     text = questions.to_json(orient="records", force_ascii=False)
     hashes = {"questions": hashlib.sha256(text.encode()).hexdigest()}
     labels = {**REFERENCE_LABELS, **labels}
-    hashes |= {labels[_parse(cell)[0]]: table["sha256"].item() for cell, table in models.items()}
+    hashes |= {labels[_parse(cell)[0]]: table["sha256"].iloc[-1] for cell, table in models.items()}
     return pd.DataFrame({"what": hashes.keys(), "sha256": hashes.values()})
 
 

@@ -53,7 +53,7 @@ def create_scenario(name: str, experiment: Experiment, n_tasks: int) -> Pipeline
 
 
 def create_chain(scenario: str, method: str, experiment: Experiment) -> Pipeline:
-    """Unlearn task after task: the model of each is where the next one starts."""
+    """Unlearn task after task, each model starting from the one before, and gather the results."""
     cells = [f"{method}.{task}" for task in experiment.tasks]
     models = ["target_model", *(f"{scenario}.{cell}.model" for cell in cells)]
     chain = Pipeline([])
@@ -62,7 +62,7 @@ def create_chain(scenario: str, method: str, experiment: Experiment) -> Pipeline
         unlearn = create_unlearning(f"{scenario}.{cell}", previous_model, reference_model)
         evaluate = create_evaluation(scenario, cell, f"{scenario}.{cell}.model", task, experiment)
         chain += Pipeline(unlearn + evaluate, tags=[method, task])
-    return chain
+    return chain + reporting.create_method_pipeline(scenario, method, experiment.tasks)
 
 
 def create_unlearning(namespace: str, previous_model: str, reference_model: str) -> Pipeline:

@@ -10,6 +10,8 @@ import pandas as pd
 from kedro.io.core import AbstractDataset
 from kedro_datasets._typing import TablePreview
 
+from closer_look.datasets.table_dataset import preview_rows
+
 COLUMNS = (
     *("node", "stage", "started", "seconds"),
     *("peak_memory", "peak_gpu_memory", "machine"),
@@ -63,8 +65,7 @@ class NodeCostsDataset(AbstractDataset[dict[str, Any], pd.DataFrame]):
 
     def preview(self, nrows: int = 40) -> TablePreview:
         """The first nodes, for kedro-viz."""
-        table = self.load().head(nrows).drop(columns="machine")
-        return TablePreview(table.to_dict(orient="split"))
+        return preview_rows(self.load().head(nrows).drop(columns="machine"))
 
     def _exists(self) -> bool:
         return self._filepath.is_file()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 from kedro_datasets._typing import TablePreview
 from kedro_datasets.pandas import ParquetDataset
 
-ITEMS = 3
+LIST_WIDTH = 60  # characters
 DIGITS = 4
 
 
@@ -22,7 +23,7 @@ class TableDataset(ParquetDataset):
 
         questions:
           type: closer_look.datasets.table_dataset.TableDataset
-          filepath: data/03_primary/main/questions.parquet
+          filepath: data/03_primary/people/questions.parquet
     """
 
     def preview(self, nrows: int = 5) -> TablePreview:
@@ -37,9 +38,8 @@ def preview_rows(table: pd.DataFrame) -> TablePreview:
 
 def _readable(value: Any) -> Any:
     if isinstance(value, (list, tuple, np.ndarray)):
-        items = [str(_readable(item)) for item in value[:ITEMS]]
-        more = [f"… {len(value) - ITEMS} more"] if len(value) > ITEMS else []
-        return " | ".join(items + more)
+        text = " | ".join(str(_readable(item)) for item in value)
+        return shorten(text, LIST_WIDTH, placeholder=" …")
     if pd.isna(value):
         return ""
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value

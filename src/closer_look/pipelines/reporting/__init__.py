@@ -1,5 +1,5 @@
 """Tables, figures and one HTML file from the results of all methods and tasks."""
 
-from .pipeline import create_pipeline
+from .pipeline import create_method_pipeline, create_pipeline
 
-__all__ = ["create_pipeline"]
+__all__ = ["create_method_pipeline", "create_pipeline"]

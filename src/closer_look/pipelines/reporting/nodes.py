@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def stack_cells(**cells: pd.DataFrame) -> pd.DataFrame:
-    """Put the tables of all methods and tasks under each other."""
+    """Put tables of cells, or of methods, under each other."""
     return results.stack_cells(cells)
 
 
@@ -55,7 +55,7 @@ def collect_fingerprints(questions: pd.DataFrame, **inputs: pd.DataFrame | str) 
 
     Args:
         questions: all rows of the run.
-        inputs: fingerprints a cell, and labels a method.
+        inputs: fingerprints a cell or a method, and labels a method.
     """
     return results.fingerprints(questions, *_tables_and_labels(inputs))
 

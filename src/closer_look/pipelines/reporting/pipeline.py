@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from kedro.pipeline import Node, Pipeline
 
@@ -26,18 +26,39 @@ from .nodes import (
 )
 
 
+def create_method_pipeline(scenario: str, method: str, tasks: Sequence[str]) -> Pipeline:
+    """Results of a method after each task -> a table of each kind, of all its tasks.
+
+    What leaves a method's box in kedro-viz are these, and not the tables of each task.
+    """
+    namespace = f"{scenario}.{method}"
+
+    def stack(name: str, dataset: str, stacked: str) -> Node:
+        inputs = {f"{method}.{task}": f"{namespace}.{task}.{dataset}" for task in tasks}
+        return Node(stack_cells, inputs, f"{namespace}.{stacked}", name=name, namespace=namespace)
+
+    return Pipeline(
+        [
+            stack("stack_summaries", "summary", "summary"),
+            stack("stack_metrics", "metrics", "metrics"),
+            stack("stack_logs", "training_log", "training_logs"),
+            stack("stack_fingerprints", "fingerprint", "fingerprints"),
+        ],
+        tags=["reporting", method],
+    )
+
+
 def create_pipeline(scenario: str, experiment: Experiment) -> Pipeline:
-    """Results of every cell -> tables, figures, report.
+    """Results of every cell and method -> tables, figures, report.
 
     A cell is the target model ("before"), a retain-only model or a method after a task
     ("me_gd.task_03").
     """
     methods, tasks = experiment.methods, experiment.tasks
-    unlearned = [f"{method}.{task}" for method in methods for task in tasks]
     reference_points = [BEFORE]
     if experiment.retain_only in ("finetuned", "pretrained"):
         reference_points.append(RETAIN_ONLY)
-    cells = [*reference_points, *unlearned]
+    measured = [*reference_points, *methods]
     last = [f"{method}.{tasks[-1]}" for method in methods]
     first_and_last = [BEFORE, *last]
     labels = {method: f"params:methods.{method}.label" for method in methods}
@@ -72,18 +93,21 @@ def create_pipeline(scenario: str, experiment: Experiment) -> Pipeline:
     return Pipeline(
         [
             *optional,
-            node(stack_cells, of("summary", cells), "summary", "stack_summaries"),
-            node(stack_cells, of("metrics", cells), "metrics", "stack_metrics"),
+            node(stack_cells, of("summary", measured), "summary", "stack_summaries"),
+            node(stack_cells, of("metrics", measured), "metrics", "stack_metrics"),
             node(
                 stack_cells,
                 of("row_metrics", [*reference_points, *last]),
                 "row_metrics",
                 "stack_row_metrics",
             ),
-            node(stack_cells, of("training_log", unlearned), "training_logs", "stack_logs"),
+            node(stack_cells, of("training_logs", methods), "training_logs", "stack_logs"),
             node(
                 collect_fingerprints,
-                of("fingerprint", [*reference_points, *last]) | {"questions": "questions"} | labels,
+                of("fingerprint", reference_points)
+                | dict(zip(last, of("fingerprints", methods).values(), strict=True))
+                | {"questions": "questions"}
+                | labels,  # by method, so what they label goes by cell
                 "fingerprints",
             ),
             node(record_run, {"parameters": "parameters"}, "run_record"),
