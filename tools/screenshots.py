@@ -82,8 +82,8 @@ def photograph_viz(arguments: argparse.Namespace) -> None:
         page.goto(url)
         for name in ("continual", "continual.curves"):
             node(page, name).dispatch_event("click")  # a real click may scroll the page
+            page.wait_for_timeout(2000)  # until all has moved to its place
         page.locator(".pipeline-metadata .js-plotly-plot .trace").first.wait_for()
-        page.wait_for_timeout(1000)  # the panel slides in
         place = node(page, "continual.curves").bounding_box()
         page.mouse.move(place["x"] + 140, place["y"])
         page.mouse.wheel(0, -230)  # nearer
