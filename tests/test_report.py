@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from closer_look import figures, report
+from closer_look.errors import InputError
 from closer_look.losses import FORGET, RETAIN
 from closer_look.metrics import METRICS, NO_RETAIN_ONLY_MODEL
 from closer_look.parameters import JudgesParameters, UnlearningParameters
@@ -304,6 +305,12 @@ class TestContent:
             answers, ["before"], measured(answers).assign(probability=np.nan), LABELS
         )
         assert table[0][4] == ["Answer 0.", 1.0, None, 1]
+
+    def test_tables_of_another_run_are_refused(self, render):
+        answers = make_answers(4, 3).rename(columns={"ME+GD": "GA+GD"})
+        error = r"answers are those of GA\+GD and IDK\+AP, the run record names ME\+GD and IDK\+AP"
+        with pytest.raises(InputError, match=error):
+            render(answers)
 
     def test_hashes_and_seeds_stand_at_the_end(self, render):
         parameters = PARAMETERS | {

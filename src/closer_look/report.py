@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from closer_look.errors import InputError
 from closer_look.figures import BEFORE_LABEL, METRIC_LABELS, SPLIT_LABELS
 from closer_look.metrics import NO_RETAIN_ONLY_MODEL
 from closer_look.results import (
@@ -183,6 +184,9 @@ def render_report(
         downstream: general abilities before and after the last task: method, task, metric, value,
             standard_error, n_questions, n_few_shot (task and metric as lm-evaluation-harness
             writes them).
+
+    Raises:
+        InputError: the tables are of a run with other methods than the record.
     """
     import jinja2
     from plotly.offline import get_plotlyjs
@@ -202,6 +206,12 @@ def render_report(
     environment.filters["duration"] = _duration
     environment.filters["gigabytes"] = _gigabytes
     columns = [BEFORE, *answers.columns[answers.columns.get_loc(BEFORE) + 1 :]]
+    recorded = _labels(parameters).values()
+    if set(columns[1:]) != set(recorded):
+        raise InputError(
+            f"report: the answers are those of {_listed(columns[1:])}, the run record names "
+            f"{_listed(list(recorded))}; kedro run --tags reporting makes all tables anew"
+        )
     n_tasks = int(summary_table["after_task"].max())
     is_reference = summary_table["after_task"] == 0
     unmeasured = missing_numbers(summary, parameters)

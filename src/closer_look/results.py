@@ -233,7 +233,8 @@ def costs_table(
     cells = node_costs["node"].str.extract(r"^\w+\.(?P<method>\w+)(?:\.task_(?P<task>\d+))?\.")
     cells["task"] = cells["task"].fillna("0").astype(int)
     cells.loc[node_costs["node"].isin(RETAIN_ONLY_NODES), "method"] = RETAIN_ONLY
-    known = pd.MultiIndex.from_frame(summary[["method", "after_task"]])
+    methods = summary[["method"]].assign(after_task=0)  # nodes that gather a method's tasks
+    known = pd.MultiIndex.from_frame(pd.concat([methods, summary[["method", "after_task"]]]))
     is_known = cells["method"].isna() | pd.MultiIndex.from_frame(cells).isin(known)
     what = cells["method"].map(labels).fillna("shared")
     costs = node_costs.assign(what=what)[is_known]
