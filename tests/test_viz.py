@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -95,11 +96,10 @@ class TestGraph:
 
 
 def test_make_viz_serves_the_graph_of_an_environment(build, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{free.getsockname()[1]}/"
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/"
     options = "VIZ=--env test --params experiment.retain_only=finetuned --no-browser"
-    options += f" --port {urlsplit(url).port}"
+    options += f" --port {port}"
     # -o: what is installed is taken as it is
     command = ["make", "-o", ".venv/.installed", "viz", f"BIN={Path(sys.executable).parent}"]
     log = tmp_path / "log"
@@ -124,6 +124,15 @@ def test_make_viz_serves_the_graph_of_an_environment(build, tmp_path):
     assert graph["layers"] == LAYERS
     assert "<title>Kedro-Viz</title>" in page
     assert "heap" not in page  # kedro-viz's telemetry
+
+
+def free_port():
+    """One that kedro-viz takes: none above 49151, as the system would give."""
+    for port in range(20_000 + os.getpid() % 10_000, 49_152):
+        with socket.socket() as free, suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 def fetch(url, server, log):
