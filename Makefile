@@ -10,7 +10,7 @@ demo: $(STAMP)  ## train, unlearn and report on invented people, offline
 	$(BIN)/kedro run --pipelines continual
 
 test: $(STAMP)  ## every test, with coverage; make test JOBS=8 on a larger machine
-	$(BIN)/pytest --numprocesses $(or $(JOBS),2) --dist loadfile --cov --cov-report=term
+	$(BIN)/pytest --numprocesses=$(or $(JOBS),2) --dist=loadfile --cov --cov-report=term
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
