@@ -4,7 +4,8 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 LONGEST = 120  # characters of a text; what a broken model says may fill a page
-CELLS = {"text-align": "left", "vertical-align": "top", "overflow-wrap": "anywhere"}
+CELLS = {"text-align": "left", "vertical-align": "top"}
+TEXTS = {"overflow-wrap": "anywhere", "min-width": "7em"}
 HEADS = [{"selector": "th", "props": [("text-align", "left")]}]
 
 
@@ -13,7 +14,7 @@ def show(table: pd.DataFrame) -> Styler:
     texts = table.select_dtypes(["string", "object"]).columns
     styled = table.reset_index(drop=True).style.format(precision=3, na_rep="").hide(axis="index")
     styled = styled.format(_cut, subset=texts, na_rep="", escape="html")
-    styled = styled.set_properties(**CELLS).set_properties(texts, **{"min-width": "7em"})
+    styled = styled.set_properties(**CELLS).set_properties(texts, **TEXTS)
     return styled.set_table_styles(HEADS)
 
 
