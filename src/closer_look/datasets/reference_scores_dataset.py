@@ -61,7 +61,9 @@ class ReferenceScoresDataset(AbstractVersionedDataset[ReferenceScores, Reference
         folder.mkdir(parents=True, exist_ok=True)
         head = {} if data.output_head is None else {HEAD: data.output_head}
         save_file(data.hidden_states | head, folder / "hidden_states.safetensors")
-        data.nll.to_parquet(folder / "nll.parquet")
+        partial = folder / "nll.parquet.partial"
+        data.nll.to_parquet(partial)
+        partial.replace(folder / "nll.parquet")
 
     def preview(self, nrows: int = 10) -> TablePreview:
         """The first scores, for kedro-viz."""

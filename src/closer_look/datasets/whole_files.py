@@ -1,0 +1,51 @@
+"""Local files that appear under their name when they are whole, and not before.
+
+A process that is killed while it writes would leave half a file, which Kedro's existence check
+(``--only-missing-outputs``) takes for a result. ``settings.py`` puts this file system in the place
+of fsspec's own, through which Kedro's datasets write.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileOpener, LocalFileSystem
+
+
+def write_whole_files() -> None:
+    """Let every dataset of this process write whole files."""
+    for protocol in LocalFileSystem.protocol:
+        fsspec.register_implementation(protocol, WholeFileSystem, clobber=True)
+
+
+class WholeFileSystem(LocalFileSystem):
+    """A LocalFileSystem that writes beside a file's name, and gives it the name at the end."""
+
+    def _open(self, path: str, mode: str = "rb", **options: Any) -> LocalFileOpener:
+        if "w" not in mode:
+            return super()._open(path, mode, **options)
+        path = self._strip_protocol(path)
+        if self.auto_mkdir:
+            self.makedirs(self._parent(path), exist_ok=True)
+        return _WholeFile(path, mode, fs=self)
+
+
+class _WholeFile(LocalFileOpener):
+    def __init__(self, path: str, mode: str, **options: Any) -> None:
+        self.name, self.is_done = path, False
+        super().__init__(f"{path}.{os.getpid()}.partial", mode, **options)
+
+    def close(self) -> None:
+        super().close()
+        if not self.is_done:
+            self.is_done = True
+            os.replace(self.path, self.name)
+
+    def __exit__(self, exc_type: type[BaseException] | None, *rest: Any) -> None:
+        if exc_type is not None:
+            self.is_done = True
+            os.remove(self.path)
+        super().__exit__(exc_type, *rest)
+        self.close()

@@ -1,0 +1,85 @@
+"""Files that appear when they are whole: what a crash or an error leaves behind."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from kedro_datasets.json import JSONDataset
+from kedro_datasets.pandas import ParquetDataset
+from kedro_datasets.text import TextDataset
+
+from closer_look.datasets.whole_files import WholeFileSystem, write_whole_files
+
+
+@pytest.fixture
+def files():
+    return WholeFileSystem()
+
+
+def test_a_file_has_its_name_when_it_is_closed(files, tmp_path):
+    path = tmp_path / "table"
+    with files.open(str(path), "wb") as file:
+        file.write(b"half")
+        file.flush()
+        assert not path.exists()
+        file.write(b" and half")
+    assert path.read_bytes() == b"half and half"
+    assert os.listdir(tmp_path) == ["table"]
+
+
+def test_an_error_leaves_the_file_as_it_was(files, tmp_path):
+    path = tmp_path / "table"
+    path.write_bytes(b"before")
+    with pytest.raises(ZeroDivisionError), files.open(str(path), "wb") as file:
+        file.write(b"half")
+        file.write(1 / 0)
+    assert path.read_bytes() == b"before"
+    assert os.listdir(tmp_path) == ["table"]
+
+
+def test_a_reader_that_closes_the_file_itself_does_no_harm(files, tmp_path):
+    with files.open(str(tmp_path / "table"), "wb") as file:
+        file.write(b"all")
+        file.close()
+    assert (tmp_path / "table").read_bytes() == b"all"
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("a", "onetwo"), ("w", "two")])
+def test_text_is_appended_or_replaced(files, tmp_path, mode, expected):
+    path = tmp_path / "text"
+    path.write_text("one")
+    with files.open(str(path), mode) as file:
+        file.write("two")
+    assert path.read_text() == expected
+    with files.open(str(path), "r") as file:
+        assert file.read() == expected
+
+
+@pytest.mark.parametrize("dataset", [ParquetDataset, JSONDataset, TextDataset])
+def test_datasets_of_kedro_write_that_way(tmp_path, dataset):
+    write_whole_files()
+    entry = dataset(filepath=str(tmp_path / "new" / "file"))
+    assert isinstance(entry._fs, WholeFileSystem)
+    data = pd.DataFrame({"a": [1]}) if dataset is ParquetDataset else "text"
+    entry.save(data)
+    assert str(entry.load()) == str(data)
+    assert os.listdir(tmp_path / "new") == ["file"]
+
+
+def test_a_killed_process_leaves_no_file_of_that_name(tmp_path):
+    code = (
+        "import os, signal, sys\n"
+        "from closer_look.datasets.whole_files import WholeFileSystem\n"
+        "with WholeFileSystem().open(sys.argv[1], 'wb') as file:\n"
+        "    file.write(b'half')\n"
+        "    file.flush()\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    path = tmp_path / "report.html"
+    done = subprocess.run([sys.executable, "-c", code, str(path)], check=False)  # noqa: S603
+    assert done.returncode == -signal.SIGKILL
+    assert not path.exists()
+    assert len(os.listdir(tmp_path)) == 1

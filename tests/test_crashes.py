@@ -1,0 +1,104 @@
+"""A run killed anywhere goes on to the numbers of a run that was not.
+
+Each case is a process of its own that kills itself, as a machine that loses power would, at the
+n-th call of a function; then ``--only-missing-outputs`` takes the run up again.
+"""
+
+import signal
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+PARAMETERS = {"experiment": {"methods": ["ga_kl"], "n_tasks": 2}}
+RESULTS = ("summary", "metrics", "answers", "training_logs")
+FINETUNING_STEPS = 7
+
+KILLED = """
+import importlib, os, signal, sys
+from closer_look.session import Session
+from kedro.framework.startup import bootstrap_project
+
+root, data, module, name, calls, half = sys.argv[1:]
+bootstrap_project(root)
+owner = importlib.import_module(module)
+for part in name.split(".")[:-1]:
+    owner = getattr(owner, part)
+name = name.split(".")[-1]
+original, calls = getattr(owner, name), int(calls)
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def counted(*args, **kwargs):
+    global calls
+    if half:  # writing a file of that name, the first half of it is on the disk
+        if half in args[0].path:
+            original(args[0], args[1][: len(args[1]) // 2])
+            args[0].flush()
+            die()
+    else:
+        calls -= 1
+        if calls == 0:
+            die()
+    return original(*args, **kwargs)
+
+setattr(owner, name, counted)
+parameters = {"data": data, "experiment": {"methods": ["ga_kl"], "n_tasks": 2}}
+with Session.create(root, env="test", runtime_params=parameters) as session:
+    session.run(pipeline_names=["continual"])
+"""
+
+CASES = {
+    "fine-tuning": ("closer_look.training", "_Trainer.compute_loss", 3, ""),
+    "reference scoring": ("closer_look.reference_cache", "cache_key", 2, ""),
+    "unlearning": ("closer_look.training", "_Trainer.compute_loss", FINETUNING_STEPS + 2, ""),
+    "the second task": ("closer_look.training", "unlearn", 2, ""),
+    "generation": ("closer_look.generation", "_decode", 2, ""),
+    "metrics": ("closer_look.metrics", "aggregate", 2, ""),
+    "a model being written": (
+        *("transformers.tokenization_utils_base", "PreTrainedTokenizerBase.save_pretrained"),
+        *(3, ""),
+    ),
+    "a table being written": ("fsspec.implementations.local", "LocalFileOpener.write", 0, "scores"),
+    "the report being written": (
+        *("fsspec.implementations.local", "LocalFileOpener.write"),
+        *(0, "report.html"),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def results(open_session):
+    """Load the results of a run."""
+
+    def results(data):
+        with open_session(data, PARAMETERS) as session:
+            catalog = session.load_context().catalog
+        return {name: catalog.load(f"continual.{name}") for name in RESULTS}
+
+    return results
+
+
+@pytest.fixture(scope="module")
+def undisturbed(kedro_run, results, tmp_path_factory):
+    data = tmp_path_factory.mktemp("undisturbed")
+    started = kedro_run(data, "continual", parameters=PARAMETERS)
+    return started, results(data)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_killed_during(case, root, kedro_run, results, undisturbed, tmp_path):
+    nodes, expected = undisturbed
+    arguments = [str(root), tmp_path.as_posix(), *map(str, CASES[case])]
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", KILLED, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    finished = kedro_run(tmp_path, "continual", parameters=PARAMETERS, only_missing_outputs=True)
+    assert len(finished) < len(nodes)
+    for name, table in results(tmp_path).items():
+        pd.testing.assert_frame_equal(table, expected[name])
+    report = next(tmp_path.glob("08_reporting/test/continual/report.html/*/report.html"))
+    assert report.read_text("utf-8").rstrip().endswith("</html>")
