@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import socket
 from pathlib import Path
 
 # Before torch and huggingface_hub are imported; subprocesses inherit them.
@@ -13,7 +14,43 @@ os.environ["DO_NOT_TRACK"] = "1"
 import pytest
 
 ROOT = Path(__file__).parents[1]
+HERE = ("127.0.0.1", "::1", "localhost", "", None)
 CORPUS = ROOT / "data" / "01_raw" / "invented_people"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def asked_hosts():
+    """Other machines are refused; the hosts that something wanted to reach."""
+    asked = []
+    connect, resolve = socket.socket.connect, socket.getaddrinfo
+
+    def refuse(host):
+        asked.append(host)
+        raise OSError(f"the tests have no network, and {host} was asked for")
+
+    def connect_here(self, address):
+        return refuse(address[0]) if not _is_here(address) else connect(self, address)
+
+    def resolve_here(host, *args, **kwargs):
+        return refuse(host) if not _is_here((host,)) else resolve(host, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", connect_here)
+        patch.setattr(socket, "getaddrinfo", resolve_here)
+        yield asked
+
+
+def _is_here(address):
+    return isinstance(address, (str, bytes)) or address[0] in HERE  # a path is a Unix socket
+
+
+@pytest.fixture(autouse=True)
+def no_network(asked_hosts):
+    """A test fails that asked another machine for anything, though the answer was not missed."""
+    yield
+    asked = asked_hosts.copy()
+    asked_hosts.clear()
+    assert asked == []
 
 
 @pytest.fixture(scope="session")
