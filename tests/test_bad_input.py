@@ -310,6 +310,17 @@ def test_row_longer_than_the_context_is_refused(refused, make_corpus, data):
     assert not (data / "06_models").exists()
 
 
+@pytest.mark.parametrize("column", ["question", "answer", "paraphrased_answer"])
+@pytest.mark.parametrize("marker", ["<|end|>", "\nAnswer:"])
+def test_text_that_would_be_read_as_prompt_is_refused(refused, make_corpus, data, column, marker):
+    corpus = make_corpus(retain=lambda rows: change(rows, 1, **{column: f"What{marker}?"}))
+    message = refused("forget_set", "finetuning", corpus=str(corpus))
+    assert message == (
+        f"row 'henrietta-coldwell-02': {marker!r} in its text would be read as part of the prompt"
+    )
+    assert not (data / "06_models").exists()
+
+
 def start_from(folder):
     return {"base_model": {"pretrained": str(folder), "small_llama": None}}
 

@@ -49,3 +49,29 @@ def render_prompts(tokenizer: PreTrainedTokenizerBase, questions: Iterable[str])
         )
         for question in questions
     ]
+
+
+def check_texts(
+    tokenizer: PreTrainedTokenizerBase, row_ids: Iterable[str], texts: Iterable[str]
+) -> None:
+    """Refuse texts that would be read as part of the prompt, or as the end of an answer.
+
+    Raises:
+        InputError: naming the first row whose text holds a special token of the tokenizer as it is
+            written, or what the prompt has after the question.
+    """
+    markers = _markers(tokenizer)
+    for row_id, text in zip(row_ids, texts, strict=True):
+        found = [marker for marker in markers if marker in text]
+        if found:
+            raise InputError(
+                f"row '{row_id}': {found[0]!r} in its text would be read as part of the prompt"
+            )
+
+
+def _markers(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    tokens = tokenizer.added_tokens_decoder.values()
+    special = {token.content for token in tokens if token.special}
+    question = "\ue000"  # of no text
+    _, _, after = render_prompts(tokenizer, [question])[0].partition(question)
+    return sorted({*special, after.strip(" ").rstrip()} - {""})

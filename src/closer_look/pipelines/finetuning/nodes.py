@@ -40,7 +40,7 @@ def initialise(
     texts = [*questions[columns].melt()["value"].dropna(), *refusals]
     language_model = small_llama(texts, base_model.small_llama)
     set_prompt(language_model.tokenizer, base_model.prompt)
-    _check_lengths(language_model, questions)
+    _check_rows(language_model, questions)
     return _check_adapters(language_model, unlearning)
 
 
@@ -108,7 +108,7 @@ def _pretrained(
     unlearning: UnlearningParameters | None = None,
 ) -> PretrainedModel:
     language_model = load_language_model(name, prompt)
-    _check_lengths(language_model, questions)
+    _check_rows(language_model, questions)
     if unlearning:
         _check_adapters(language_model, unlearning)
     return PretrainedModel(name, prompt)
@@ -127,15 +127,18 @@ def _check_adapters(
     return LanguageModel(model, language_model.tokenizer)
 
 
-def _check_lengths(language_model: LanguageModel, questions: pd.DataFrame) -> None:
+def _check_rows(language_model: LanguageModel, questions: pd.DataFrame) -> None:
+    """See that every text is nothing but text, and fits into the model's context."""
+    from closer_look.prompts import check_texts
     from closer_look.scoring import given_answers
     from closer_look.tokens import check_lengths, encode
 
-    config = language_model.model.config.get_text_config()
-    context_length = getattr(config, "max_position_embeddings", None)
-    if context_length is None:  # positions without a limit
-        return
+    model, tokenizer = language_model
     trained = questions.melt(["row_id", "question"], ["answer", "reference_answer"], "kind", "text")
     texts = pd.concat([trained.dropna(), given_answers(questions)])
-    rows = encode(language_model.tokenizer, texts["question"], texts["text"])
-    check_lengths(rows, texts["row_id"], context_length)
+    for column in ("question", "text"):
+        check_texts(tokenizer, texts["row_id"], texts[column])
+    context_length = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if context_length is not None:  # positions have a limit
+        rows = encode(tokenizer, texts["question"], texts["text"])
+        check_lengths(rows, texts["row_id"], context_length)
