@@ -3,8 +3,6 @@
 import html as htmllib
 import json
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 
 import numpy as np
@@ -122,7 +120,7 @@ def measured(answers):
 
 
 FINGERPRINTS = pd.DataFrame({"what": ["questions", "ME+GD"], "sha256": ["0ddba11", "c0ffee"]})
-NO_COSTS = pd.DataFrame(columns=["node", "stage", "seconds", "peak_memory", "machine"])
+NO_COSTS = pd.DataFrame(columns=["node", "stage", "seconds", "peak_memory", "machine", "gpus"])
 COSTS = pd.DataFrame(
     [
         ("finetune", "finetuning", 3725.2, 2e9, np.nan, "2 cores"),
@@ -130,7 +128,7 @@ COSTS = pd.DataFrame(
         ("continual.me_gd.task_02.unlearn", "unlearning", 59.0, 3e9, np.nan, "8 cores"),
     ],
     columns=["node", "stage", "seconds", "peak_memory", "peak_gpu_memory", "machine"],
-)
+).assign(gpus=None)
 
 
 @pytest.fixture
@@ -576,23 +574,21 @@ class TestWords:
 
 
 @pytest.fixture
-def browse(tmp_path):
+def browse(browser, tmp_path):
     """Open a page in headless Chromium, and return its DOM and its console."""
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("there is no chromium on PATH")
 
     def browse(html, width=800):
-        page = tmp_path / "report.html"
-        page.write_text(html, encoding="utf-8")
-        flags = "--headless=new --no-sandbox --disable-gpu --disable-background-networking"
-        flags += " --no-first-run --enable-logging=stderr --virtual-time-budget=8000 --dump-dom"
-        flags += f" --window-size={width},900"
-        profile = f"--user-data-dir={tmp_path / 'profile'}"
-        command = [chromium, *flags.split(), profile, page.as_uri()]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)  # noqa: S603
-        console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-        return done.stdout, console
+        path = tmp_path / "report.html"
+        path.write_text(html, encoding="utf-8")
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        console = []
+        page.on("console", lambda message: console.append(message.text))
+        page.on("pageerror", lambda error: console.append(str(error)))
+        page.goto(path.as_uri())
+        page.wait_for_timeout(1000)  # until all is drawn, and what the test adds has run
+        dom = page.content()
+        page.close()
+        return dom, console
 
     return browse
 

@@ -2,13 +2,9 @@
 
 import pkgutil
 import re
-import shutil
 import subprocess
 import sys
-import threading
-from functools import partial
 from html.parser import HTMLParser
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -73,32 +69,14 @@ def test_formulas_are_mathml(site):
 
 @pytest.mark.parametrize("width", [1440, 400])
 @pytest.mark.parametrize("page", ["start", "concepts", "own_data", "reference/losses"])
-def test_pages_fit_a_screen_and_ask_no_other_host(site, page, width):
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("there is no chromium on PATH")
-
-    class Silent(SimpleHTTPRequestHandler):
-        def log_message(self, *arguments):
-            pass
-
-    handler = partial(Silent, directory=site)
-    with (
-        ThreadingHTTPServer(("127.0.0.1", 0), handler) as server,
-        playwright.sync_playwright() as driver,
-    ):
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        host = f"http://127.0.0.1:{server.server_port}/"
-        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        browser = driver.chromium.launch(executable_path=chromium, args=flags)
+def test_pages_fit_a_screen_and_ask_no_other_host(site, serve, browser, page, width):
+    requests = []
+    with serve(site) as host:
         tab = browser.new_page(viewport={"width": width, "height": 900})
-        requests = []
         tab.on("request", lambda request: requests.append(request.url))
         tab.goto(host + page + ".html")
         too_wide = tab.evaluate("document.documentElement.scrollWidth - innerWidth")
-        browser.close()
-        server.shutdown()
+        tab.close()
     assert len(requests) > 3
     assert [url for url in requests if not url.startswith((host, "data:"))] == []
     assert too_wide <= 0

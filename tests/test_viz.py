@@ -8,11 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from contextlib import suppress
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.error import URLError
 from urllib.parse import urlsplit
@@ -206,27 +203,10 @@ class TestPreviews:
 
 
 @pytest.fixture(scope="module")
-def browser():
-    """A headless Chromium, driven by Playwright."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("there is no chromium on PATH")
-    with playwright.sync_playwright() as started:
-        flags = ["--no-sandbox", "--disable-gpu"]
-        browser = started.chromium.launch(executable_path=chromium, args=flags)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def url(build):
+def url(build, serve):
     """Where the build is served."""
-    handler = partial(SimpleHTTPRequestHandler, directory=build)
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
+    with serve(build) as url:
+        yield url
 
 
 @pytest.fixture
