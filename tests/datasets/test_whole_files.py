@@ -58,6 +58,14 @@ def test_text_is_appended_or_replaced(files, tmp_path, mode, expected):
         assert file.read() == expected
 
 
+def test_files_of_a_transaction_have_their_names_at_its_end(files, tmp_path):
+    with files.transaction:
+        with files.open(str(tmp_path / "table"), "wb") as file:
+            file.write(b"all")
+        assert os.listdir(tmp_path) == []
+    assert (tmp_path / "table").read_bytes() == b"all"
+
+
 @pytest.mark.parametrize("dataset", [ParquetDataset, JSONDataset, TextDataset])
 def test_datasets_of_kedro_write_that_way(tmp_path, dataset):
     write_whole_files()

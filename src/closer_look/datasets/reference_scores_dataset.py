@@ -11,6 +11,7 @@ from kedro_datasets._typing import TablePreview
 from safetensors.torch import load_file, save_file
 
 from closer_look.datasets.table_dataset import preview_rows
+from closer_look.datasets.whole_files import WholeFileSystem
 from closer_look.reference_scores import ReferenceScores
 
 HEAD = "output_head"
@@ -61,9 +62,8 @@ class ReferenceScoresDataset(AbstractVersionedDataset[ReferenceScores, Reference
         folder.mkdir(parents=True, exist_ok=True)
         head = {} if data.output_head is None else {HEAD: data.output_head}
         save_file(data.hidden_states | head, folder / "hidden_states.safetensors")
-        partial = folder / "nll.parquet.partial"
-        data.nll.to_parquet(partial)
-        partial.replace(folder / "nll.parquet")
+        with WholeFileSystem().open(str(folder / "nll.parquet"), "wb") as file:
+            data.nll.to_parquet(file)
 
     def preview(self, nrows: int = 10) -> TablePreview:
         """The first scores, for kedro-viz."""

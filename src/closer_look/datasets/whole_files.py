@@ -24,7 +24,7 @@ class WholeFileSystem(LocalFileSystem):
     """A LocalFileSystem that writes beside a file's name, and gives it the name at the end."""
 
     def _open(self, path: str, mode: str = "rb", **options: Any) -> LocalFileOpener:
-        if "w" not in mode:
+        if "w" not in mode or not options.get("autocommit", True):  # a transaction names them
             return super()._open(path, mode, **options)
         path = self._strip_protocol(path)
         if self.auto_mkdir:
