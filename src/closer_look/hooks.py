@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import warnings
-
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
@@ -20,13 +17,3 @@ class ExperimentHooks:
         """Before Kedro builds the pipelines; anew for each run that a process makes."""
         experiment.use(context.config_loader)
         pipelines.configure("closer_look.pipeline_registry")
-
-
-class QuietHooks:
-    """Libraries leave the terminal to the project's own lines and bars."""
-
-    def __init__(self) -> None:
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        # PEFT asks transformers by a name that is to go.
-        warnings.filterwarnings("ignore", ".is_gradient_checkpointing. is deprecated")

@@ -1,14 +1,23 @@
 """Kedro settings of the project."""
 
+import os
+import warnings
+
 from closer_look.datasets.whole_files import write_whole_files
-from closer_look.hooks import ExperimentHooks, QuietHooks
+from closer_look.hooks import ExperimentHooks
 from closer_look.session import Session
+
+# Libraries leave the terminal to the project's own lines and bars.
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# PEFT asks transformers by a name that is to go.
+warnings.filterwarnings("ignore", ".is_gradient_checkpointing. is deprecated")
 
 write_whole_files()  # what a killed run was writing is not taken for a result
 
 SESSION_CLASS = Session
 
-HOOKS = (ExperimentHooks(), QuietHooks())
+HOOKS = (ExperimentHooks(),)
 
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
