@@ -271,6 +271,12 @@ class TestCosts:
         stages = ["Fine-tuning", "Unlearning", "Answers", "Tables, figures"]
         assert list(table.columns[1:-3]) == stages
 
+    def test_a_machine_is_listed_once_though_its_gpu_was_used_later(self):
+        machines = ["2 cores", "2 cores", "8 cores"]
+        costs = pd.DataFrame({"machine": machines, "gpus": [None, "1 x A", None]})
+        assert results.machines(costs) == ["2 cores, 1 x A", "8 cores"]
+        assert results.machines(costs.head(0)) == []
+
     def test_every_stage_has_a_label(self):
         from closer_look import pipelines
 

@@ -31,7 +31,7 @@ class PeakMemory:
         self._sample()
         peaks: dict[str, int | None] = {"peak_memory": self._peak, "peak_gpu_memory": None}
         self._peak = 0
-        if _gpus():
+        if _uses_gpu():
             import torch
 
             peaks["peak_gpu_memory"] = torch.cuda.max_memory_allocated()
@@ -47,17 +47,22 @@ class PeakMemory:
 
 
 def describe_machine() -> str:
-    """Cores, memory and GPUs, as in "2 cores, 24 GB of memory, 1 x NVIDIA H100 80GB HBM3"."""
+    """Cores and memory, as in "2 cores, 24 GB of memory"."""
     memory = psutil.virtual_memory().total / 1e9
-    parts = [f"{psutil.cpu_count()} cores", f"{memory:.0f} GB of memory", *_gpus()]
-    return ", ".join(parts)
+    return f"{psutil.cpu_count()} cores, {memory:.0f} GB of memory"
 
 
-def _gpus() -> list[str]:
-    """Ask torch only if something else has loaded it: that takes seconds."""
-    if "torch" not in sys.modules:
-        return []
+def describe_gpus() -> str | None:
+    """The GPUs, as in "1 x NVIDIA H100 80GB HBM3"; None as long as this process uses none."""
+    if not _uses_gpu():
+        return None
     import torch
 
     names = [torch.cuda.get_device_name(gpu) for gpu in range(torch.cuda.device_count())]
-    return [f"{names.count(name)} x {name}" for name in dict.fromkeys(names)]
+    return ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names))
+
+
+def _uses_gpu() -> bool:
+    """Neither import torch nor start CUDA to find out: both take seconds."""
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.cuda.is_initialized()

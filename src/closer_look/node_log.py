@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.framework.hooks import hook_impl
 
-from closer_look.costs import PeakMemory, describe_machine
-from closer_look.results import STAGES
+from closer_look.costs import PeakMemory, describe_gpus, describe_machine
 
 if TYPE_CHECKING:
     from kedro.io import CatalogProtocol
@@ -68,6 +67,8 @@ class _NodeLog:
         self._start()
 
     def _costs(self, node: Node) -> dict[str, Any]:
+        from closer_look.results import STAGES
+
         stages = [stage for stage in STAGES if stage in node.tags]
         return {
             "node": node.name,
@@ -76,4 +77,5 @@ class _NodeLog:
             "seconds": round(perf_counter() - self.clock, 3),
             **self.memory.take(),
             "machine": describe_machine(),
+            "gpus": describe_gpus(),
         }

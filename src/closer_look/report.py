@@ -22,6 +22,7 @@ from closer_look.results import (
     RETAIN_ONLY,
     STAGES,
     costs_table,
+    machines,
     pick_examples,
 )
 
@@ -206,11 +207,11 @@ def render_report(
     environment.filters["duration"] = _duration
     environment.filters["gigabytes"] = _gigabytes
     columns = [BEFORE, *answers.columns[answers.columns.get_loc(BEFORE) + 1 :]]
-    recorded = _labels(parameters).values()
-    if set(columns[1:]) != set(recorded):
+    labels = _labels(parameters)
+    if set(columns[1:]) != set(labels.values()):
         raise InputError(
             f"report: the answers are those of {_listed(columns[1:])}, the run record names "
-            f"{_listed(list(recorded))}; kedro run --tags reporting makes all tables anew"
+            f"{_listed(list(labels.values()))}; kedro run --tags reporting makes all tables anew"
         )
     n_tasks = int(summary_table["after_task"].max())
     is_reference = summary_table["after_task"] == 0
@@ -243,10 +244,10 @@ def render_report(
         answer_columns=columns,
         answer_labels=[BEFORE_LABEL, *columns[1:]],
         split_labels=SPLIT_LABELS,
-        table=tabulate_answers(answers, columns, row_metrics, _labels(parameters)),
+        table=tabulate_answers(answers, columns, row_metrics, labels),
         unmeasured=[*unmeasured, *NEVER_MEASURED],
-        costs=describe_costs(node_costs, summary, _labels(parameters)),
-        machines=list(node_costs["machine"].unique()),
+        costs=describe_costs(node_costs, summary, labels),
+        machines=machines(node_costs),
         fingerprints=fingerprints.to_dict("records"),
         seeds=find_seeds(parameters),
         parameters=_as_yaml(parameters),
@@ -343,9 +344,9 @@ def describe_knowledge(knowledge: pd.DataFrame) -> list[str]:
 def describe_figure(name: str, summary: pd.DataFrame) -> tuple[str, str]:
     """Title and reading aid of a figure."""
     title, aid = FIGURES[name]
-    if name == "truth_ratios" and summary["metric"].eq("forget_quality").any():
-        is_compared = summary.loc[summary["metric"] == "forget_quality", "value"].notna().any()
-        return title, f"{aid} {RETAIN_ONLY_RATIOS_AID}" if is_compared else aid
+    is_compared = summary.loc[summary["metric"] == "forget_quality", "value"].notna().any()
+    if name == "truth_ratios" and is_compared:
+        aid = f"{aid} {RETAIN_ONLY_RATIOS_AID}"
     if name in SHOW_RETAIN_ONLY and RETAIN_ONLY in set(summary["method"]):
         aid = f"{aid} {RETAIN_ONLY_AID}"
     return title, aid

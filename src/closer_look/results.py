@@ -250,6 +250,12 @@ def costs_table(
     return table.reindex([row for row in rows if row in table.index]).reset_index()
 
 
+def machines(node_costs: pd.DataFrame) -> list[str]:
+    """List where the nodes ran: cores, memory and, where some node used one, GPUs."""
+    gpus = node_costs.groupby("machine", sort=False)["gpus"].first()  # that is known
+    return [m if pd.isna(gpu) else f"{m}, {gpu}" for m, gpu in gpus.items()]
+
+
 def pick_examples(answers: pd.DataFrame, n_examples: int) -> pd.DataFrame:
     """Take rows at even distances, the first and the last among them: not picked by result."""
     positions = np.linspace(0, len(answers) - 1, min(n_examples, len(answers)))

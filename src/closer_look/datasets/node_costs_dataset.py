@@ -14,20 +14,19 @@ from closer_look.datasets.table_dataset import preview_rows
 
 COLUMNS = (
     *("node", "stage", "started", "seconds"),
-    *("peak_memory", "peak_gpu_memory", "machine"),
+    *("peak_memory", "peak_gpu_memory", "machine", "gpus"),
 )
 
 
 class NodeCostsDataset(AbstractDataset[dict[str, Any], pd.DataFrame]):
     """JSON Lines that only grow: a run taken up again, or beside another, adds to them.
 
-    Example:
-        ::
+    Example::
 
-            "{scenario}.node_costs":
-              type: closer_look.datasets.node_costs_dataset.NodeCostsDataset
-              filepath: data/08_reporting/people/node_costs.jsonl
-              scenario: "{scenario}"
+        "{scenario}.node_costs":
+          type: closer_look.datasets.node_costs_dataset.NodeCostsDataset
+          filepath: data/08_reporting/people/node_costs.jsonl
+          scenario: "{scenario}"
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class NodeCostsDataset(AbstractDataset[dict[str, Any], pd.DataFrame]):
 
     def preview(self, nrows: int = 40) -> TablePreview:
         """The first nodes, for kedro-viz."""
-        return preview_rows(self.load().head(nrows).drop(columns="machine"))
+        return preview_rows(self.load().head(nrows).drop(columns=["machine", "gpus"]))
 
     def _exists(self) -> bool:
         return self._filepath.is_file()
