@@ -213,12 +213,13 @@ def truth_ratios(row_metrics: pd.DataFrame, labels: Mapping[str, str]) -> go.Fig
     figure = _panels("Truth ratios of what was forgotten", list(titles.values()), width=300)
     if ratios.empty:
         return figure
+    ratios = ratios.clip(*DRAWN_RATIOS)
     looks = _looks(row_metrics, labels)
     share = [row / len(ratios) for row in range(len(ratios) + 1)]
     for panel, own in enumerate(labels):
         for name in (*_references(row_metrics), own):
             label, style = looks[name]
-            ordered = ratios[name].clip(*DRAWN_RATIOS).sort_values().tolist()
+            ordered = ratios[name].sort_values().tolist()
             figure.add_scatter(
                 x=[ordered[0], *ordered],
                 y=share,
@@ -235,7 +236,7 @@ def truth_ratios(row_metrics: pd.DataFrame, labels: Mapping[str, str]) -> go.Fig
                 hovertemplate="%{y:.0%} of the rows up to %{x:.3g}",
                 **_axes(panel),
             )
-    seen = np.log10(ratios.clip(*DRAWN_RATIOS).stack().quantile([0.01, 0.99]))
+    seen = np.log10(ratios.stack().quantile([0.01, 0.99]))
     figure.update_xaxes(type="log", title="Truth ratio, log", tickformat="~g", dtick=1)
     figure.update_xaxes(range=[seen.iloc[0] - 0.2, seen.iloc[1] + 0.2])
     return figure.update_yaxes(range=[0, 1.02], dtick=0.25, tickformat=".0%")

@@ -13,13 +13,12 @@ log = logging.getLogger(__name__)
 class ReportDataset(TextDataset):
     """A text whose path is logged when it is saved: the last line of a run.
 
-    Example:
-        ::
+    Example::
 
-            "{scenario}.report":
-              type: closer_look.datasets.report_dataset.ReportDataset
-              filepath: data/08_reporting/people/{scenario}/report.html
-              versioned: true
+        "{scenario}.report":
+          type: closer_look.datasets.report_dataset.ReportDataset
+          filepath: data/08_reporting/people/{scenario}/report.html
+          versioned: true
     """
 
     def save(self, data: str) -> None:
