@@ -14,7 +14,9 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from queue import Queue
 
@@ -29,29 +31,45 @@ def main() -> None:
     parser.add_argument("--pipeline", default="continual")
     parser.add_argument("--params", default="")
     options = parser.parse_args()
-    shared, methods = namespaces(options)
-    kedro(options, ["--pipelines", "forget_set,finetuning", "--only-missing-outputs"])
-    namespaced = ["--pipelines", options.pipeline, "--namespaces", ",".join(shared)]
-    kedro(options, [*namespaced, "--only-missing-outputs"])  # one may need another's scores
-    in_parallel(options, methods)
-    kedro(options, ["--pipelines", options.pipeline, "--tags", "reporting"])
+    shared, methods, folder = look_up(options)
+    with locked(folder):
+        kedro(options, ["--pipelines", "forget_set,finetuning", "--only-missing-outputs"])
+        namespaced = ["--pipelines", options.pipeline, "--namespaces", ",".join(shared)]
+        kedro(options, [*namespaced, "--only-missing-outputs"])  # one may need another's scores
+        in_parallel(options, methods)
+        kedro(options, ["--pipelines", options.pipeline, "--tags", "reporting"])
 
 
-def namespaces(options: argparse.Namespace) -> tuple[list[str], list[str]]:
-    """Namespaces of the pipeline that no method has, and those of the methods."""
+def look_up(options: argparse.Namespace) -> tuple[list[str], list[str], Path]:
+    """Namespaces of the pipeline that no method has, those of the methods, and the run's folder."""
     from kedro.framework.project import pipelines
     from kedro.framework.session import KedroSession
     from kedro.framework.startup import bootstrap_project
 
     from closer_look.experiment import load_experiment
+    from closer_look.provenance import PROVENANCE
 
     bootstrap_project(ROOT)
     with KedroSession.create(ROOT, env=options.env, runtime_params=parameters(options)) as session:
-        session.load_context()
+        catalog = session.load_context().catalog
         methods = [f"{options.pipeline}.{method}" for method in load_experiment().methods]
         nodes = pipelines[options.pipeline].nodes
     second = {".".join(node.namespace.split(".")[:2]) for node in nodes if node.namespace}
-    return sorted(second - {*methods, options.pipeline}), methods
+    shared = sorted(second - {*methods, options.pipeline})
+    return shared, methods, catalog[PROVENANCE].folder
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other runs of that name out."""
+    from closer_look.errors import InputError
+    from closer_look.run_lock import locked_for_children
+
+    try:
+        with locked_for_children(folder):
+            yield
+    except InputError as error:
+        sys.exit(f"Error: {error}")
 
 
 def parameters(options: argparse.Namespace) -> dict[str, object]:

@@ -7,7 +7,8 @@ the first nodes. The values stand in ``conf/<environment>/parameters*.yml``.
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self, get_args, get_type_hints
+from collections.abc import Callable
+from typing import Any, Literal, Self, TypeVar, get_args, get_type_hints
 
 from pydantic import (
     BaseModel,
@@ -22,6 +23,25 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+
+Node = TypeVar("Node", bound=Callable)
+
+
+def reads(**groups: tuple[str, ...]) -> Callable[[Node], Node]:
+    """Say of a node's function on which fields of its parameters the outputs depend.
+
+    Groups that are not named count as a whole. Of what is left out, if the node looks at it, it
+    only sees whether the run can go on.
+
+    Args:
+        groups: argument -> names of fields.
+    """
+
+    def note(function: Node) -> Node:
+        function.reads = groups
+        return function
+
+    return note
 
 
 class Parameters(BaseModel):
@@ -346,6 +366,9 @@ GROUPS = {
     "downstream": DownstreamParameters,
 }
 """Top-level names in the parameters, beside ``methods`` (name -> ``MethodParameters``)."""
+
+MODEL_NAMES = ("pretrained", "embedder", "entailment", "include_path")
+"""Parameters whose value may be a folder: results depend on what lies in it."""
 
 RUNTIME = ("data", "run", "corpus", "forget_split")
 """Parameters that stand in the paths of the catalog."""

@@ -22,18 +22,18 @@ def run_record(parameters: Mapping[str, Any]) -> dict[str, Any]:
         ``parameters``, without methods that the run knew but did not use, ``libraries`` (name ->
         version), ``python`` and ``platform``.
     """
-    plain = _plain(parameters)
-    used = plain["experiment"]["methods"]
+    values = plain(parameters)
+    used = values["experiment"]["methods"]
     return {
-        "parameters": {**plain, "methods": {name: plain["methods"][name] for name in used}},
+        "parameters": {**values, "methods": {name: values["methods"][name] for name in used}},
         "libraries": {name: metadata.version(name) for name in LIBRARIES},
         "python": platform.python_version(),
         "platform": platform.platform(),
     }
 
 
-def _plain(value: Any) -> Any:
-    """Turn pydantic models, however deep, into what JSON knows."""
+def plain(value: Any) -> Any:
+    """Turn pydantic models, however deep, into what JSON knows; what is not set is left out."""
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json", exclude_none=True)
-    return {key: _plain(one) for key, one in value.items()} if isinstance(value, dict) else value
+    return {key: plain(one) for key, one in value.items()} if isinstance(value, dict) else value

@@ -4,7 +4,7 @@ import os
 import warnings
 
 from closer_look.datasets.whole_files import write_whole_files
-from closer_look.hooks import ExperimentHooks
+from closer_look.hooks import ExperimentHooks, ProvenanceHooks
 from closer_look.session import Session
 
 # Libraries leave the terminal to the project's own lines and bars.
@@ -17,7 +17,7 @@ write_whole_files()  # what a killed run was writing is not taken for a result
 
 SESSION_CLASS = Session
 
-HOOKS = (ExperimentHooks(),)
+HOOKS = (ExperimentHooks(), ProvenanceHooks())
 
 CONFIG_LOADER_ARGS = {
     "base_env": "base",

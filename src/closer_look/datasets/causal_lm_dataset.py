@@ -119,7 +119,17 @@ class CausalLMDataset(AbstractDataset[LanguageModel | PretrainedModel, LanguageM
                 f"the disk has {free / 2**20:,.0f} MB left"
             )
         data.model.save_pretrained(folder)
+        for how_it_was_read in ("is_local", "local_files_only"):  # the same model, the same files
+            data.tokenizer.init_kwargs.pop(how_it_was_read, None)
         data.tokenizer.save_pretrained(folder)
+
+    def sources(self) -> list[str]:
+        """Folders in which the model lies; none if there is none."""
+        if not self._exists():
+            return []
+        pretrained = Path(self._filepath, PRETRAINED)
+        name = json.loads(pretrained.read_text())["name"] if pretrained.is_file() else ""
+        return [str(self._filepath), *([name] if Path(name).is_dir() and name else [])]
 
     def preview(self) -> JSONPreview:
         """The configuration of the model or of its adapters, or its name, for kedro-viz."""

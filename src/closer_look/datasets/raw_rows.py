@@ -27,6 +27,10 @@ class _ReadOnlyDataset(AbstractDataset):
     def save(self, data: None) -> None:
         raise DatasetError(f"{self._filepath} is read only")
 
+    def sources(self) -> list[str]:
+        """The files, if they are there."""
+        return [self._filepath] if self.exists() else []
+
     def _exists(self) -> bool:
         filesystem, path = fsspec.url_to_fs(self._filepath)
         return filesystem.exists(path)
@@ -89,6 +93,10 @@ class QuestionsDataset(_ReadOnlyDataset):
         if self._task_id is not None:
             rows = [row | {"task_id": self._task_id} for row in rows]
         return to_questions(rows, self._split, self._filepath)
+
+    def sources(self) -> list[str]:
+        """The files, if they are there."""
+        return [*super().sources(), *([self._details] if self._details else [])]
 
     def preview(self, nrows: int = 5) -> TablePreview:
         """The first rows, for kedro-viz."""

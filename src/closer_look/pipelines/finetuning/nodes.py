@@ -18,9 +18,11 @@ from closer_look.parameters import (
     FinetuningParameters,
     RetainOnlyParameters,
     UnlearningParameters,
+    reads,
 )
 
 
+@reads(unlearning=())
 def initialise(
     questions: pd.DataFrame,
     refusals: list[str],
@@ -44,6 +46,7 @@ def initialise(
     return _check_adapters(language_model, unlearning)
 
 
+@reads(unlearning=())
 def take_pretrained(
     questions: pd.DataFrame, base_model: BaseModelParameters, unlearning: UnlearningParameters
 ) -> PretrainedModel:

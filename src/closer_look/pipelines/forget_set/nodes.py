@@ -18,6 +18,7 @@ from closer_look.parameters import (
     GenerationParameters,
     JudgesParameters,
     UnlearningParameters,
+    reads,
 )
 from closer_look.planning import draw_plan
 from closer_look.questions import check_questions
@@ -31,6 +32,7 @@ def list_abilities(downstream: DownstreamParameters) -> dict[str, str]:
     return downstream.tasks
 
 
+@reads(experiment=("n_tasks",))
 def collect_questions(
     experiment: Experiment, **splits: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -49,6 +51,7 @@ def collect_questions(
     return table[~later].reset_index(drop=True), table[later].reset_index(drop=True)
 
 
+@reads(forget_set=("min_rouge",))
 def select_known(
     target_model: LanguageModel,
     candidate_questions: pd.DataFrame,
@@ -101,6 +104,7 @@ def select_known(
     return known, counts
 
 
+@reads(experiment=("n_tasks",), forget_set=("pairing", "seed"), unlearning=("epochs",))
 def draw_plans(
     experiment: Experiment,
     questions: pd.DataFrame,
@@ -123,6 +127,7 @@ def draw_plans(
     ]
 
 
+@reads(experiment=("n_tasks",), forget_set=("evaluation_rows", "evaluated_splits"), judges=())
 def select_evaluation(
     experiment: Experiment,
     questions: pd.DataFrame,
