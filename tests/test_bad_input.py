@@ -1,5 +1,6 @@
 """Bad input: one clear line that names the file, row or parameter, and nothing half-written."""
 
+import errno
 import os
 import re
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from fsspec.implementations.local import LocalFileOpener
 from transformers.utils import is_torch_bf16_gpu_available
 
 from closer_look.errors import InputError
@@ -27,7 +29,9 @@ def without(column):
 
 
 def files(folder):
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    """What a run has left, apart from the lock that it held."""
+    found = [path for path in folder.rglob("*") if path.is_file() and path.name != "run.lock"]
+    return sorted(str(path.relative_to(folder)) for path in found)
 
 
 @pytest.fixture
@@ -350,6 +354,30 @@ def test_full_disk_is_refused(refused, make_corpus, monkeypatch, data, tmp_path)
         r"\S+/06_models/test/base: the model needs \d+ MB, the disk has 10 MB left", message
     )
     assert not any("06_models" in path for path in files(data))
+
+
+def test_a_disk_that_fills_up_ends_the_run_and_leaves_what_was_there(
+    kedro_run, make_corpus, monkeypatch, data
+):
+    parameters = SMALL | {"corpus": str(make_corpus())}
+    kedro_run(data, "forget_set", parameters=parameters)
+    before = {name: (data / name).read_bytes() for name in files(data) if "provenance" not in name}
+    write = LocalFileOpener.write
+
+    def fill_up(self, content):
+        write(self, content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(LocalFileOpener, "write", fill_up)
+    with pytest.raises(InputError) as caught:
+        kedro_run(data, "forget_set", parameters=parameters)
+    assert str(caught.value) == (
+        "the disk is full; what had been finished is kept. Free some space, and the same command "
+        "with --only-missing-outputs goes on"
+    )
+    assert before == {
+        name: (data / name).read_bytes() for name in files(data) if "provenance" not in name
+    }
 
 
 def test_prompt_longer_than_an_answer_may_be_is_refused(refused, make_corpus):

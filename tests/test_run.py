@@ -181,7 +181,8 @@ def test_every_task_is_another_model(continual, load):
 
 def test_nothing_is_pickled(continual):
     suffixes = {path.suffix for path in continual[0].rglob("*") if path.is_file()}
-    assert suffixes == {".parquet", ".safetensors", ".json", ".jsonl", ".jinja", ".html"}
+    expected = {".parquet", ".safetensors", ".json", ".jsonl", ".jinja", ".html", ".lock"}
+    assert suffixes == expected
 
 
 def test_fingerprints_are_of_the_last_models(continual, load):

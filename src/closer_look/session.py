@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from difflib import get_close_matches
 from typing import Any
@@ -16,6 +18,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from closer_look.errors import InputError, first_line
 from closer_look.runner import DepthFirstRunner
+
+NO_SPACE = os.strerror(errno.ENOSPC)
 
 
 class Session(KedroSession):
@@ -46,7 +50,9 @@ class Session(KedroSession):
                 raise InputError(
                     f"no pipeline '{missing[1]}' in this environment, choose from {known}"
                 ) from None
-            fault = _find_input_error(error) or _find_selection_error(error)
+            fault = (
+                _find_input_error(error) or _find_full_disk(error) or _find_selection_error(error)
+            )
             if fault is None:
                 raise
             raise fault from None
@@ -62,6 +68,18 @@ def _find_input_error(error: BaseException) -> InputError | None:
             return InputError(f"{cause.filename or cause} is missing")
         error = cause
     return error
+
+
+def _find_full_disk(error: BaseException | None) -> InputError | None:
+    """The disk may be full in whatever writes; safetensors tells it in words alone."""
+    while error is not None:
+        if getattr(error, "errno", None) == errno.ENOSPC or NO_SPACE in str(error):
+            return InputError(
+                "the disk is full; what had been finished is kept. Free some space, and the same "
+                "command with --only-missing-outputs goes on"
+            )
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _find_selection_error(error: BaseException) -> InputError | None:

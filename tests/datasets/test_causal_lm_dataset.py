@@ -10,6 +10,7 @@ from kedro.io.core import DatasetError
 
 from closer_look.datasets.causal_lm_dataset import CausalLMDataset
 from closer_look.errors import InputError
+from closer_look.fingerprints import fingerprint
 from closer_look.language_model import LanguageModel, PretrainedModel
 from closer_look.prompts import set_prompt
 
@@ -94,11 +95,30 @@ def test_crash_while_saving_leaves_the_old_model(dataset, language_model, other,
     assert torch.equal(logits(dataset.load()), logits(language_model))
 
 
-def test_crash_while_saving_the_first_model_leaves_none(dataset, other, monkeypatch):
+def test_crash_while_saving_the_first_model_leaves_none(dataset, folder, other, monkeypatch):
     crash(monkeypatch, other.model)
     with pytest.raises(KeyboardInterrupt):
         dataset.save(other)
     assert not dataset.exists()
+    assert list(folder.parent.iterdir()) == []
+
+
+def test_a_model_read_from_disk_is_saved_as_the_same_files(dataset, folder, language_model):
+    dataset.save(language_model)
+    before = fingerprint([str(folder)])
+    dataset.save(dataset.load())
+    assert fingerprint([str(folder)]).sha256 == before.sha256
+    assert fingerprint(dataset.sources()) == fingerprint([str(folder)])
+
+
+def test_a_pretrained_model_s_own_folder_is_a_source(dataset, folder, language_model, tmp_path):
+    own = str(tmp_path / "own")
+    CausalLMDataset(filepath=own).save(language_model)
+    assert dataset.sources() == []
+    dataset.save(PretrainedModel(own, "plain"))
+    assert dataset.sources() == [str(folder), own]
+    dataset.save(PretrainedModel("org/name", "plain"))
+    assert dataset.sources() == [str(folder)]
 
 
 def test_save_after_a_crash_succeeds(dataset, folder, language_model, other, monkeypatch):

@@ -96,11 +96,11 @@ class CausalLMDataset(AbstractDataset[LanguageModel | PretrainedModel, LanguageM
         target = Path(self._filepath)
         partial = target.with_name(f"{target.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(data, PretrainedModel):
-            partial.mkdir(parents=True)
-            (partial / PRETRAINED).write_text(json.dumps(data._asdict()))
-        else:
+        try:
             self._write(data, partial)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
         if self._latest is not None and isinstance(data, LanguageModel):
@@ -108,7 +108,11 @@ class CausalLMDataset(AbstractDataset[LanguageModel | PretrainedModel, LanguageM
                 data.model.name_or_path = str(target)  # adapters name it as their base
             self._hand_on(data)
 
-    def _write(self, data: LanguageModel, folder: Path) -> None:
+    def _write(self, data: LanguageModel | PretrainedModel, folder: Path) -> None:
+        if isinstance(data, PretrainedModel):
+            folder.mkdir(parents=True)
+            (folder / PRETRAINED).write_text(json.dumps(data._asdict()))
+            return
         target = Path(self._filepath)
         target.parent.mkdir(parents=True, exist_ok=True)
         needed = _saved_bytes(data.model) + SPARE_BYTES
