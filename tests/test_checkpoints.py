@@ -17,11 +17,7 @@ from closer_look.language_model import LanguageModel
 from closer_look.parameters import (
     FinetuningParameters,
     LoraParameters,
-    MethodParameters,
-    UnlearningParameters,
 )
-from closer_look.planning import draw_plan
-from closer_look.reference import reference_scores
 
 ALWAYS = 1e-9  # minutes
 
@@ -56,51 +52,19 @@ def finetune(fresh, questions):
 
 
 @pytest.fixture
-def unlearn(fresh, questions):
+def unlearn(unlearn, questions):
     """Unlearn; the weights and the log."""
 
-    def unlearn(folder=None, minutes=ALWAYS, forget="npo", retain="kl", **options):
-        method = MethodParameters(label="X", forget={"loss": forget}, retain={"loss": retain})
-        settings = {"learning_rate": 5e-3, "epochs": 3, "batch_size": 2, "seed": 1} | options
-        parameters = UnlearningParameters(**settings, checkpoint_minutes=minutes)
-        generator = np.random.default_rng(1)
-        options = {"epochs": parameters.epochs, "pairing": "per_epoch", "generator": generator}
-        plan = draw_plan(questions, ["No.", "I cannot say."], 1, **options)
-        language_model = fresh()
-        scores = reference_scores(language_model, plan, questions, method, batch_size=4)
-        unlearned, log = training.unlearn(
-            language_model, plan, questions, scores, method, parameters, folder
-        )
+    def with_checkpoints(folder=None, forget="npo", **options):
+        options = {"checkpoint_minutes": ALWAYS} | options
+        unlearned, log = unlearn(questions, forget, "kl", folder, **options)
         return weights_of(unlearned), log
 
-    return unlearn
+    return with_checkpoints
 
 
 def weights_of(language_model):
     return {name: w.detach().clone() for name, w in language_model.model.state_dict().items()}
-
-
-@pytest.fixture
-def broken_off(monkeypatch):
-    """Break a training off in its n-th forward pass; return how many passes a rerun takes."""
-
-    def broken_off(train, n_passes):
-        compute_loss, passes = training._Trainer.compute_loss, []
-
-        def counted(self, *args, **kwargs):
-            passes.append(None)
-            if len(passes) == n_passes:
-                raise KeyboardInterrupt
-            return compute_loss(self, *args, **kwargs)
-
-        monkeypatch.setattr(training._Trainer, "compute_loss", counted)
-        with pytest.raises(KeyboardInterrupt):
-            train()
-        n_passes = None
-        passes.clear()
-        return train(), len(passes)
-
-    return broken_off
 
 
 def assert_same(first, second):
