@@ -82,6 +82,27 @@ def test_fine_tuning_goes_on_to_the_same_numbers(finetune, tmp_path, broken_off,
     assert n_passes == len(undisturbed[1]) - steps_done
 
 
+def test_training_broken_off_twice_goes_on_to_the_same_numbers(
+    finetune, tmp_path, broken_off, monkeypatch
+):
+    """At the end of an epoch, and again inside the next one."""
+    undisturbed = finetune()
+    complete = Checkpoints.complete
+
+    def dies(self, state):
+        complete(self, state)
+        if state.global_step == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "complete", dies)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(tmp_path)
+    resumed, n_passes = broken_off(lambda: finetune(tmp_path), 2)
+    assert_same(undisturbed, resumed)
+    assert n_passes == 9 - 4
+
+
 LORA = {"lora": LoraParameters(dropout=0.3)}  # at random in each step
 CASES = {
     "full": {},
