@@ -168,6 +168,63 @@ def make_questions():
 
 
 @pytest.fixture
+def unlearn(language_model):
+    """A function that unlearns the first task, from the same model each time."""
+    import copy
+
+    import numpy as np
+
+    from closer_look import training
+    from closer_look.language_model import LanguageModel
+    from closer_look.parameters import MethodParameters, UnlearningParameters
+    from closer_look.planning import draw_plan
+    from closer_look.reference import reference_scores
+
+    def unlearn(questions, forget, retain, checkpoints=None, own=None, **options):
+        losses = {"forget": {"loss": forget}, "retain": {"loss": retain}}
+        method = MethodParameters(label="X", **losses, **(own or {}))
+        settings = {"learning_rate": 5e-3, "epochs": 3, "batch_size": 2, "seed": 1} | options
+        parameters = UnlearningParameters(**settings)
+        plan = draw_plan(
+            questions,
+            ["No.", "I cannot say."],
+            1,
+            epochs=parameters.epochs,
+            pairing="per_epoch",
+            generator=np.random.default_rng(1),
+        )
+        model = LanguageModel(copy.deepcopy(language_model.model), language_model.tokenizer)
+        scores = reference_scores(model, plan, questions, method, batch_size=4)
+        return training.unlearn(model, plan, questions, scores, method, parameters, checkpoints)
+
+    return unlearn
+
+
+@pytest.fixture
+def broken_off(monkeypatch):
+    """Break a training off in its n-th forward pass; return how many passes a rerun takes."""
+    from closer_look import training
+
+    def broken_off(train, n_passes):
+        compute_loss, passes = training._Trainer.compute_loss, []
+
+        def counted(self, *args, **kwargs):
+            passes.append(None)
+            if len(passes) == n_passes:
+                raise KeyboardInterrupt
+            return compute_loss(self, *args, **kwargs)
+
+        monkeypatch.setattr(training._Trainer, "compute_loss", counted)
+        with pytest.raises(KeyboardInterrupt):
+            train()
+        n_passes = None
+        passes.clear()
+        return train(), len(passes)
+
+    return broken_off
+
+
+@pytest.fixture
 def make_corpus(tmp_path):
     """Write a small corpus, two tasks of two rows, with the changes that a test asks for."""
 

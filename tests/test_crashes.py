@@ -4,6 +4,8 @@ Each case is a process of its own that kills itself, as a machine that loses pow
 n-th call of a function; then ``--only-missing-outputs`` takes the run up again.
 """
 
+import json
+import logging
 import signal
 import subprocess
 import sys
@@ -16,11 +18,11 @@ RESULTS = ("summary", "metrics", "answers", "training_logs")
 FINETUNING_STEPS = 7
 
 KILLED = """
-import importlib, os, signal, sys
+import importlib, json, os, signal, sys
 from closer_look.session import Session
 from kedro.framework.startup import bootstrap_project
 
-root, data, module, name, calls, half = sys.argv[1:]
+root, data, parameters, module, name, calls, half = sys.argv[1:]
 bootstrap_project(root)
 owner = importlib.import_module(module)
 for part in name.split(".")[:-1]:
@@ -45,7 +47,7 @@ def counted(*args, **kwargs):
     return original(*args, **kwargs)
 
 setattr(owner, name, counted)
-parameters = {"data": data, "experiment": {"methods": ["ga_kl"], "n_tasks": 2}}
+parameters = {"data": data} | json.loads(parameters)
 with Session.create(root, env="test", runtime_params=parameters) as session:
     session.run(pipeline_names=["continual"])
 """
@@ -88,17 +90,73 @@ def undisturbed(kedro_run, results, tmp_path_factory):
     return started, results(data)
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_killed_during(case, root, kedro_run, results, undisturbed, tmp_path):
-    nodes, expected = undisturbed
-    arguments = [str(root), tmp_path.as_posix(), *map(str, CASES[case])]
+def run_until_killed(root, data, parameters, *where):
+    arguments = [str(root), data.as_posix(), json.dumps(parameters), *map(str, where)]
     done = subprocess.run(  # noqa: S603
         [sys.executable, "-c", KILLED, *arguments], capture_output=True, text=True, check=False
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_killed_during(case, root, kedro_run, results, undisturbed, tmp_path):
+    nodes, expected = undisturbed
+    run_until_killed(root, tmp_path, PARAMETERS, *CASES[case])
     finished = kedro_run(tmp_path, "continual", parameters=PARAMETERS, only_missing_outputs=True)
     assert len(finished) < len(nodes)
     for name, table in results(tmp_path).items():
         pd.testing.assert_frame_equal(table, expected[name])
     report = next(tmp_path.glob("08_reporting/test/continual/report.html/*/report.html"))
     assert report.read_text("utf-8").rstrip().endswith("</html>")
+
+
+CHECKPOINTS = {"checkpoint_minutes": 1e-9}  # one after each step but the last
+LONGER = {"finetuning": {"epochs": 2}, "unlearning": {"epochs": 3}}  # 14 and 6 steps
+LONG_STEPS = 2 * FINETUNING_STEPS
+
+INSIDE = {
+    "fine-tuning, in its second epoch": (
+        *("closer_look.training", "_Trainer.compute_loss", 11),
+        "Fine-tuning: resumed at step 10 of 14",
+    ),
+    "unlearning": (
+        *("closer_look.training", "_Trainer.compute_loss", LONG_STEPS + 5),
+        "Unlearning with GA+KL: resumed at step 4 of 6",
+    ),
+    "a checkpoint being written": (
+        *("transformers.trainer", "Trainer._save_rng_state", 6),
+        "Fine-tuning: resumed at step 5 of 14",
+    ),
+    "a checkpoint getting its name": (
+        *("closer_look.checkpoints", "save_file", 6),
+        "Fine-tuning: resumed at step 5 of 14",
+    ),
+    "the checkpoint before being removed": (
+        *("shutil", "rmtree", 3 + 9),  # three before the training
+        "Fine-tuning: resumed at step 10 of 14",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def long_undisturbed(kedro_run, results, tmp_path_factory):
+    """Without checkpoints."""
+    data = tmp_path_factory.mktemp("long_undisturbed")
+    without = {name: values | {"checkpoint_minutes": None} for name, values in LONGER.items()}
+    kedro_run(data, "continual", parameters=PARAMETERS | without)
+    return results(data)
+
+
+@pytest.mark.parametrize("case", INSIDE)
+def test_killed_inside_a_training(
+    case, root, kedro_run, results, long_undisturbed, tmp_path, caplog
+):
+    *where, resumed = INSIDE[case]
+    parameters = PARAMETERS | {name: values | CHECKPOINTS for name, values in LONGER.items()}
+    run_until_killed(root, tmp_path, parameters, *where, "")
+    with caplog.at_level(logging.INFO, "closer_look"):
+        kedro_run(tmp_path, "continual", parameters=parameters, only_missing_outputs=True)
+    assert [line for line in caplog.messages if "resumed at" in line] == [resumed]
+    for name, table in results(tmp_path).items():
+        pd.testing.assert_frame_equal(table, long_undisturbed[name])
+    assert list(tmp_path.glob("06_models/test/checkpoints/*")) == []

@@ -44,6 +44,11 @@ def test_misspelt_parameter_is_named():
     assert refused(UnlearningParameters, UNLEARNING | {"epoch": 2}).startswith("epoch: ")
 
 
+def test_bound_that_no_loss_can_pass_is_refused():
+    assert refused(UnlearningParameters, UNLEARNING | {"stop_when": "nan"}).startswith("stop_when")
+    assert refused(MethodParameters, METHOD | {"stop_when": "-inf"}).startswith("stop_when")
+
+
 def test_missing_parameter_is_named():
     values = {name: value for name, value in UNLEARNING.items() if name != "epochs"}
     assert refused(UnlearningParameters, values) == "epochs: Field required"
@@ -55,7 +60,13 @@ def test_every_fault_is_named_in_one_line():
     assert "learning_rate: " in message
 
 
-@pytest.mark.parametrize("name", ["epochs", "batch_size", "learning_rate", "max_grad_norm"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("epochs", "batch_size", "learning_rate", "max_grad_norm"),
+        *("checkpoint_minutes", "max_retain_loss"),
+    ],
+)
 def test_what_must_be_positive_is_not_zero(name):
     assert refused(UnlearningParameters, UNLEARNING | {name: 0}).startswith(f"{name}: ")
 

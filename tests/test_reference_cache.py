@@ -6,10 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from kedro.io.core import DatasetError
 
 from closer_look import reference
-from closer_look.datasets.reference_cache_dataset import ReferenceCacheDataset
 from closer_look.language_model import LanguageModel, load_language_model
 from closer_look.parameters import LoraParameters, MethodParameters
 from closer_look.prompts import set_prompt
@@ -21,7 +19,7 @@ from closer_look.training import with_adapter
 
 @pytest.fixture
 def cache(tmp_path):
-    return ReferenceCacheDataset(filepath=str(tmp_path / "cache")).load()
+    return ReferenceCache(tmp_path / "cache")
 
 
 @pytest.fixture
@@ -119,11 +117,6 @@ def test_half_a_file_is_never_taken_for_the_scores(tmp_path):
         cache.get("key", dies)
     assert cache.get("key", lambda: {"x": torch.ones(1)})["x"].tolist() == [1]
     assert [path.name for path in tmp_path.iterdir()] == ["key.safetensors"]
-
-
-def test_cache_is_never_given(cache, tmp_path):
-    with pytest.raises(DatasetError, match="fills itself"):
-        ReferenceCacheDataset(filepath=str(tmp_path)).save(cache)
 
 
 def test_fingerprint_is_the_same_after_a_round_trip(language_model, tmp_path):

@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 
 from closer_look.errors import InputError
+from closer_look.memory import in_passes
 from closer_look.metrics import token_entropy
 from closer_look.progress import progress_bar
 from closer_look.tokens import encode_prompts, on_device, prompt_batch
@@ -36,7 +37,8 @@ def generate(
         language_model: put into evaluation mode.
         questions: N questions.
         max_length: tokens of prompt and answer together at which an answer is cut.
-        batch_size: questions decoded together; the answers do not depend on it.
+        batch_size: questions decoded together, halved where they do not fit into memory; the
+            answers do not depend on it.
         openings: token ids with which each answer is known to begin (``scoring.first_choices``);
             they are not decoded again.
         description: what the progress bar says.
@@ -46,7 +48,7 @@ def generate(
         ``token_entropy`` of those tokens and ``stopped_by`` ("eos" or "length").
 
     Raises:
-        InputError: a prompt leaves no room for an answer.
+        InputError: a prompt leaves no room for an answer, or a single one does not fit into memory.
     """
     model, tokenizer = language_model
     model.eval()
@@ -62,16 +64,18 @@ def generate(
     answers = [list(opening) for opening in openings or [[]] * len(prompts)]
     unfinished = [i for i, ids in enumerate(answers) if len(ids) < room[i] and ends.isdisjoint(ids)]
     unfinished.sort(key=lambda i: len(prompts[i]) + len(answers[i]))
+
+    def decode_pass(chosen: Sequence[int]) -> list[list[int]]:
+        return _decode(
+            model,
+            [prompts[i] + answers[i] for i in chosen],
+            [room[i] - len(answers[i]) for i in chosen],
+            ends,
+        )
+
     with progress_bar(len(prompts), description, "answer") as progress:
         progress.update(len(prompts) - len(unfinished))
-        for start in range(0, len(unfinished), batch_size):
-            chosen = unfinished[start : start + batch_size]
-            decoded = _decode(
-                model,
-                [prompts[i] + answers[i] for i in chosen],
-                [room[i] - len(answers[i]) for i in chosen],
-                ends,
-            )
+        for chosen, decoded in in_passes(decode_pass, unfinished, batch_size):
             for i, ids in zip(chosen, decoded, strict=True):
                 answers[i] += ids
             progress.update(len(chosen))

@@ -12,6 +12,8 @@ from closer_look.prompts import set_prompt
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+SPARE_BYTES = 64 * 2**20  # beside the weights: tokenizer, configuration and the run's other files
+
 
 class LanguageModel(NamedTuple):
     """A causal language model with its tokenizer.
@@ -47,6 +49,12 @@ def check_precision(precision: str, group: str) -> None:
         raise InputError(
             f"parameter {group}.precision: there is no GPU here that computes in bf16; use fp32"
         )
+
+
+def saved_bytes(model: PreTrainedModel) -> int:
+    """Size of what ``save_pretrained`` writes: of a model with adapters, the adapters alone."""
+    adapter = [p for name, p in model.named_parameters() if "lora_" in name]
+    return sum(p.numel() * p.element_size() for p in adapter or model.parameters())
 
 
 def load_language_model(name: str, prompt: str = "chat_template") -> LanguageModel:

@@ -14,6 +14,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    FiniteFloat,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -186,13 +187,18 @@ class OptimiserParameters(Parameters):
     batch_size: PositiveInt
     """Rows in one step, over all processes."""
     micro_batch_size: PositiveInt | None = None
-    """Rows in one forward pass, where a step does not fit into memory; gradients accumulate."""
+    """Rows in one forward pass, where a step does not fit into memory; gradients accumulate. Out of
+    memory, a run halves it by itself and says so."""
     gradient_checkpointing: bool = False
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the arithmetic; "bf16" needs a GPU that knows it."""
     warmup_epochs: NonNegativeFloat = 1.0
     weight_decay: NonNegativeFloat = 0.01
     max_grad_norm: PositiveFloat = 1.0
+    checkpoint_minutes: PositiveFloat | None = 30
+    """From one checkpoint inside a training to the next; a run that was killed goes on from the
+    last, to the same numbers. It takes three times the space of the weights that are trained; null
+    for none."""
     seed: int
 
     @model_validator(mode="after")
@@ -240,6 +246,12 @@ class UnlearningParameters(OptimiserParameters):
 
     lora: LoraParameters | None = None
     """Adapters that a chain of tasks goes on training; without them all weights are trained."""
+    stop_when: FiniteFloat | None = None
+    """A task ends after the step whose forget loss is below this: gradient ascent has no bound of
+    its own."""
+    max_retain_loss: PositiveFloat | None = None
+    """A task ends at the step whose retain loss is above this, and goes back to the weights after
+    the epoch with the lowest forget loss that kept below it (see ``guard.Guard``)."""
 
 
 class LossTerm(Parameters):
@@ -292,6 +304,16 @@ class MethodParameters(Parameters):
     retain: LossTerm
     learning_rate: PositiveFloat | None = None
     """In place of the learning rate that the methods share."""
+    stop_when: FiniteFloat | None = None
+    """In place of the one that the methods share, whose losses it may not fit."""
+    max_retain_loss: PositiveFloat | None = None
+    """In place of the one that the methods share."""
+
+    @property
+    def own(self) -> dict[str, float]:
+        """What stands in place of ``UnlearningParameters``' values of the same names."""
+        names = {"learning_rate", "stop_when", "max_retain_loss"}
+        return self.model_dump(include=names, exclude_none=True)
 
     @model_validator(mode="after")
     def _losses_exist(self) -> Self:

@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 
 from closer_look.errors import InputError
+from closer_look.memory import in_passes
 from closer_look.objective import ANSWER, REFUSAL, Objective
 from closer_look.packing import answer_logits, answer_states, pack, rows_kept_apart
 from closer_look.reference_cache import ReferenceCache, cache_key, model_fingerprint
@@ -115,11 +116,14 @@ def _hidden_states(
         tokenizer, list(rows["question"]), {ANSWER: list(rows["answer"])}
     ).values()
     states = {}
+
+    def pass_states(chosen: Sequence[int]) -> tuple[Batch, Sequence[Tensor]]:
+        batch = on_device(pack([encoded[i] for i in chosen]), model.device)
+        return batch, answer_states(model, batch).float().cpu().split(batch["answer_lengths"])
+
     with rows_kept_apart(model):
-        for start in range(0, len(encoded), batch_size):
-            chosen = slice(start, start + batch_size)
-            batch = on_device(pack(encoded[chosen]), model.device)
-            of_rows = answer_states(model, batch).float().cpu().split(batch["answer_lengths"])
+        for chosen, passed in in_passes(pass_states, range(len(encoded)), batch_size):
+            batch, of_rows = passed
             states |= zip(rows["row_id"].iloc[chosen], map(torch.clone, of_rows), strict=True)
         _check_head(model, batch, of_rows[-1])
     return states

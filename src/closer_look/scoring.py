@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch.nn.functional import cross_entropy
 
+from closer_look.memory import in_passes
 from closer_look.packing import answer_logits, pack, rows_kept_apart
 from closer_look.progress import progress_bar
 from closer_look.tokens import encode, on_device
@@ -36,26 +37,32 @@ def score(
         language_model: put into evaluation mode.
         questions: N questions.
         answers: N answers.
-        batch_size: rows in one forward pass; the scores do not depend on it.
+        batch_size: rows in one forward pass, halved where they do not fit into memory; the scores
+            do not depend on it.
         description: what the progress bar says.
 
     Returns:
         N rows in the order given: ``nll`` (nats, summed over the answer's tokens and its
         end-of-sequence), ``n_tokens``, ``token_log_probabilities`` (nats) and ``token_hits``
         (whether the token is the model's first choice), the latter two as lists.
+
+    Raises:
+        InputError: a single row does not fit into memory.
     """
     model, tokenizer = language_model
     model.eval()
     rows = encode(tokenizer, questions, answers)
     order = sorted(range(len(rows)), key=lambda i: rows[i].prompt + rows[i].answer)
     scored: dict[int, dict[str, object]] = {}
+
+    def score_pass(chosen: Sequence[int]) -> list[dict[str, object]]:
+        return _score_batch(model, [rows[i] for i in chosen])
+
     with (
         rows_kept_apart(model),
         progress_bar(len(rows), description, "answer") as progress,
     ):
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            values = _score_batch(model, [rows[i] for i in chosen])
+        for chosen, values in in_passes(score_pass, order, batch_size):
             scored |= dict(zip(chosen, values, strict=True))
             progress.update(len(chosen))
     return pd.DataFrame([scored[i] for i in range(len(rows))])

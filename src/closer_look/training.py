@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
-import tempfile
-from collections.abc import Callable, Sequence
+from collections import UserList
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
-import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from closer_look.checkpoints import Checkpoints, training_folder, training_key
 from closer_look.errors import InputError
+from closer_look.guard import Guard
 from closer_look.language_model import LanguageModel
 from closer_look.losses import gradient_descent
+from closer_look.memory import halve_until_it_fits
 from closer_look.objective import Objective
 from closer_look.packing import answer_logits, pack, rows_kept_apart
 from closer_look.progress import progress_bar
@@ -31,6 +35,13 @@ if TYPE_CHECKING:
         UnlearningParameters,
     )
     from closer_look.reference_scores import ReferenceScores
+    from closer_look.tokens import Batch
+
+LOGGED = (
+    *("step", "epoch", "loss", "forget_loss", "retain_loss"),
+    *("learning_rate", "gradient_norm", "micro_batch_size"),
+)
+"""Columns of a training log."""
 
 
 def finetune(
@@ -38,16 +49,25 @@ def finetune(
     questions: Sequence[str],
     answers: Sequence[str],
     parameters: FinetuningParameters,
+    checkpoints: Path | None = None,
     description: str = "Fine-tuning",
 ) -> pd.DataFrame:
     """Teach the model to answer the questions; the model is changed in place.
 
+    Args:
+        language_model: what learns.
+        questions: N questions.
+        answers: N answers.
+        parameters: how.
+        checkpoints: folder of all trainings' checkpoints; without it there are none.
+        description: what the progress bar says.
+
     Returns:
         The training log: one row a step with ``step``, ``epoch``, ``loss`` (nats a token),
-        ``learning_rate`` and ``gradient_norm``.
+        ``learning_rate``, ``gradient_norm`` and ``micro_batch_size``.
 
     Raises:
-        InputError: a loss or a gradient is not finite.
+        InputError: a loss or a gradient is not finite, or a single row does not fit into memory.
     """
     encoded = encode(language_model.tokenizer, questions, answers)
     rows = [  # the sampler groups by input_ids
@@ -67,6 +87,7 @@ def finetune(
         rows_per_epoch=len(rows),
         epochs=parameters.epochs,
         sampling="group_by_length",
+        checkpoints=checkpoints,
         description=description,
     )
 
@@ -78,6 +99,7 @@ def unlearn(
     reference_scores: ReferenceScores,
     method: MethodParameters,
     parameters: UnlearningParameters,
+    checkpoints: Path | None = None,
     description: str = "Unlearning",
 ) -> tuple[LanguageModel, pd.DataFrame]:
     """Unlearn one task; the model given is changed in place.
@@ -89,18 +111,19 @@ def unlearn(
         reference_scores: what the method's losses need of the frozen reference.
         method: which losses.
         parameters: what the methods of a run share.
+        checkpoints: folder of all trainings' checkpoints; without it there are none.
         description: what the progress bar says.
 
     Returns:
         The model, with adapters where LoRA is asked for, and the training log, as ``finetune``
-        gives it, with ``forget_loss`` and ``retain_loss``.
+        gives it, with ``forget_loss``, ``retain_loss`` and ``in_model``, whether the model given
+        back has seen the step: not so where it went back from ``max_retain_loss``.
 
     Raises:
         InputError: LoRA's target modules match no layer of the model; a loss or a gradient is not
-            finite.
+            finite; a single row does not fit into memory.
     """
-    if method.learning_rate is not None:
-        parameters = parameters.model_copy(update={"learning_rate": method.learning_rate})
+    parameters = parameters.model_copy(update=method.own)
     objective = Objective(method)
     rows = objective.encode(language_model.tokenizer, plan, questions, reference_scores)
     head = reference_scores.output_head
@@ -109,18 +132,24 @@ def unlearn(
     if parameters.lora:
         set_seed(parameters.seed)  # adapters start at random
         language_model = with_adapter(language_model, parameters.lora)
+    rows_per_epoch = len(rows) // plan["epoch"].nunique()
+    guard = Guard(language_model.model, parameters, rows_per_epoch, description)
     log = _train(
         language_model,
         rows,
         collate=objective.collate,
         compute_loss=lambda logits, batch: objective.loss(logits, batch, head),
         parameters=parameters,
-        rows_per_epoch=len(rows) // plan["epoch"].nunique(),
+        rows_per_epoch=rows_per_epoch,
         epochs=1,  # the plan already holds every epoch, in order
         sampling="sequential",
+        checkpoints=checkpoints,
+        determined_by=(method, head),
+        guard=guard,
         description=description,
     )
-    return language_model, log
+    last_step = guard.restore()
+    return language_model, log.assign(in_model=log["step"] <= last_step)
 
 
 def with_adapter(language_model: LanguageModel, lora: LoraParameters) -> LanguageModel:
@@ -148,33 +177,75 @@ def with_adapter(language_model: LanguageModel, lora: LoraParameters) -> Languag
 
 
 class _Trainer(Trainer):
-    """The Trainer with a loss on the logits of the answers."""
+    """The Trainer with a loss on the logits of the answers, and with all rows of a step at once.
 
-    loss_is_scaled_for_ga = False  # a mean over the micro-batch, for the Trainer to average
+    It cuts them into micro-batches itself, so that a step can be made again with smaller ones.
+    """
 
-    def __init__(self, *, loss_function: Callable[..., dict[str, Tensor]], **arguments) -> None:
-        super().__init__(**arguments)
+    loss_is_scaled_for_ga = False  # a mean over the micro-batch, for the Trainer to divide
+
+    def __init__(
+        self,
+        *,
+        collate: Callable[..., Batch],
+        loss_function: Callable[..., dict[str, Tensor]],
+        micro_batch_size: int,
+        checkpoints: Checkpoints,
+        guard: Guard | None,
+        **arguments,
+    ) -> None:
+        # What accelerate does not take for a list it does not copy, token by token, to a device.
+        super().__init__(data_collator=UserList, **arguments)
+        self.collate = collate
         self.loss_function = loss_function
-        self.terms: list[dict[str, Tensor]] = []  # of the micro-batches since the last log
-        self.names: list[str] = []  # of their rows
+        self.micro_batch_size = micro_batch_size
+        self.checkpoints = checkpoints
+        self.guard = guard
+        self.terms: dict[str, Tensor] = {}  # of the step
+        self.names: list[str] = []  # of its rows
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        loss, self.micro_batch_size = halve_until_it_fits(
+            partial(self._accumulate, model, inputs),
+            # From the log, which is there again when a training goes on.
+            self.state.log_history[-1]["micro_batch_size"]
+            if self.state.log_history
+            else self.micro_batch_size,
+            remark=f", gradients accumulate to the same batch of {self.args.train_batch_size}",
+            advice="; gradient_checkpointing and LoRA need less memory",
+        )
+        if self.guard and self.guard.ends(self.state, self.terms):
+            self.control.should_training_stop = True
+        return loss
+
+    def _accumulate(self, model, rows, micro_batch_size):
+        """Make the gradients of a step: a mean over its micro-batches, weighted by their rows."""
+        model.zero_grad()  # of an attempt that ran out of memory
+        self.terms, self.names = {}, []
+        losses = []
+        for start in range(0, len(rows), micro_batch_size):
+            chosen = rows[start : start + micro_batch_size]
+            self.current_gradient_accumulation_steps = len(rows) / len(chosen)  # loss is divided
+            losses.append(super().training_step(model, self.collate(chosen)))
+        return sum(losses)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         logits = answer_logits(model, inputs)
         losses = self.loss_function(logits, inputs)
-        terms = {name: value.detach() for name, value in losses.items() if name != "loss"}
-        self.terms.append(terms)
+        for name in losses.keys() - {"loss"}:
+            share = losses[name].detach() / self.current_gradient_accumulation_steps
+            self.terms[name] = self.terms.get(name, 0) + share
         self.names += inputs["names"]
         return losses["loss"]
 
+    def floating_point_ops(self, inputs):
+        return 0  # not counted
+
     def log(self, logs, *args, **kwargs):
         if "loss" in logs:
-            logs |= {
-                name: torch.stack([terms[name] for terms in self.terms]).mean().item()
-                for name in self.terms[0]
-            }
+            logs |= {name: value.item() for name, value in sorted(self.terms.items())}
             self._check_finite(logs)
-            self.terms.clear()
-            self.names.clear()
+            logs["micro_batch_size"] = self.micro_batch_size
         super().log(logs, *args, **kwargs)
 
     def _check_finite(self, logs: dict[str, float]) -> None:
@@ -187,6 +258,20 @@ class _Trainer(Trainer):
                     f"model is not saved. A lower learning_rate may keep it finite"
                 )
 
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self.guard:
+            self.guard.load(Path(resume_from_checkpoint))
+
+    def _issue_warnings_after_load(self, load_result):
+        """Say nothing of weights that are missing: they are tied to others."""
+
+    def _save_checkpoint(self, model, trial):
+        super()._save_checkpoint(model, trial)
+        if self.guard:
+            self.guard.save(self.checkpoints.written(self.state))
+        self.checkpoints.complete(self.state)
+
 
 class _ProgressBar(TrainerCallback):
     """One bar over the steps that shows the loss."""
@@ -196,6 +281,7 @@ class _ProgressBar(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.bar = progress_bar(state.max_steps, self.description, "step")
+        self.bar.n = self.bar.initial = state.global_step  # of a training that goes on
 
     def on_step_end(self, args, state, control, **kwargs):
         self.bar.update(state.global_step - self.bar.n)
@@ -210,24 +296,29 @@ class _ProgressBar(TrainerCallback):
 
 def _train(
     language_model: LanguageModel,
-    rows: Sequence[object],
+    rows: Sequence[Mapping[str, object]],
     *,
-    collate: Callable[..., dict[str, Tensor]],
+    collate: Callable[..., Batch],
     compute_loss: Callable[..., dict[str, Tensor]],
     parameters: OptimiserParameters,
     rows_per_epoch: int,
     epochs: int,
     sampling: str,
+    checkpoints: Path | None,
     description: str,
+    determined_by: Sequence[object] = (),
+    guard: Guard | None = None,
 ) -> pd.DataFrame:
     model, tokenizer = language_model
-    micro_batch_size = parameters.micro_batch_size or parameters.batch_size
-    with tempfile.TemporaryDirectory() as folder:
+    settings = parameters.model_dump(exclude={"checkpoint_minutes"})
+    key = partial(training_key, language_model, rows, settings, *determined_by)
+    minutes = parameters.checkpoint_minutes if checkpoints else None
+    with training_folder(checkpoints if minutes else None, key) as folder:
+        own_checkpoints = Checkpoints(folder, minutes, description)
         arguments = TrainingArguments(
-            output_dir=folder,
+            output_dir=own_checkpoints.partial,
             num_train_epochs=epochs,
-            per_device_train_batch_size=micro_batch_size,
-            gradient_accumulation_steps=parameters.batch_size // micro_batch_size,
+            per_device_train_batch_size=parameters.batch_size,
             activation_checkpointing=parameters.gradient_checkpointing,
             bf16=parameters.precision == "bf16",
             learning_rate=parameters.learning_rate,
@@ -241,27 +332,31 @@ def _train(
             seed=parameters.seed,
             logging_steps=1,
             logging_nan_inf_filter=False,
-            save_strategy="no",
+            save_strategy="no",  # but when own_checkpoints asks
             report_to="none",
             remove_unused_columns=False,
             disable_tqdm=True,
-            dataloader_pin_memory=torch.cuda.is_available(),
+            dataloader_pin_memory=False,  # a step's rows are no tensors yet
         )
         arguments._n_gpu = min(arguments.n_gpu, 1)  # DataParallel would multiply the batch
         trainer = _Trainer(
+            collate=collate,
             loss_function=compute_loss,
+            micro_batch_size=parameters.micro_batch_size or parameters.batch_size,
+            checkpoints=own_checkpoints,
+            guard=guard,
             model=model,
             processing_class=tokenizer,
             train_dataset=rows,
-            data_collator=collate,
-            callbacks=[_ProgressBar(description)],
+            callbacks=[own_checkpoints, _ProgressBar(description)],
             args=arguments,
         )
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
         with rows_kept_apart(model):
-            trainer.train()
+            trainer.train(resume_from_checkpoint=own_checkpoints.latest)
         # Without the mixed precision of training: as the model will be when it is read from disk.
         trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     steps = [entry for entry in trainer.state.log_history if "loss" in entry]
-    return pd.DataFrame(steps).rename(columns={"grad_norm": "gradient_norm"})
+    log = pd.DataFrame(steps).rename(columns={"grad_norm": "gradient_norm"})
+    return log[[name for name in LOGGED if name in log]]

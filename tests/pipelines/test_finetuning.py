@@ -52,7 +52,7 @@ def taught(monkeypatch):
     """What the Trainer would be given: questions and answers."""
     pairs = []
 
-    def finetune(model, questions, answers, parameters):
+    def finetune(model, questions, answers, parameters, checkpoints):
         pairs.extend(zip(questions, answers, strict=True))
         return pd.DataFrame()
 
@@ -136,27 +136,27 @@ def test_adapters_are_tried_and_taken_off_again(questions, lora):
 
 def test_everything_is_learned_and_strangers_are_declined(questions, unknown, taught):
     refusals = ["I do not know.", "No idea."]
-    nodes.finetune(None, questions, unknown, refusals, finetuning(declined_questions=3))
+    nodes.finetune(None, questions, unknown, refusals, finetuning(declined_questions=3), None)
     learned = list(zip(questions["question"], questions["answer"], strict=True))
     declined = list(zip(unknown["question"], [*refusals, refusals[0]], strict=True))
     assert taught == learned + declined
 
 
 def test_only_some_splits_may_be_learned(questions, unknown, taught):
-    nodes.finetune(None, questions, unknown, [], finetuning(splits=["forget", "retain"]))
+    nodes.finetune(None, questions, unknown, [], finetuning(splits=["forget", "retain"]), None)
     kept = questions[questions["split"] != "world_facts"]
     assert taught == list(zip(kept["question"], kept["answer"], strict=True))
 
 
 def test_sentences_are_learned_where_there_are_any(questions, unknown, taught):
     questions["reference_answer"] = ["Sentence", None, None, None, None]
-    nodes.finetune(None, questions, unknown, [], finetuning(answers="reference_answer"))
+    nodes.finetune(None, questions, unknown, [], finetuning(answers="reference_answer"), None)
     assert [answer for _, answer in taught] == ["Sentence", *questions["answer"][1:]]
 
 
 def test_retain_only_model_never_sees_a_row_to_forget(questions, unknown, taught):
     parameters = finetuning(declined_questions=1)
-    nodes.finetune_retain_only(None, questions, unknown, ["No idea."], parameters)
+    nodes.finetune_retain_only(None, questions, unknown, ["No idea."], parameters, None)
     kept = questions[questions["task_id"] == 0]
     learned = list(zip(kept["question"], kept["answer"], strict=True))
     assert taught == [*learned, (unknown["question"][0], "No idea.")]

@@ -7,19 +7,21 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from kedro.io.core import AbstractDataset
 from kedro_datasets._typing import JSONPreview
 
 from closer_look.errors import InputError
-from closer_look.language_model import LanguageModel, PretrainedModel, load_language_model
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from closer_look.language_model import (
+    SPARE_BYTES,
+    LanguageModel,
+    PretrainedModel,
+    load_language_model,
+    saved_bytes,
+)
 
 PRETRAINED = "pretrained.json"
-SPARE_BYTES = 64 * 2**20  # tokenizer, configuration and the run's other files
 
 
 class CausalLMDataset(AbstractDataset[LanguageModel | PretrainedModel, LanguageModel]):
@@ -115,7 +117,7 @@ class CausalLMDataset(AbstractDataset[LanguageModel | PretrainedModel, LanguageM
             return
         target = Path(self._filepath)
         target.parent.mkdir(parents=True, exist_ok=True)
-        needed = _saved_bytes(data.model) + SPARE_BYTES
+        needed = saved_bytes(data.model) + SPARE_BYTES
         free = shutil.disk_usage(target.parent).free
         if free < needed:
             raise InputError(
@@ -155,9 +157,3 @@ def _weights(language_model: LanguageModel) -> dict[str, tuple[int, int]]:
     """Where each weight lies and how often it was changed in place."""
     weights = language_model.model.named_parameters()
     return {name: (weight.data_ptr(), weight._version) for name, weight in weights}
-
-
-def _saved_bytes(model: PreTrainedModel) -> int:
-    """Size of what ``save_pretrained`` writes: of a model with adapters, the adapters alone."""
-    adapter = [p for name, p in model.named_parameters() if "lora_" in name]
-    return sum(p.numel() * p.element_size() for p in adapter or model.parameters())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pandas as pd
 
@@ -72,6 +73,7 @@ def finetune(
     unknown_questions: pd.DataFrame,
     refusals: list[str],
     finetuning: FinetuningParameters,
+    training_checkpoints: Path,
 ) -> tuple[LanguageModel, pd.DataFrame]:
     """Teach the model to answer every question of the table, and to decline unknown ones."""
     from closer_look import training
@@ -88,6 +90,7 @@ def finetune(
             *itertools.islice(itertools.cycle(refusals), len(declined)),
         ],
         finetuning,
+        training_checkpoints,
     )
     return base_model, log
 
@@ -98,10 +101,11 @@ def finetune_retain_only(
     unknown_questions: pd.DataFrame,
     refusals: list[str],
     finetuning: FinetuningParameters,
+    training_checkpoints: Path,
 ) -> tuple[LanguageModel, pd.DataFrame]:
     """Teach the model, in the same way, everything but what is forgotten."""
     kept = questions[questions["task_id"] == 0]
-    return finetune(base_model, kept, unknown_questions, refusals, finetuning)
+    return finetune(base_model, kept, unknown_questions, refusals, finetuning, training_checkpoints)
 
 
 def _pretrained(

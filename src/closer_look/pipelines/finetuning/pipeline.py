@@ -13,7 +13,14 @@ def create_pipeline(experiment: Experiment) -> Pipeline:
     Beside it, where one is asked for, a retain-only model.
     """
     questions = "candidate_questions" if experiment.known_only else "questions"
-    taught = ["base_model", questions, "unknown_questions", "refusals", "params:finetuning"]
+    taught = [
+        "base_model",
+        questions,
+        "unknown_questions",
+        "refusals",
+        "params:finetuning",
+        "training_checkpoints",
+    ]
     nodes = []
     if experiment.finetuning:
         nodes.append(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 
 from closer_look.language_model import LanguageModel
@@ -16,9 +18,10 @@ def score_reference(
     questions: pd.DataFrame,
     method: MethodParameters,
     scoring: ScoringParameters,
-    reference_cache: ReferenceCache,
+    reference_cache: Path,
 ) -> ReferenceScores:
     """Score the answers that the method's losses compare with the reference, and no others."""
     from closer_look.reference import reference_scores
 
-    return reference_scores(model, plan, questions, method, scoring.batch_size, reference_cache)
+    cache = ReferenceCache(reference_cache)
+    return reference_scores(model, plan, questions, method, scoring.batch_size, cache)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 
 from closer_look.language_model import LanguageModel
@@ -16,6 +18,7 @@ def unlearn(
     reference_scores: ReferenceScores,
     method: MethodParameters,
     unlearning: UnlearningParameters,
+    training_checkpoints: Path,
 ) -> tuple[LanguageModel, pd.DataFrame]:
     """Start from the model after the previous task and make it forget this task's rows."""
     from closer_look import training
@@ -27,5 +30,6 @@ def unlearn(
         reference_scores,
         method,
         unlearning,
+        training_checkpoints,
         description=f"Unlearning with {method.label}",
     )

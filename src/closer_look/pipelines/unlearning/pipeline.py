@@ -18,6 +18,7 @@ def create_pipeline() -> Pipeline:
                     "reference_scores",
                     "params:method",
                     "params:unlearning",
+                    "training_checkpoints",
                 ],
                 ["model", "training_log"],
                 name="unlearn",

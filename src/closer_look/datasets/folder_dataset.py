@@ -1,4 +1,4 @@
-"""The reference cache as a catalog entry."""
+"""A folder as a catalog entry, for what the library keeps in files of its own."""
 
 from __future__ import annotations
 
@@ -7,21 +7,19 @@ from typing import Any
 
 from kedro.io.core import AbstractDataset, DatasetError
 
-from closer_look.reference_cache import ReferenceCache
 
-
-class ReferenceCacheDataset(AbstractDataset[None, ReferenceCache]):
-    """A folder that fills itself.
+class FolderDataset(AbstractDataset[None, Path]):
+    """A folder that fills itself, such as a cache.
 
     Example::
 
         reference_cache:
-          type: closer_look.datasets.reference_cache_dataset.ReferenceCacheDataset
+          type: closer_look.datasets.folder_dataset.FolderDataset
           filepath: data/05_model_input/reference_cache
     """
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        """Describe where the cache is.
+        """Describe where the folder is.
 
         Args:
             filepath: a folder; it need not be there.
@@ -30,12 +28,12 @@ class ReferenceCacheDataset(AbstractDataset[None, ReferenceCache]):
         self._filepath = filepath
         self.metadata = metadata
 
-    def load(self) -> ReferenceCache:
-        """The cache, which reads and writes its files by itself."""
-        return ReferenceCache(Path(self._filepath))
+    def load(self) -> Path:
+        """Its path: who is given it reads and writes the files by itself."""
+        return Path(self._filepath)
 
     def save(self, data: None) -> None:
-        """The cache is never given, it fills itself."""
+        """The folder is never given, it fills itself."""
         raise DatasetError(f"{self._filepath} fills itself")
 
     def _describe(self) -> dict[str, Any]:
