@@ -15,7 +15,7 @@ from pathlib import Path
 
 # Before torch and huggingface_hub are imported; subprocesses inherit them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.pop("HF_HUB_OFFLINE", None)
+os.environ.pop("HF_HUB_OFFLINE", None)  # it would hide what is asked for
 os.environ["DO_NOT_TRACK"] = "1"
 
 import pytest

@@ -97,6 +97,37 @@ def test_tofu_goes_on_from_a_pretrained_model(kedro_run, load, offline, publishe
     assert table[["model_utility", "forget_efficacy"]].notna().all(axis=None)
 
 
+@pytest.mark.parametrize(
+    ("env", "scenario"),
+    [
+        ("base", "fictitious"),
+        ("base", "continual"),
+        ("tofu_small", "fictitious"),
+        ("tofu_small", "continual"),
+        ("tofu", "fictitious"),
+    ],
+)
+def test_every_scenario_runs_from_folders(
+    kedro_run, load, offline, published_rows, tmp_path, env, scenario
+):
+    """With the models above and those of ``conf/test``; the other scenarios run below."""
+    parameters = {key: offline[key] for key in ("forget_set", "judges")}
+    parameters["experiment"] = {"methods": ["idk_ap"], "n_tasks": 2}
+    parameters["unlearning"] = offline["unlearning"] | {"batch_size": 64}
+    if env == "tofu":
+        parameters["base_model"] = offline["base_model"]
+    else:
+        sizes = {"hidden_size": 16, "intermediate_size": 32, "layers": 1, "heads": 2}
+        parameters["base_model"] = {"small_llama": sizes | {"context_length": 1024}}
+        parameters["finetuning"] = {"epochs": 1, "warmup_epochs": 0, "batch_size": 64}
+    if env != "base":
+        parameters["corpus"] = str(published_rows / "tofu")
+    kedro_run(tmp_path, scenario, parameters=parameters, env=env)
+    table = load(env, tmp_path, parameters, f"{scenario}.summary_table")
+    assert table["after_task"].tolist() == ([0, 1] if scenario == "fictitious" else [0, 1, 2])
+    assert "Content-Security-Policy" in load(env, tmp_path, parameters, f"{scenario}.report")
+
+
 @pytest.fixture(scope="module")
 def abilities(tmp_path_factory):
     """A task of lm-evaluation-harness in a folder: no hub."""
@@ -158,6 +189,11 @@ def test_real_world_measures_neighbours_and_general_abilities(load, real_world):
     downstream = load("real_world", *real_world, "real_world.downstream")
     assert list(downstream["method"]) == ["before", "idk_ap"]
     assert set(downstream["n_questions"]) == {6}
+
+
+def test_the_report_of_real_people_asks_for_nothing(real_world, browse):
+    (report,) = real_world[0].glob("08_reporting/real_world/real_world/report.html/*/report.html")
+    assert browse(report) == []
 
 
 def test_a_run_goes_on_to_its_report_without_what_measured_the_abilities(
