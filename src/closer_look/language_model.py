@@ -68,8 +68,8 @@ def load_language_model(name: str, prompt: str = "chat_template") -> LanguageMod
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     gc.collect()  # a model trained in bfloat16 holds itself: never two of them in memory
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
+    try:  # a folder or a name that the user chose: there is no revision to pin
+        tokenizer = AutoTokenizer.from_pretrained(name)  # nosec B615
     except (OSError, ValueError) as error:
         raise InputError(
             f"{name}: no tokenizer there that transformers can read ({first_line(error)})"
@@ -85,7 +85,7 @@ def load_language_model(name: str, prompt: str = "chat_template") -> LanguageMod
                 name, is_trainable=True, dtype=torch.float32
             )
         else:
-            model = AutoModelForCausalLM.from_pretrained(
+            model = AutoModelForCausalLM.from_pretrained(  # nosec B615
                 name, use_safetensors=True, dtype=torch.float32
             )
     except (OSError, ValueError, SafetensorError) as error:
