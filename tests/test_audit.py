@@ -40,9 +40,7 @@ def test_packages_without_advisories_pass(audit, capsys):
 def test_known_vulnerability_fails_with_its_package(audit):
     with pytest.raises(SystemExit) as ended:
         audit(pypi=[FAST | {"vulns": [VULNERABLE]}])
-    assert ended.value.code == (
-        "audit: known vulnerabilities\nfast 1.0: PYSEC-1, fixed in 1.1"
-    )
+    assert ended.value.code == ("audit: known vulnerabilities\nfast 1.0: PYSEC-1, fixed in 1.1")
 
 
 @pytest.mark.parametrize("name", ["PYSEC-1", "CVE-1"])

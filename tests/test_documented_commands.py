@@ -182,6 +182,7 @@ class Project:
             n_tasks = 2 if path.parent.name == "base" else 1
             small["experiment"] = {"n_tasks": n_tasks, "known_only": False}
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
+            values.get("base_model", {}).pop("sha256", None)  # of a model that is not there
             path.write_text(yaml.safe_dump(shrunk(values, small)), encoding="utf-8")
 
     def record(self, lines):

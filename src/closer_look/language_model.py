@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -46,6 +47,31 @@ def check_precision(precision: str, group: str) -> None:
     if precision == "bf16" and not is_torch_bf16_gpu_available():
         raise InputError(
             f"parameter {group}.precision: there is no GPU here that computes in bf16; use fp32"
+        )
+
+
+def check_weights(folder: str, sha256: str) -> None:
+    """See that the weights in a folder are the known ones.
+
+    Args:
+        folder: with ``model.safetensors``.
+        sha256: of that file, in hexadecimal digits.
+
+    Raises:
+        InputError: they are not, or there are none.
+    """
+    weights = Path(folder, "model.safetensors")
+    if not weights.is_file():
+        raise InputError(
+            f"parameter base_model.sha256: {weights} is missing; "
+            f"base_model.sha256=null takes any model"
+        )
+    with weights.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != sha256:
+        raise InputError(
+            f"parameter base_model.sha256: {weights} is another file, with {digest}; "
+            f"base_model.sha256=null takes any model"
         )
 
 

@@ -141,6 +141,8 @@ class BaseModelParameters(Parameters):
 
     pretrained: str | None = None
     """Folder or hub name."""
+    sha256: str | None = None
+    """Of ``model.safetensors`` in the folder ``pretrained``, checked before anything is trained."""
     small_llama: SmallLlamaParameters | None = None
     prompt: Literal["plain", "llama2", "chat_template"]
 
