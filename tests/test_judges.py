@@ -94,6 +94,13 @@ def test_judges_are_loaded_before_work_starts(make_questions, monkeypatch):
     assert loaded == ["an/embedder", "a/classifier"]
 
 
+def test_without_a_judge_of_facts_the_embedder_alone_is_loaded(make_questions, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(judges, "load_embedder", loaded.append)
+    check_judges(make_questions(("forget", 1, 2)), "an/embedder", None)
+    assert loaded == ["an/embedder"]
+
+
 class Counting:
     """An embedder whose vectors are known, and that notes what it embeds."""
 

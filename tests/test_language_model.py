@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from closer_look.errors import InputError
-from closer_look.language_model import check_precision, load_language_model
+from closer_look.language_model import check_precision, check_weights, load_language_model
 
 
 @pytest.fixture
@@ -108,3 +108,17 @@ def test_accelerator_that_torch_knows_but_the_machine_has_not_is_not_used(folder
 
     monkeypatch.setattr("torch.accelerator.current_accelerator", current_accelerator)
     assert load_language_model(str(folder)).model.device.type == "cpu"
+
+
+def test_weights_are_known_by_their_hash(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"abc")
+    known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    check_weights(str(tmp_path), known)
+    (tmp_path / "model.safetensors").write_bytes(b"abd")
+    with pytest.raises(
+        InputError, match=r"is another file, with a52d159f.*sha256=null takes any model$"
+    ):
+        check_weights(str(tmp_path), known)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"model\.safetensors is missing; "):
+        check_weights(str(tmp_path), known)

@@ -153,7 +153,10 @@ def test_missing_column_is_named(column):
 
 
 def test_forget_rows_need_a_task():
-    assert refused([ROW], "forget") == "rows.jsonl: column 'task_id' is missing"
+    assert refused([ROW], "forget") == (
+        "rows.jsonl: column 'task_id' is missing; "
+        "task_id: 1 in the catalog gives all rows to one task"
+    )
 
 
 @pytest.mark.parametrize("column", ["question", "answer"])

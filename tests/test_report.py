@@ -55,7 +55,8 @@ def summary():
             lines += [(method, after_task, "model_utility", 0)]
             lines += [(method, after_task, "forget_efficacy", n + 1) for n in range(after_task)]
     table = pd.DataFrame(lines, columns=["method", "after_task", "metric", "task_id"])
-    return table.assign(value=0.625, ci_low=0.5, ci_high=0.75, reason="")
+    terms = np.where(table["metric"] == "model_utility", "rouge of retain", "rouge of forget")
+    return table.assign(value=0.625, ci_low=0.5, ci_high=0.75, terms=terms, reason="")
 
 
 def lines_of(summary, metric, value, reason=""):
@@ -104,6 +105,7 @@ def make_answers(n_forget, n_retain):
             "row_id": [f"row-{n}" for n in range(n_forget + n_retain)],
             "question": [f"Question {n}?" for n in range(n_forget + n_retain)],
             "reference": [f"Answer {n}." for n in range(n_forget + n_retain)],
+            "paraphrased_answer": "The same, reworded.",
         }
     )
     table["before"] = table["reference"]
@@ -382,16 +384,52 @@ class TestContent:
         assert "LoRA" not in Page(render()).words
 
     def test_says_what_was_not_measured(self, render, summary):
-        reason = "holds 4 of 5 terms; no row has truth_ratio of forget"
+        reason = "holds 4 of 5 terms; no row has truth_ratio of forget (it needs wrong answers)"
         summary.loc[summary["method"] == "me_gd", "reason"] = reason
         words = Page(render(summary=summary)).words
-        assert f"Forget efficacy, model utility (ME+GD): {reason}." in words
-        assert "Forget Quality" in words
+        assert (
+            "Forget efficacy, model utility (ME+GD): holds 4 of 5 terms; no row has Truth ratio of "
+            "the forget set (it needs wrong answers)."
+        ) in words
         assert "relearning" in words
+
+    def test_says_what_the_numbers_hold(self, render, summary):
+        words = Page(render()).words
+        assert "Model utility holds ROUGE-L of the retain set." in words
+        assert "Forget efficacy holds ROUGE-L of the forget set." in words
+        summary.loc[summary["task_id"] == 2, "terms"] = "rouge, truth_ratio of forget"
+        words = Page(render(summary=summary)).words
+        assert "Forget efficacy of task 1 holds ROUGE-L of the forget set." in words
+        assert "Forget efficacy of task 2 holds ROUGE-L, Truth ratio of the forget set." in words
+
+    def test_a_reason_of_some_tasks_names_them(self, summary):
+        summary.loc[summary["task_id"] == 2, "reason"] = "odd"
+        sentences = report.missing_numbers(summary, PARAMETERS)
+        assert sentences == [report.NO_FORGET_QUALITY, "Forget efficacy of task 2: odd."]
+
+    def test_says_where_the_truth_ratio_is_not_that_of_a_paraphrase(self, render):
+        answers = make_answers(4, 3)
+        answers.loc[:1, "paraphrased_answer"] = None
+        sentence = "2 of 7 questions have no paraphrased answer: their truth ratio"
+        assert sentence in Page(render(answers)).words
+        assert "paraphrased" not in Page(render()).words
+
+    def test_facts_that_nobody_judged_are_not_asked_for(self, render):
+        answers = make_answers(4, 3)
+        judged = PARAMETERS["judges"].model_copy(update={"entailment": None})
+        html = render(
+            row_metrics=measured(answers).assign(entailment=np.nan),
+            parameters=PARAMETERS | {"judges": judged},
+        )
+        words = Page(html).words
+        assert "was not judged: the run named no judge" in words
+        assert "and whether the fact is stated" not in words
+        assert '<label style="display: none">Fact' in html
+        assert "<label>Fact" in render()
 
     def test_a_long_list_of_methods_is_said_once_for_all(self, summary):
         quality = lines_of(summary, "forget_quality", np.nan, NO_RETAIN_ONLY_MODEL)
-        reason = "TOFU's utility is over retain; none of them was evaluated"
+        reason = "TOFU's utility is over world facts; none of them was evaluated"
         tofu = lines_of(summary, "tofu_model_utility", np.nan, reason)
         sentences = report.missing_numbers(pd.concat([summary, quality, tofu]), PARAMETERS)
         assert sentences == [report.NO_FORGET_QUALITY, f"{reason}."]
@@ -435,7 +473,7 @@ class TestForgetQuality:
         html = render(summary=compared, summary_table=summary_table(compared, LABELS))
         words = Page(html).words
         assert words.count("n/a") == 2
-        assert "Forget quality (ME+GD): truth_ratio of forget from 0 of 2 rows." in words
+        assert "Forget quality (ME+GD): Truth ratio of the forget set from 0 of 2 rows." in words
 
     def test_is_not_missing_where_it_was_measured(self, compared):
         assert report.missing_numbers(compared, PARAMETERS) == []

@@ -14,7 +14,8 @@ LABELS = {"me_gd": "ME+GD"}
 
 def measured(metric, task_id, value, low=None, high=None):
     low, high = value if low is None else low, value if high is None else high
-    return {"metric": metric, "task_id": task_id, "value": value, "ci_low": low, "ci_high": high}
+    values = {"metric": metric, "task_id": task_id, "value": value, "ci_low": low, "ci_high": high}
+    return values | {"terms": f"rouge of {task_id or 'retain'}", "reason": ""}
 
 
 def p_value(task_id, value):
@@ -93,7 +94,7 @@ class TestStackCells:
 
     def test_method_and_number_stand_first(self, summary):
         columns = ["method", "after_task", "metric", "task_id", "value", "ci_low", "ci_high"]
-        assert list(summary.columns) == columns
+        assert list(summary.columns) == [*columns, "terms", "reason"]
 
 
 class TestSelections:
@@ -167,7 +168,21 @@ class TestSummaryTable:
 
     def test_columns_are_those_announced_with_their_bounds(self, summary):
         names = [f"{n}{end}" for n in results.SUMMARY_COLUMNS for end in ("", "_low", "_high")]
+        names += ["model_utility_terms", "forget_efficacy_terms", "reasons"]
         assert list(results.summary_table(summary, LABELS)) == ["method", "after_task", *names]
+
+    def test_terms_are_those_of_each_number_in_the_row(self, summary):
+        table = results.summary_table(summary, LABELS)
+        assert table["model_utility_terms"].tolist() == ["rouge of retain"] * 3
+        efficacy = table["forget_efficacy_terms"].tolist()
+        assert efficacy == ["rouge of 1; rouge of 2", "rouge of 1", "rouge of 2"]
+
+    def test_reasons_are_named_once_each_with_their_number(self, with_retain_only):
+        is_quality = with_retain_only["metric"] == "forget_quality"
+        reason = np.where(is_quality, "no scores", "")
+        reasons = results.summary_table(with_retain_only.assign(reason=reason), LABELS)["reasons"]
+        quality = "forget_quality: no scores"
+        assert reasons.tolist() == [quality, "", quality, quality]  # retain-only: with itself
 
     def test_forget_quality_is_of_the_task_just_unlearned_and_has_no_interval(self, summary):
         table = results.summary_table(summary, LABELS)
@@ -341,6 +356,11 @@ class TestLoggedTable:
         assert lines[2].split() == ["retain-only", "0", "0.880", "0.800", "0.800"]
         assert lines[-1].split() == ["ME+GD", "2", "0.700", "0.800", "0.600", "2.2e-16"]
         assert table["forget_quality"].iloc[-1] == 2.19e-16
+
+    def test_says_what_the_numbers_hold(self, printed, summary, caplog):
+        printed(summary, **LABELS)
+        said = ["MU holds rouge of retain", "FE holds rouge of 1; rouge of 2"]
+        assert caplog.messages[:-1] == [*said, "FE holds rouge of 1", "FE holds rouge of 2"]
 
     def test_leaves_out_forget_quality_where_there_is_none(self, printed, summary):
         _, lines = printed(summary[summary["metric"] != "forget_quality"], **LABELS)

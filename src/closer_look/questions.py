@@ -91,7 +91,9 @@ def to_questions(rows: list[Mapping[str, object]], split: str, source: str) -> p
     required = ["question", "answer", *(["task_id"] if split == "forget" else [])]
     for column in required:
         if column not in raw:
-            raise InputError(f"{source}: column '{column}' is missing")
+            hint = "; task_id: 1 in the catalog gives all rows to one task"
+            hint = hint if column == "task_id" else ""
+            raise InputError(f"{source}: column '{column}' is missing{hint}")
     table = raw.reindex(columns=list(QUESTIONS.columns)).astype(object)
     table = table.where(table.notna(), None)  # None, not NaN, is what a parquet file gives back
     numbered = [f"{split}-{number:04d}" for number in range(1, len(raw) + 1)]

@@ -7,6 +7,7 @@ security policy that forbids the browser any request.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -123,6 +124,16 @@ SUMMARIES = {
     "tofu_model_utility": "TOFU's utility",
 }
 
+IN_WORDS = {
+    **METRIC_LABELS,
+    "forget": "the forget set",
+    "retain": "the retain set",
+    "neighbour": "neighbours",
+    "real_authors": "real authors",
+    "world_facts": "world facts",
+}
+"""Names in the columns ``terms`` and ``reason`` of a summary, as a reader knows them."""
+
 METRICS = {
     "rouge": "how much of the reference answer's wording the model's answer holds",
     "probability": "how likely the model finds the true answer, per word piece (where there are "
@@ -215,8 +226,7 @@ def render_report(
         )
     n_tasks = int(summary_table["after_task"].max())
     is_reference = summary_table["after_task"] == 0
-    unmeasured = missing_numbers(summary, parameters)
-    unmeasured += [NO_BENCHMARKS] if downstream is None else []
+    unmeasured = [NO_BENCHMARKS] if downstream is None else []
     return environment.get_template("report.html.jinja").render(
         n_tasks=n_tasks,
         methods=describe_methods(parameters),
@@ -224,7 +234,10 @@ def render_report(
         models=[describe_model(parameters), *describe_retain_only(parameters)],
         judge=describe_judge(parameters),
         splits=describe_splits(questions[questions["task_id"] <= n_tasks], answers),
-        knowledge=[] if knowledge is None else describe_knowledge(knowledge),
+        knowledge=[] if knowledge is None else describe_knowledge(knowledge, parameters),
+        held=describe_terms(summary),
+        missing=[*missing_numbers(summary, parameters), *describe_paraphrases(questions, answers)],
+        has_facts=bool(row_metrics["entailment"].notna().any()),
         n_results=int((~is_reference).sum()),
         references=summary_table[is_reference].to_dict("records"),
         after=[
@@ -310,7 +323,9 @@ def describe_retain_only(parameters: Mapping[str, Any]) -> list[str]:
 
 def describe_judge(parameters: Mapping[str, Any]) -> str:
     """Say how it was decided whether an answer states the fact."""
-    judge = parameters["judges"]["entailment"]
+    judge = parameters["judges"].get("entailment")
+    if judge is None:
+        return "Whether an answer states the fact was not judged: the run named no judge."
     if judge == "key_fact":
         return "An answer states the fact if the row's key words stand in it."
     return f"Whether an answer states the fact was judged by the model {judge}."
@@ -331,12 +346,15 @@ def describe_splits(questions: pd.DataFrame, answers: pd.DataFrame) -> list[dict
     ]
 
 
-def describe_knowledge(knowledge: pd.DataFrame) -> list[str]:
+def describe_knowledge(knowledge: pd.DataFrame, parameters: Mapping[str, Any]) -> list[str]:
     """Say how many questions of each set the model could answer at all."""
+    judged = (
+        ", and the judge finds the fact stated" if parameters["judges"].get("entailment") else ""
+    )
     return [
         f"Of {row.n_rows:,} questions of the {SPLIT_LABELS[row.split].lower()} the model could "
-        f"answer {row.n_known:,} before unlearning (ROUGE-L recall at least {row.min_rouge:g}, and "
-        "the judge finds the fact stated); only these are used."
+        f"answer {row.n_known:,} before unlearning (ROUGE-L recall at least {row.min_rouge:g}"
+        f"{judged}); only these are used."
         for row in knowledge.itertuples()
     ]
 
@@ -435,6 +453,16 @@ def find_seeds(parameters: Mapping[str, Any]) -> list[str]:
     return seeds
 
 
+def describe_terms(summary: pd.DataFrame) -> list[str]:
+    """Say what each number of the run is made of."""
+    return [
+        f"{_capital(SUMMARIES[metric])}{_of_tasks(rows, summary)} holds {_in_words(terms)}."
+        for metric in SUMMARIES
+        for terms, rows in summary[summary["metric"] == metric].groupby("terms", sort=False)
+        if terms
+    ]
+
+
 def missing_numbers(summary: pd.DataFrame, parameters: Mapping[str, Any]) -> list[str]:
     """Say which numbers are missing or incomplete in this run, and why."""
     # A retain-only model is not compared with itself.
@@ -448,11 +476,40 @@ def missing_numbers(summary: pd.DataFrame, parameters: Mapping[str, Any]) -> lis
     ):
         metrics, methods = set(rows["metric"]), rows["method"].unique()
         names = ", ".join(sorted(SUMMARIES[metric] for metric in metrics))
+        names += _of_tasks(rows, summary)
         if set(summary.loc[summary["metric"].isin(metrics), "method"]) - set(methods):
             names += f" ({', '.join(labels[method] for method in methods)})"
-        sentence = reason if reason.startswith(names) else f"{names}: {reason}"
-        sentences.append(f"{sentence[0].upper()}{sentence[1:]}.")
+        says = _in_words(reason)
+        sentences.append(_capital(says if says.startswith(names) else f"{names}: {says}") + ".")
     return sentences
+
+
+def _of_tasks(rows: pd.DataFrame, summary: pd.DataFrame) -> str:
+    """Name the tasks of these rows, unless they are all that their metrics have."""
+    tasks = set(rows["task_id"])
+    if tasks == set(summary.loc[summary["metric"].isin(rows["metric"]), "task_id"]):
+        return ""
+    return f" of task {_listed([str(task) for task in sorted(tasks)])}"
+
+
+def _in_words(text: str) -> str:
+    return re.sub(r"[\w-]+", lambda word: IN_WORDS.get(word[0], word[0]), text)
+
+
+def _capital(sentence: str) -> str:
+    return f"{sentence[0].upper()}{sentence[1:]}"
+
+
+def describe_paraphrases(questions: pd.DataFrame, answers: pd.DataFrame) -> list[str]:
+    """Say of how many truth ratios the true answer is not reworded."""
+    asked = questions[questions["row_id"].isin(answers["row_id"])]
+    n_without = int(asked["paraphrased_answer"].isna().sum())
+    if not n_without:
+        return []
+    return [
+        f"{n_without:,} of {len(asked):,} questions have no paraphrased answer: their truth ratio, "
+        "where they have wrong answers, is that of the answer itself."
+    ]
 
 
 def _labels(parameters: Mapping[str, Any]) -> dict[str, str]:

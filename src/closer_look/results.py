@@ -128,6 +128,8 @@ def summary_table(summary: pd.DataFrame, labels: Mapping[str, str]) -> pd.DataFr
     is the mean over all tasks. Each number stands beside the bounds of its 95 % interval,
     ``..._low`` and ``..._high``. Forget quality is that of the task just unlearned, without an
     interval; p-values have no mean, so the target model has one if the run has one task only.
+    ``..._terms`` are the metrics that MU and the FE of the task hold, ``reasons`` is what numbers
+    of the row lack, and why.
     """
     rows = []
     for method, label in {**REFERENCE_LABELS, **labels}.items():
@@ -147,8 +149,18 @@ def summary_table(summary: pd.DataFrame, labels: Mapping[str, str]) -> pd.DataFr
                     f"{name}_low": estimate["ci_low"],
                     f"{name}_high": estimate["ci_high"],
                 }
+            for name, lines in (("model_utility", cell), ("forget_efficacy", current)):
+                row[f"{name}_terms"] = _joined(lines.loc[lines["metric"] == name, "terms"])
+            lacking = cell[cell["reason"] != ""]
+            if method == RETAIN_ONLY:  # which is not compared with itself
+                lacking = lacking[lacking["metric"] != "forget_quality"]
+            row["reasons"] = _joined(lacking["metric"] + ": " + lacking["reason"])
             rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _joined(texts: pd.Series) -> str:
+    return "; ".join(texts.drop_duplicates())
 
 
 def _only_one(cell: pd.DataFrame, metric: str) -> dict[str, float]:

@@ -241,7 +241,7 @@ def test_summarise(make_row_metrics):
         ("forget", 1, 3), ("forget", 3, 2), ("retain", 0, 2), ("neighbour", 0, 4), truth_ratio=4
     )
     table = summarise(rows, n_resamples=20)
-    assert list(table) == ["metric", "task_id", "value", "ci_low", "ci_high", "reason"]
+    assert list(table) == [*("metric", "task_id", "value", "ci_low", "ci_high", "terms", "reason")]
     assert table["metric"].tolist() == (
         ["model_utility"]
         + ["forget_efficacy"] * 2
@@ -291,9 +291,35 @@ def test_summarise_says_which_terms_are_absent(make_row_metrics):
     table = summarise(rows, n_resamples=20).head(2)
     assert table["value"].tolist() == pytest.approx([0.5, 0.5])
     assert table["reason"].tolist() == [
-        "holds 11 of 12 terms; no row has truth_ratio of retain",
-        "holds 3 of 5 terms; no row has truth_ratio of forget; no row has entailment of forget",
+        "holds 11 of 12 terms; no row has truth_ratio of retain (it needs wrong answers)",
+        "holds 3 of 5 terms; no row has truth_ratio of forget (it needs wrong answers); "
+        "no row has entailment of forget (it needs a judge)",
     ]
+    assert table["terms"].tolist() == [
+        "rouge, probability, truth_ratio, cosine_similarity, entailment, token_entropy of "
+        "neighbour; rouge, probability, cosine_similarity, entailment, token_entropy of retain",
+        "rouge, probability, cosine_similarity of forget",
+    ]
+
+
+def test_splits_that_hold_the_same_terms_stand_together(make_row_metrics):
+    rows = make_row_metrics(("forget", 1, 2), ("retain", 0, 2), ("world_facts", 0, 2))
+    table = summarise(rows, n_resamples=20, retain_only=rows).set_index("metric")["terms"]
+    terms = "rouge, probability, truth_ratio, cosine_similarity, entailment"
+    assert table.to_dict() == {
+        "model_utility": f"{terms}, token_entropy of retain and world_facts",
+        "forget_efficacy": f"{terms} of forget",
+        "tofu_model_utility": "rouge, probability, truth_ratio of retain and world_facts",
+        "forget_quality": "truth_ratio of forget",
+    }
+
+
+def test_multiple_choice_without_options_says_what_it_needs(make_row_metrics):
+    rows = make_row_metrics(("world_facts", 0, 2)).assign(probability=np.nan)
+    assert summarise(rows, n_resamples=20)["reason"][0] == (
+        "holds 5 of 6 terms; no row has probability of world_facts "
+        "(it needs wrong answers to choose among)"
+    )
 
 
 def test_summarise_says_which_terms_lack_rows(make_row_metrics):
@@ -301,7 +327,7 @@ def test_summarise_says_which_terms_lack_rows(make_row_metrics):
     rows.loc[0, "truth_ratio"] = np.nan
     assert summarise(rows, n_resamples=20)["reason"].tolist()[:2] == [
         "",
-        "truth_ratio of forget from 2 of 3 rows",
+        "truth_ratio of forget from 2 of 3 rows (it needs wrong answers)",
     ]
 
 
@@ -310,6 +336,7 @@ def test_summarise_without_any_term_or_any_set_to_retain_has_no_value(make_row_m
     rows[METRIC_COLUMNS] = np.nan
     table = summarise(rows, n_resamples=20)
     assert table[["value", "ci_low", "ci_high"]].isna().all(axis=None)
+    assert table["terms"].tolist() == [""] * 4
     assert table["reason"][0] == "no set to retain was evaluated"
     assert table["reason"][1].startswith("holds 0 of 5 terms; no row has rouge of forget; ")
 
@@ -343,11 +370,12 @@ class TestTofuModelUtility:
 
     def test_says_which_sets_and_terms_it_lacks(self, make_row_metrics):
         rows = make_row_metrics(("retain", 0, 2), ("world_facts", 0, 2))
-        assert self.line(rows)["reason"] == "real_authors was not evaluated"
+        assert self.line(rows)["reason"] == "no row of real_authors was evaluated"
         rows.loc[rows["split"] == "retain", "truth_ratio"] = np.nan
         line = self.line(rows)
         assert line["reason"] == (
-            "holds 5 of 6 terms; no row has truth_ratio of retain; real_authors was not evaluated"
+            "holds 5 of 6 terms; no row has truth_ratio of retain (it needs wrong answers); "
+            "no row of real_authors was evaluated"
         )
         assert line["value"] == pytest.approx(model_utility([0.5] * 5))
 
@@ -392,7 +420,7 @@ class TestForgetQuality:
         rows.loc[1, "truth_ratio"] = np.nan
         lines = self.lines(rows, there)
         assert lines["reason"].to_dict() == {
-            1: "truth_ratio of forget from 5 of 6 rows; "
+            1: "truth_ratio of forget from 5 of 6 rows (it needs wrong answers); "
             "truth_ratio of the retain-only model from 4 of 6 rows",
             3: "",
         }
@@ -446,5 +474,5 @@ def test_real_tables_go_all_the_way(tables):
     assert table.loc["forget_efficacy", "task_id"] == 2
     assert table.loc["model_utility", "value"] == 0  # nothing of the world facts is entailed
     assert table.loc["model_utility", "reason"] == (
-        "holds 11 of 12 terms; no row has truth_ratio of retain"
+        "holds 11 of 12 terms; no row has truth_ratio of retain (it needs wrong answers)"
     )

@@ -31,6 +31,12 @@ from closer_look.metrics.text import rouge_l_recall
 KEY = ["split", "row_id"]
 MULTIPLE_CHOICE = ["real_authors", "world_facts"]
 ENTAILMENT_MIN_ROUGE = 0.1
+NEEDS = {
+    "probability": "wrong answers to choose among",  # on MULTIPLE_CHOICE
+    "truth_ratio": "wrong answers",
+    "entailment": "a judge",
+}
+"""What a metric needs beside the model's answer; rows that lack it have no value."""
 NO_RETAIN_ONLY_MODEL = "there are no scores of a retain-only model"
 NO_TOFU_SET = (
     "TOFU's utility is over retain, real_authors and world_facts; none of them was evaluated"
@@ -140,7 +146,8 @@ def summarise(
 ) -> pd.DataFrame:
     """Sum up what was kept and what was forgotten.
 
-    Where a term or a row is missing, the value is over the others and ``reason`` says so.
+    Where a term or a row is missing, the value is over the others; ``terms`` says what it holds,
+    ``reason`` what it lacks and why.
 
     Args:
         row_metrics: from :func:`row_metrics`.
@@ -150,10 +157,11 @@ def summarise(
             forgotten; it may hold other rows too.
 
     Returns:
-        Columns metric, task_id, value, ci_low, ci_high, reason: ``model_utility`` (task 0), over
-        all sets to retain, then ``forget_efficacy`` of each task, ``tofu_model_utility`` (task 0)
-        and ``forget_quality`` of each task, a p-value, which has no interval. ``reason`` is "" when
-        the value holds all terms of all rows; the value is NaN when it holds none.
+        Columns metric, task_id, value, ci_low, ci_high, terms, reason: ``model_utility`` (task 0),
+        over all sets to retain, then ``forget_efficacy`` of each task, ``tofu_model_utility``
+        (task 0) and ``forget_quality`` of each task, a p-value, which has no interval. ``terms``
+        are the metrics that a value holds, as in "rouge, probability of retain and world_facts".
+        ``reason`` is "" when it holds all terms of all rows; the value is NaN when it holds none.
     """
     groups = _estimate(row_metrics, n_resamples, seed)
     retain = {split: estimates for (split, _), estimates in groups.items() if split != "forget"}
@@ -166,8 +174,9 @@ def summarise(
     forget_rows = row_metrics[row_metrics["split"] == "forget"]
     for task_id in forget:
         quality, reason = _quality(forget_rows[forget_rows["task_id"] == task_id], retain_only)
-        lines.append(("forget_quality", task_id, quality, np.nan, np.nan, reason))
-    columns = ["metric", "task_id", "value", "ci_low", "ci_high", "reason"]
+        terms = "" if np.isnan(quality) else "truth_ratio of forget"
+        lines.append(("forget_quality", task_id, quality, np.nan, np.nan, terms, reason))
+    columns = ["metric", "task_id", "value", "ci_low", "ci_high", "terms", "reason"]
     return pd.DataFrame(lines, columns=columns)
 
 
@@ -210,26 +219,27 @@ def _interval(resampled: NDArray[np.float64]) -> tuple[float, float]:
 
 def _combine(
     summary: Callable, terms: tuple[str, ...], splits: Mapping[str, Mapping[str, _Estimate]]
-) -> tuple[float, float, float, str]:
-    """Return value, ci_low, ci_high and reason of a summary of ``terms`` on each split."""
+) -> tuple[float, float, float, str, str]:
+    """Return value, ci_low, ci_high, terms and reason of a summary of ``terms`` on each split."""
     reason = _reason(terms, splits)
     held = [estimates[term] for estimates in splits.values() for term in terms if term in estimates]
     if not held:
-        return np.nan, np.nan, np.nan, reason
+        return np.nan, np.nan, np.nan, "", reason
     value = float(summary([estimate.value for estimate in held]))
     resampled = summary(np.stack([estimate.resampled for estimate in held], axis=-1))
-    return value, *_interval(resampled), reason
+    return value, *_interval(resampled), _held(terms, splits), reason
 
 
 def _tofu_model_utility(
     retain: Mapping[str, Mapping[str, _Estimate]],
-) -> tuple[float, float, float, str]:
-    """Return value, ci_low, ci_high and reason of TOFU's own utility."""
+) -> tuple[float, float, float, str, str]:
+    """Return value, ci_low, ci_high, terms and reason of TOFU's own utility."""
     evaluated = {split: retain[split] for split in TOFU_UTILITY_SPLITS if split in retain}
     if not evaluated:
-        return np.nan, np.nan, np.nan, NO_TOFU_SET
+        return np.nan, np.nan, np.nan, "", NO_TOFU_SET
     *estimate, reason = _combine(model_utility, TOFU_UTILITY_TERMS, evaluated)
-    absent = [f"{split} was not evaluated" for split in TOFU_UTILITY_SPLITS if split not in retain]
+    missing = [split for split in TOFU_UTILITY_SPLITS if split not in retain]
+    absent = [f"no row of {split} was evaluated" for split in missing]
     return *estimate, "; ".join([reason, *absent] if reason else absent)
 
 
@@ -239,15 +249,27 @@ def _quality(rows: pd.DataFrame, retain_only: pd.DataFrame | None) -> tuple[floa
         return np.nan, NO_RETAIN_ONLY_MODEL
     other = retain_only[[*KEY, "truth_ratio"]].rename(columns={"truth_ratio": "retain_only"})
     r = rows[[*KEY, "truth_ratio"]].merge(other, how="left", on=KEY)
-    models = {"truth_ratio": "forget", "retain_only": "the retain-only model"}
+    models = {
+        "truth_ratio": ("forget", _need("truth_ratio")),
+        "retain_only": ("the retain-only model", ""),
+    }
     reasons = [
-        f"truth_ratio of {whom} from {r[column].count()} of {len(r)} rows"
-        for column, whom in models.items()
+        f"truth_ratio of {whom} from {r[column].count()} of {len(r)} rows{need}"
+        for column, (whom, need) in models.items()
         if r[column].isna().any()
     ]
     both = r.dropna()  # the same questions to both models
     quality = np.nan if both.empty else forget_quality(both["truth_ratio"], both["retain_only"])
     return quality, "; ".join(reasons)
+
+
+def _held(terms: tuple[str, ...], splits: Mapping[str, Mapping[str, _Estimate]]) -> str:
+    """List the terms that there are; splits with the same ones stand together."""
+    splits_of: dict[str, list[str]] = {}
+    for split, estimates in splits.items():
+        held = ", ".join(term for term in terms if term in estimates)
+        splits_of.setdefault(held, []).append(split)
+    return "; ".join(f"{held} of {' and '.join(of)}" for held, of in splits_of.items() if held)
 
 
 def _reason(terms: tuple[str, ...], splits: Mapping[str, Mapping[str, _Estimate]]) -> str:
@@ -258,14 +280,18 @@ def _reason(terms: tuple[str, ...], splits: Mapping[str, Mapping[str, _Estimate]
     for split, estimates in splits.items():
         for term in terms:
             if term not in estimates:
-                absent.append(f"{term} of {split}")
+                absent.append(f"no row has {term} of {split}{_need(term)}")
             elif estimates[term].n_missing:
                 n_rows, n_missing = estimates[term].n_rows, estimates[term].n_missing
-                partial.append(f"{term} of {split} from {n_rows} of {n_rows + n_missing} rows")
+                n_rows = f"{n_rows} of {n_rows + n_missing} rows"
+                partial.append(f"{term} of {split} from {n_rows}{_need(term)}")
     n_terms = len(splits) * len(terms)
     sentences = [f"holds {n_terms - len(absent)} of {n_terms} terms"] if absent else []
-    sentences += [f"no row has {term}" for term in absent] + partial
-    return "; ".join(sentences)
+    return "; ".join([*sentences, *absent, *partial])
+
+
+def _need(term: str) -> str:
+    return f" (it needs {NEEDS[term]})" if term in NEEDS else ""
 
 
 def _by_kind(scores: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:

@@ -12,6 +12,7 @@ from closer_look.language_model import (
     LanguageModel,
     PretrainedModel,
     check_precision,
+    check_weights,
     load_language_model,
 )
 from closer_look.parameters import (
@@ -38,7 +39,7 @@ def initialise(
     from closer_look.small_llama import small_llama
 
     if base_model.pretrained:
-        return _pretrained(base_model.pretrained, base_model.prompt, questions, unlearning)
+        return _base(base_model, questions, unlearning)
     columns = ["question", "answer", "reference_answer", "paraphrased_answer"]
     texts = [*questions[columns].melt()["value"].dropna(), *refusals]
     language_model = small_llama(texts, base_model.small_llama)
@@ -57,7 +58,7 @@ def take_pretrained(
             "parameter experiment.finetuning: false leaves a small_llama that has learned nothing; "
             "name a model with base_model.pretrained"
         )
-    return _pretrained(base_model.pretrained, base_model.prompt, questions, unlearning)
+    return _base(base_model, questions, unlearning)
 
 
 def take_retain_only(
@@ -106,6 +107,14 @@ def finetune_retain_only(
     """Teach the model, in the same way, everything but what is forgotten."""
     kept = questions[questions["task_id"] == 0]
     return finetune(base_model, kept, unknown_questions, refusals, finetuning, training_checkpoints)
+
+
+def _base(
+    base_model: BaseModelParameters, questions: pd.DataFrame, unlearning: UnlearningParameters
+) -> PretrainedModel:
+    if base_model.sha256:
+        check_weights(base_model.pretrained, base_model.sha256)
+    return _pretrained(base_model.pretrained, base_model.prompt, questions, unlearning)
 
 
 def _pretrained(

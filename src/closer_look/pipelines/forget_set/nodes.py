@@ -83,7 +83,9 @@ def select_known(
         judges.embedder,
         judges.entailment,
     )
-    is_known = (recall >= forget_set.min_rouge) & judged["entailment"]
+    is_known = pd.Series(recall >= forget_set.min_rouge, candidate_questions.index)
+    if judges.entailment:
+        is_known &= judged["entailment"]
     known = candidate_questions[is_known].reset_index(drop=True)
     counts = (
         candidate_questions.assign(known=is_known)

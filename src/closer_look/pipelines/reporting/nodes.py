@@ -37,6 +37,9 @@ def tabulate_summary(summary: pd.DataFrame, **labels: str) -> pd.DataFrame:
     text = printed.to_string(
         index=False, float_format="%.3f", na_rep="", formatters={"FQ": "{:.2g}".format}
     )
+    for name, terms in (("MU", "model_utility_terms"), ("FE", "forget_efficacy_terms")):
+        for held in table[terms].unique():
+            log.info("%s holds %s", name, held)
     log.info("Result\n%s", text)
     return table
 
