@@ -111,7 +111,9 @@ def test_links_that_stay_in_the_folder_pass(folder, tmp_path):
     check_folder(str(tmp_path / "latest"))
 
 
-@pytest.mark.parametrize("file", ["weights.bin", "../other/model.safetensors", "/model.safetensors"])
+@pytest.mark.parametrize(
+    "file", ["weights.bin", "../other/model.safetensors", "/model.safetensors"]
+)
 def test_other_weights_that_a_file_names_are_refused(folder, file):
     write(folder / "model.safetensors.index.json", {"weight_map": {"lm_head.weight": file}})
     assert refused(folder) == (
