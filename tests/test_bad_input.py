@@ -212,6 +212,23 @@ def test_harness_that_is_not_installed_is_refused(refused, make_corpus, data, mo
     assert not (data / "06_models").exists()
 
 
+@pytest.mark.parametrize("parameter", ["run", "forget_split"])
+@pytest.mark.parametrize("name", ["../x", "/x", "a/b", "a\\b", "", None, ".", "..", ".x", "a b"])
+def test_what_stands_in_paths_must_be_a_name(refused, data, parameter, name):
+    assert refused("forget_set", **{parameter: name}) == (
+        f"parameter {parameter}: '{name or ''}' is no name; "
+        "use letters, digits, '-', '_' and, not at the start, '.'"
+    )
+    assert files(data.parent) == []
+
+
+@pytest.mark.parametrize("method", ["../x", "a.b", "a/b"])
+def test_method_must_have_a_name_that_stands_in_paths(refused, data, method):
+    message = refused("forget_set", methods={method: {"label": "Elsewhere"}})
+    assert message == f"parameter methods: '{method}' is no name; use letters, digits and '_'"
+    assert files(data.parent) == []
+
+
 # --- corpus -----------------------------------------------------------------------------------
 
 
@@ -343,6 +360,48 @@ def test_base_model_that_does_not_exist_is_refused(refused, make_corpus, tmp_pat
     corpus = str(make_corpus())
     message = refused("forget_set", "finetuning", corpus=corpus, **start_from(tmp_path / "nope"))
     assert message.startswith(f"{tmp_path}/nope: ")
+    assert not (data / "06_models").exists()
+
+
+@pytest.fixture
+def model_folder(language_model, tmp_path):
+    folder = tmp_path / "model"
+    language_model.model.save_pretrained(folder)
+    language_model.tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "modeling.py", "link"])
+def test_base_model_that_holds_more_than_data_is_refused(
+    refused, model_folder, make_corpus, tmp_path, data, name
+):
+    if name == "link":
+        (model_folder / name).symlink_to(tmp_path)
+    else:
+        (model_folder / name).touch()
+    corpus = str(make_corpus())
+    message = refused("forget_set", "finetuning", corpus=corpus, **start_from(model_folder))
+    assert message.startswith(f"{model_folder}: {name} is ")
+    assert not (data / "06_models").exists()
+
+
+@pytest.mark.parametrize("judge", ["embedder", "entailment"])
+def test_judge_that_holds_more_than_data_is_refused(
+    refused, model_folder, make_corpus, data, judge
+):
+    (model_folder / "modeling.py").touch()
+    judges = {judge: str(model_folder)}
+    message = refused("forget_set", corpus=str(make_corpus()), judges=judges)
+    assert message.startswith(f"{model_folder}: modeling.py is code")
+    assert not (data / "06_models").exists()
+
+
+def test_chat_template_that_reaches_for_python_is_refused(refused, model_folder, make_corpus, data):
+    (model_folder / "chat_template.jinja").write_text("{{ ''.__class__.__mro__ }}")
+    start = start_from(model_folder)
+    start["base_model"]["prompt"] = "chat_template"
+    message = refused("forget_set", "finetuning", corpus=str(make_corpus()), **start)
+    assert message.startswith(f"{model_folder}: its chat template does not write a prompt (")
     assert not (data / "06_models").exists()
 
 

@@ -19,7 +19,7 @@ def configure(monkeypatch):
 
     def configure(**experiment_parameters):
         parameters = GOOD | {"experiment": GOOD["experiment"] | experiment_parameters}
-        monkeypatch.setattr(experiment, "_config_loader", {"parameters": parameters})
+        monkeypatch.setattr(experiment, "_config_loader", {"globals": {}, "parameters": parameters})
 
     return configure
 
@@ -42,16 +42,23 @@ def test_method_that_only_a_runtime_parameter_names_is_refused(configure, monkey
     configure()
     parameters = experiment._config_loader["parameters"]
     misspelt = parameters["methods"] | {"me_g": {"learning_rate": 1e-4}}
-    changed = {"parameters": parameters | {"methods": misspelt}}
+    changed = {"globals": {}, "parameters": parameters | {"methods": misspelt}}
     monkeypatch.setattr(experiment, "_config_loader", changed)
     with pytest.raises(InputError, match="unknown method 'me_g', choose from ga_gd, me_gd"):
+        load_experiment()
+
+
+def test_run_named_in_an_environment_is_refused_too(configure, monkeypatch):
+    configure()
+    monkeypatch.setitem(experiment._config_loader, "globals", {"run": "../x"})
+    with pytest.raises(InputError, match=r"^parameter run: '\.\./x' is no name; use letters"):
         load_experiment()
 
 
 def test_misspelt_group_is_refused(configure, monkeypatch):
     configure()
     parameters = experiment._config_loader["parameters"] | {"unlerning": {"epochs": 3}}
-    monkeypatch.setattr(experiment, "_config_loader", {"parameters": parameters})
+    monkeypatch.setattr(experiment, "_config_loader", {"globals": {}, "parameters": parameters})
     with pytest.raises(InputError, match=r"^unknown parameter 'unlerning', choose from experiment"):
         load_experiment()
 

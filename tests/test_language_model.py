@@ -63,7 +63,7 @@ def test_weights_that_are_pickled_are_refused(folder, language_model):
 
     (folder / "model.safetensors").unlink()
     torch.save(language_model.model.state_dict(), folder / "pytorch_model.bin")
-    assert refused(folder).startswith("no causal language model there")
+    assert refused(folder).startswith("pytorch_model.bin is a pickle")
 
 
 def test_weights_that_are_cut_short_are_refused(folder):
@@ -83,6 +83,28 @@ def test_tokenizer_without_chat_template_is_refused(folder):
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(InputError, match="'chat_template' is asked for, but the tokenizer"):
         load_language_model(str(folder))
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{% for c in ().__class__.__base__.__subclasses__() %}{{ c }}{% endfor %}",
+        "{{ messages.append(1) }}",
+        "{{ messages[0]['content'] + 1 }}",
+        "{% if %}",
+    ],
+)
+def test_chat_template_that_reaches_for_more_than_the_question_is_refused(folder, template):
+    (folder / "chat_template.jinja").write_text(template)
+    message = refused(folder)
+    assert message.startswith("its chat template does not write a prompt (")
+    assert message.endswith("); use one of plain, llama2")
+
+
+def test_chat_template_that_is_replaced_is_not_run(folder):
+    (folder / "chat_template.jinja").write_text("{{ ''.__class__.__mro__ }}")
+    assert load_language_model(str(folder), "plain").tokenizer.chat_template.startswith("{{ bos")
 
 
 def test_precision_that_no_device_here_computes_is_refused(monkeypatch):

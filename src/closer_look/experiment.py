@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from kedro.config import AbstractConfigLoader, OmegaConfigLoader
 from kedro.framework.project import settings
@@ -25,12 +28,13 @@ def load_experiment() -> Experiment:
     """Read and check the experiment.
 
     Raises:
-        InputError: ``experiment:`` is malformed, or a group of parameters or a method has a name
-            that no YAML file describes.
+        InputError: ``experiment:`` is malformed, a group of parameters or a method has a name that
+            no YAML file describes, or what stands in paths is no name.
     """
     # An OmegaConfigLoader is an empty mapping, hence falsy: compare with None.
     loader = _project_loader() if _config_loader is None else _config_loader
     parameters = loader["parameters"]
+    _check_names(loader["globals"], parameters)
     known_groups = (*GROUPS, "methods", *RUNTIME)
     for name in parameters:
         if name not in known_groups:
@@ -54,6 +58,24 @@ def load_experiment() -> Experiment:
                 f"choose from {', '.join(sorted(known))}"
             )
     return experiment
+
+
+def _check_names(*sources: Mapping[str, Any]) -> None:
+    """See that what becomes part of a path is one word, whose artefacts stay in their folder."""
+    for source in sources:
+        for parameter in ("run", "forget_split"):
+            name = source.get(parameter, "a_name")
+            name = "" if name is None else str(name)
+            if not re.fullmatch(r"\w[\w.-]*", name):
+                raise InputError(
+                    f"parameter {parameter}: '{name}' is no name; use letters, digits, '-', '_' "
+                    f"and, not at the start, '.'"
+                )
+        for method in source.get("methods", ()):
+            if not re.fullmatch(r"\w+", method):
+                raise InputError(
+                    f"parameter methods: '{method}' is no name; use letters, digits and '_'"
+                )
 
 
 def _project_loader() -> OmegaConfigLoader:

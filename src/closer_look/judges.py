@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from closer_look.errors import InputError, first_line
+from closer_look.model_folder import check_folder
 from closer_look.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -184,15 +185,18 @@ def load_embedder(name: str) -> SentenceTransformer:
     """Load a sentence-embedding model once in a process.
 
     Raises:
-        InputError: there is no model under that name, or the bundled model's package is absent or
-            its weights are not the known ones.
+        InputError: there is no model under that name, its folder holds what is not read (see
+            ``model_folder.check_folder``), or the bundled model's package is absent or its weights
+            are not the known ones.
     """
     from sentence_transformers import SentenceTransformer
 
-    if name == BUNDLED_EMBEDDER:
-        return SentenceTransformer(str(bundled_embedder()))
+    folder = str(bundled_embedder()) if name == BUNDLED_EMBEDDER else name
+    check_folder(folder)
     try:
-        return SentenceTransformer(name)
+        return SentenceTransformer(
+            folder, trust_remote_code=False, model_kwargs={"use_safetensors": True}
+        )
     except (OSError, ValueError) as error:
         raise InputError(
             f"parameter judges.embedder: no sentence-embedding model at '{name}' "
@@ -228,12 +232,19 @@ def load_nli(name: str) -> TextClassificationPipeline:
     """Load an entailment classifier once in a process.
 
     Raises:
-        InputError: there is no model under that name, or it has no label "entailment".
+        InputError: there is no model under that name, its folder holds what is not read (see
+            ``model_folder.check_folder``), or it has no label "entailment".
     """
     from transformers import pipeline
 
+    check_folder(name)
     try:
-        classifier = pipeline("text-classification", model=name)
+        classifier = pipeline(
+            "text-classification",
+            model=name,
+            trust_remote_code=False,
+            model_kwargs={"use_safetensors": True},
+        )
     except (OSError, ValueError) as error:
         raise InputError(
             f"parameter judges.entailment: no text classifier at '{name}' ({first_line(error)})"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from closer_look.errors import InputError, first_line
+from closer_look.model_folder import check_folder
 from closer_look.prompts import set_prompt
 
 if TYPE_CHECKING:
@@ -95,15 +96,19 @@ def load_language_model(name: str, prompt: str = "chat_template") -> LanguageMod
         prompt: see ``prompts.set_prompt``.
 
     Raises:
-        InputError: there is no model or no usable tokenizer under that name.
+        InputError: there is no model or no usable tokenizer under that name, or its folder holds
+            what is not read (see ``model_folder.check_folder``).
     """
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    check_folder(name)
     gc.collect()  # a model trained in bfloat16 holds itself: never two of them in memory
     try:  # a folder or a name that the user chose: there is no revision to pin
-        tokenizer = AutoTokenizer.from_pretrained(name)  # nosec B615
+        tokenizer = AutoTokenizer.from_pretrained(  # nosec B615
+            name, trust_remote_code=False
+        )
     except (OSError, ValueError) as error:
         raise InputError(
             f"{name}: no tokenizer there that transformers can read ({first_line(error)})"
@@ -112,16 +117,13 @@ def load_language_model(name: str, prompt: str = "chat_template") -> LanguageMod
         raise InputError(f"{name}: the tokenizer has no end-of-sequence token")
     set_prompt(tokenizer, prompt)
     try:
+        options = {"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False}
         if Path(name, "adapter_config.json").is_file():
             from peft import AutoPeftModelForCausalLM
 
-            model = AutoPeftModelForCausalLM.from_pretrained(
-                name, is_trainable=True, dtype=torch.float32
-            )
+            model = AutoPeftModelForCausalLM.from_pretrained(name, is_trainable=True, **options)
         else:
-            model = AutoModelForCausalLM.from_pretrained(  # nosec B615
-                name, use_safetensors=True, dtype=torch.float32
-            )
+            model = AutoModelForCausalLM.from_pretrained(name, **options)  # nosec B615
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(f"{name}: no causal language model there ({first_line(error)})") from None
     device = torch.accelerator.current_accelerator(check_available=True) or "cpu"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from closer_look.errors import InputError
+from closer_look.errors import InputError, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,7 +30,7 @@ def set_prompt(tokenizer: PreTrainedTokenizerBase, style: str) -> None:
         style: a key of ``TEMPLATES``, or "chat_template" for the one the tokenizer came with.
 
     Raises:
-        InputError: the tokenizer has no chat template where its own is asked for.
+        InputError: the tokenizer has no chat template where its own is asked for, or its own fails.
     """
     if style in TEMPLATES:
         tokenizer.chat_template = TEMPLATES[style]
@@ -39,6 +39,14 @@ def set_prompt(tokenizer: PreTrainedTokenizerBase, style: str) -> None:
             f"prompt: 'chat_template' is asked for, but the tokenizer of "
             f"'{tokenizer.name_or_path}' has none; use one of {', '.join(TEMPLATES)}"
         )
+    else:
+        try:
+            render_prompts(tokenizer, ["Who?"])
+        except Exception as error:  # a template is a program, and runs shut off from Python's parts
+            raise InputError(
+                f"{tokenizer.name_or_path}: its chat template does not write a prompt "
+                f"({first_line(error)}); use one of {', '.join(TEMPLATES)}"
+            ) from None
 
 
 def render_prompts(tokenizer: PreTrainedTokenizerBase, questions: Iterable[str]) -> list[str]:

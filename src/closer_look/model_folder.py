@@ -1,0 +1,100 @@
+"""A model's folder holds data: no pickle and no code is in it, and no way out of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from closer_look.errors import InputError
+
+# Reading a pickle may run code. ``training_args.bin``, which trainers leave in a folder, is one
+# too, but nothing ever reads it.
+PICKLED = (
+    "pytorch_model*.bin",
+    "adapter_model*.bin",
+    "*.pt",
+    "*.pth",
+    "*.ckpt",
+    "*.pkl",
+    "*.pickle",
+)
+SAFE_WEIGHTS = (".safetensors", ".safetensors.index.json")
+
+
+def check_folder(name: str) -> None:
+    """See that a model's folder, and that of the model its adapters are for, holds only data.
+
+    Args:
+        name: a folder; of a hub name nothing is looked at.
+
+    Raises:
+        InputError: naming the first file that is a pickle, code or a link out of the folder, or
+            that asks for one of these.
+    """
+    checked = set()
+    while os.path.isdir(name) and name not in checked:
+        checked.add(name)
+        folder = Path(name)
+        for path in sorted(folder.rglob("*")):
+            fault = _find_fault(path, folder)
+            if fault:
+                raise InputError(f"{folder}: {path.relative_to(folder)} {fault}")
+        name = str(_settings(folder / "adapter_config.json").get("base_model_name_or_path") or "")
+
+
+def _find_fault(path: Path, folder: Path) -> str | None:
+    if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(folder.resolve()):
+        return (
+            "is a link out of the folder; put the file itself there "
+            "(hf download NAME --local-dir FOLDER does, for a model of the hub)"
+        )
+    if any(fnmatch(path.name.lower(), pattern) for pattern in PICKLED):
+        return (
+            "is a pickle, which may run code when it is read; take it out, "
+            "and have the weights in safetensors, as save_pretrained writes them"
+        )
+    if path.suffix == ".py" or (fnmatch(path.name, "*config*.json") and _asks_for_code(path)):
+        what = "is code" if path.suffix == ".py" else "asks for code of the model's own (auto_map)"
+        return f"{what}, which is never run; take it out if transformers knows the model without it"
+    for module in _modules(path):
+        if not module.startswith("sentence_transformers."):
+            return f"asks for code of the model's own ({module}), which is never run"
+    for file in _named_weights(path):
+        if not file.endswith(SAFE_WEIGHTS) or Path(file).name != file:
+            return f"names the weights '{file}'; only safetensors beside it are read"
+    return None
+
+
+def _asks_for_code(path: Path) -> bool:
+    return bool(_settings(path).get("auto_map"))
+
+
+def _modules(path: Path) -> list[str]:
+    """Classes of which a model of sentence-transformers is made."""
+    found = _read(path) if path.name == "modules.json" else None
+    return [str(module["type"]) for module in found or ()]
+
+
+def _named_weights(path: Path) -> list[str]:
+    """The files of weights that a file names in place of the usual ones."""
+    if path.name == "config.json":
+        named = _settings(path).get("transformers_weights")
+        return [named] if named else []
+    if path.name.endswith(".safetensors.index.json"):
+        return list(_settings(path).get("weight_map", {}).values())
+    return []
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    found = _read(path)
+    return found if isinstance(found, dict) else {}
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # none, or one that its own loader refuses
+        return None
