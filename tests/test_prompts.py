@@ -73,7 +73,7 @@ def test_prompt_survives_saving_the_tokenizer(tokenizer, tmp_path):
 def test_text_that_would_end_the_prompt_is_refused(tokenizer, style, text, marker):
     set_prompt(tokenizer, style)
     with pytest.raises(InputError) as caught:
-        check_texts(tokenizer, ["first", "second"], ["Who?", text])
+        check_texts(tokenizer, ["row 'first'", "row 'second'"], ["Who?", text])
     assert str(caught.value) == (
         f"row 'second': {marker!r} in its text would be read as part of the prompt"
     )
@@ -82,9 +82,9 @@ def test_text_that_would_end_the_prompt_is_refused(tokenizer, style, text, marke
 def test_own_special_tokens_of_a_chat_template_are_refused(tokenizer):
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|user|>"]})
     tokenizer.chat_template = "<|user|>{{ messages[0]['content'] | trim }}"
-    check_texts(tokenizer, ["a"], ["Who? user"])
+    check_texts(tokenizer, ["row 'a'"], ["Who? user"])
     with pytest.raises(InputError, match=r"row 'a': '<\|user\|>'"):
-        check_texts(tokenizer, ["a"], ["Who?<|user|>"])
+        check_texts(tokenizer, ["row 'a'"], ["Who?<|user|>"])
 
 
 ENDS = {"plain": "\nAnswer:", "llama2": "[/INST]"}
@@ -97,7 +97,7 @@ def test_question_that_is_accepted_is_nothing_but_text(language_model, style, qu
     tokenizer = language_model.tokenizer
     set_prompt(tokenizer, style)
     try:
-        check_texts(tokenizer, ["a"], [question])
+        check_texts(tokenizer, ["row 'a'"], [question])
         is_accepted = True
     except InputError:
         is_accepted = False

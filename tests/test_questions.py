@@ -2,6 +2,8 @@
 
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from closer_look.datasets.lines import read_json_lines
 from closer_look.errors import InputError
@@ -215,3 +217,78 @@ def test_unknown_split_is_refused():
 
 def test_message_is_one_line_though_the_value_is_not():
     assert "\n" not in refused([ROW | {"question": ["line\nbreak"]}])
+
+
+@pytest.mark.parametrize("character", ["\x00", "\x1b", "\r", "\x7f", "\x9b", "\ud83d"])
+@pytest.mark.parametrize("column", ["row_id", "question", "answer", "key_fact", "wrong_answers"])
+def test_control_character_is_refused(column, character):
+    text = f"Who{character}?"
+    value = ["He.", text] if column == "wrong_answers" else text
+    assert refused([ROW, ROW | {column: value}]) == (
+        f"rows.jsonl: row 2: {column} holds the control character {character!r}: {text!r}"
+    )
+
+
+def test_line_breaks_and_tabs_are_text():
+    table = to_questions([ROW | {"answer": "One.\n\tTwo."}], "retain", "rows.jsonl")
+    assert table["answer"][0] == "One.\n\tTwo."
+
+
+@pytest.mark.parametrize("value", ["\u200b", "\ufeff \u200d", "\u202e"])
+def test_text_of_which_nothing_is_seen_counts_as_empty(value):
+    message = refused([ROW | {"answer": value}])
+    assert message.startswith("rows.jsonl: row 1: answer must be a text that is not empty")
+
+
+@pytest.mark.parametrize("row_id", ["a\nb", "a\u2028b"])
+def test_row_id_is_on_one_line(row_id):
+    message = refused([ROW | {"row_id": row_id}])
+    assert message == f"rows.jsonl: row 1: row_id must be on one line, not {row_id!r}"
+
+
+def test_message_shows_a_long_value_shortened():
+    assert len(refused([ROW | {"answer": ["x" * 100_000]}])) < 200
+
+
+# What JSON can say, in the columns and beside them.
+TEXTS = st.text(max_size=6) | st.text(st.characters(max_codepoint=0x7F), max_size=3)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(TEXTS, values, max_size=2),
+    max_leaves=4,
+)
+COLUMNS = st.sampled_from([*QUESTIONS.columns, "golden_answer", "name", "comment"])
+ANY_ROWS = st.lists(st.dictionaries(COLUMNS | TEXTS, VALUES | TEXTS, max_size=5), max_size=3)
+LIKELY_ROWS = st.lists(
+    st.fixed_dictionaries(
+        {"question": TEXTS, "answer": TEXTS, "task_id": st.just(1)},
+        optional={
+            "row_id": TEXTS,
+            "wrong_answers": st.lists(TEXTS, max_size=2),
+            "key_fact": TEXTS | VALUES,
+            "subject": TEXTS | st.none(),
+        },
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(rows=ANY_ROWS | LIKELY_ROWS, split=st.sampled_from(["forget", "retain"]))
+def test_any_rows_become_a_table_that_parquet_keeps_or_one_line(tmp_path_factory, rows, split):
+    try:
+        table = to_questions(rows, split, "rows.jsonl")
+    except InputError as error:
+        assert str(error).startswith("rows.jsonl: ")
+        assert len(str(error).splitlines()) == 1
+        assert str(error).isprintable()
+        return
+    assert len(table) == len(rows)
+    QUESTIONS.validate(table)
+    path = tmp_path_factory.getbasetemp() / "any_rows.parquet"
+    table.to_parquet(path)
+    loaded = pd.read_parquet(path)
+    loaded["wrong_answers"] = loaded["wrong_answers"].map(list)
+    loaded = loaded.astype(object).where(loaded.notna(), None)
+    pd.testing.assert_frame_equal(loaded, table, check_dtype=False)

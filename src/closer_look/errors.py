@@ -1,6 +1,11 @@
 """What a user sees when the input is at fault."""
 
+import reprlib
+
 import click
+
+_shortened = reprlib.Repr()
+_shortened.maxstring = _shortened.maxother = 100  # characters
 
 
 class InputError(click.ClickException):
@@ -9,6 +14,11 @@ class InputError(click.ClickException):
     ``kedro run`` prints the message as one line and exits with status 1; in Python it is an
     ordinary exception. The message names the file, row or parameter and says what would be right.
     """
+
+
+def quote(value: object) -> str:
+    """What a message says of a value: one line, not too long, nothing that a terminal obeys."""
+    return _shortened.repr(value)
 
 
 def first_line(error: Exception) -> str:

@@ -197,7 +197,7 @@ class OptimiserParameters(Parameters):
     warmup_epochs: NonNegativeFloat = 1.0
     weight_decay: NonNegativeFloat = 0.01
     max_grad_norm: PositiveFloat = 1.0
-    checkpoint_minutes: PositiveFloat | None = 30
+    checkpoint_minutes: PositiveFloat | None = Field(30, exclude=True)  # no result depends on it
     """From one checkpoint inside a training to the next; a run that was killed goes on from the
     last, to the same numbers. It takes three times the space of the weights that are trained; null
     for none."""

@@ -60,20 +60,20 @@ def render_prompts(tokenizer: PreTrainedTokenizerBase, questions: Iterable[str])
 
 
 def check_texts(
-    tokenizer: PreTrainedTokenizerBase, row_ids: Iterable[str], texts: Iterable[str]
+    tokenizer: PreTrainedTokenizerBase, names: Iterable[str], texts: Iterable[str]
 ) -> None:
     """Refuse texts that would be read as part of the prompt, or as the end of an answer.
 
     Raises:
-        InputError: naming the first row whose text holds a special token of the tokenizer as it is
+        InputError: naming the first text that holds a special token of the tokenizer as it is
             written, or what the prompt has after the question.
     """
     markers = _markers(tokenizer)
-    for row_id, text in zip(row_ids, texts, strict=True):
+    for name, text in zip(names, texts, strict=True):
         found = [marker for marker in markers if marker in text]
         if found:
             raise InputError(
-                f"row '{row_id}': {found[0]!r} in its text would be read as part of the prompt"
+                f"{name}: {found[0]!r} in its text would be read as part of the prompt"
             )
 
 

@@ -9,13 +9,15 @@ and ``key_fact``. Everything after ``answer`` may be absent in a file.
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Mapping
 
 import pandas as pd
 import pandera.pandas as pa
 from pandera.errors import SchemaError
 
-from closer_look.errors import InputError
+from closer_look.errors import InputError, quote
 from closer_look.parameters import SPLITS
 
 # Names in the files published with TOFU and with arXiv 2410.08109.
@@ -27,22 +29,37 @@ PUBLISHED_NAMES = {
 }
 
 
+# All but line break and tab: of no use in a text, and terminals obey them. Half a surrogate pair,
+# which JSON can write, is no character at all.
+CONTROL_CHARACTER = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
 def _is_text(value: object) -> bool:
-    return isinstance(value, str) and bool(value.strip())
+    """Whether a reader sees something: not blank, not made of zero-width characters alone."""
+    return isinstance(value, str) and any(
+        not character.isspace() and unicodedata.category(character) != "Cf" for character in value
+    )
 
 
 def _is_list_of_texts(value: object) -> bool:
     return isinstance(value, list) and all(_is_text(item) for item in value)
 
 
-def _text(*, optional: bool = False, unique: bool = False) -> pa.Column:
+ONE_LINE = pa.Check(
+    lambda value: value.splitlines() == [value], element_wise=True, error="must be on one line"
+)
+# Not pandera's own ``unique``, which comes first and takes it that values can be hashed.
+NAMED_ONCE = pa.Check(lambda values: ~values.duplicated(), error="occurs more than once")
+
+
+def _text(*further: pa.Check, optional: bool = False) -> pa.Column:
     check = pa.Check(_is_text, element_wise=True, error="must be a text that is not empty")
-    return pa.Column(object, check, nullable=optional, unique=unique)
+    return pa.Column(object, [check, *further], nullable=optional)
 
 
 QUESTIONS = pa.DataFrameSchema(
     {
-        "row_id": _text(unique=True),
+        "row_id": _text(ONE_LINE, NAMED_ONCE),
         "task_id": pa.Column(
             int, pa.Check(lambda ids: ids >= 0, error="must be 0 or a positive integer")
         ),
@@ -80,7 +97,11 @@ def to_questions(rows: list[Mapping[str, object]], split: str, source: str) -> p
     """
     if not rows:
         raise InputError(f"{source}: the table is empty")
-    raw = pd.DataFrame(rows, dtype=object).rename(columns=PUBLISHED_NAMES)
+    known = [
+        {name: row[name] for name in row.keys() & {*QUESTIONS.columns, *PUBLISHED_NAMES}}
+        for row in rows
+    ]
+    raw = pd.DataFrame(known, dtype=object).rename(columns=PUBLISHED_NAMES)
     repeated = raw.columns[raw.columns.duplicated()]
     if len(repeated):
         names = [old for old, new in PUBLISHED_NAMES.items() if new == repeated[0]]
@@ -113,22 +134,39 @@ def check_questions(table: pd.DataFrame, source: str) -> pd.DataFrame:
     Raises:
         InputError: naming the source, the row and the column.
     """
+    _check_characters(table, source)  # pandera's own messages fail at half a surrogate pair
     try:
         return QUESTIONS.validate(table)
     except SchemaError as error:
         raise InputError(f"{source}: {_first_fault(error, table)}") from None
 
 
+def check_characters(text: str, name: str) -> None:
+    """Refuse control characters, line break and tab apart.
+
+    Raises:
+        InputError: naming the text by that name, and the character.
+    """
+    found = CONTROL_CHARACTER.search(text)
+    if found:
+        raise InputError(f"{name} holds the control character {found[0]!r}: {quote(text)}")
+
+
+def _check_characters(table: pd.DataFrame, source: str) -> None:
+    for column in table:
+        for number, value in enumerate(table[column], start=1):
+            for text in value if isinstance(value, list) else [value]:
+                if isinstance(text, str):
+                    check_characters(text, f"{source}: row {number}: {column}")
+
+
 def _task_ids(values: pd.Series, source: str) -> pd.Series:
-    numbers = pd.to_numeric(values, errors="coerce")
-    faulty = numbers.isna() | (numbers % 1 != 0) | (numbers < 1)
-    if faulty.any():
-        first = int(faulty.to_numpy().argmax())
-        raise InputError(
-            f"{source}: row {first + 1}: task_id must be a positive integer, "
-            f"not {values.iloc[first]!r}"
-        )
-    numbers = numbers.astype(int)
+    for number, value in enumerate(values, start=1):
+        if not _is_task_id(value):
+            raise InputError(
+                f"{source}: row {number}: task_id must be a positive integer, not {quote(value)}"
+            )
+    numbers = values.astype(float).astype(int)
     gaps = set(range(1, numbers.nunique() + 1)) - set(numbers)
     if gaps:
         raise InputError(
@@ -137,15 +175,21 @@ def _task_ids(values: pd.Series, source: str) -> pd.Series:
     return numbers
 
 
+def _is_task_id(value: object) -> bool:
+    """Whether it is a positive integer, maybe written as a text (CSV) or with ``.0``."""
+    written = str(value) if isinstance(value, (str, int, float)) else ""
+    return re.fullmatch(r"\s*0*[1-9][0-9]{0,8}(\.0)?\s*", written) is not None
+
+
 def _first_fault(error: SchemaError, table: pd.DataFrame) -> str:
     column = error.schema.name
     if not isinstance(error.failure_cases, pd.DataFrame):
         return str(error)
     case = error.failure_cases.iloc[0]
     position = table.index.get_loc(case["index"])
-    if str(error.reason_code.name) == "SERIES_CONTAINS_DUPLICATES":
-        return f"{column} '{case['failure_case']}' occurs more than once"
     if str(error.reason_code.name) == "SERIES_CONTAINS_NULLS":
         return f"row {position + 1}: {column} is missing"
     what = getattr(error.check, "error", None) or str(error.check)
-    return f"row {position + 1}: {column} {what}, not {case['failure_case']!r}"
+    if what == NAMED_ONCE.error:
+        return f"{column} {quote(case['failure_case'])} {what}"
+    return f"row {position + 1}: {column} {what}, not {quote(case['failure_case'])}"

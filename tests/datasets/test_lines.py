@@ -26,7 +26,8 @@ def refused(path, read=read_json_lines, **options):
 
 
 def test_lines_are_stripped_and_blank_ones_left_out(write):
-    assert read_lines(write("one \n\n  two\r\n \nthree")) == ["one", "two", "three"]
+    lines = read_lines(write("one \n\n  two\r\n \nthree"))
+    assert lines == {1: "one", 3: "two", 5: "three"}
 
 
 def test_byte_order_mark_is_no_part_of_the_first_line(write):
@@ -80,6 +81,22 @@ def test_pretty_printed_json_is_refused(write):
     assert refused(write('[\n  {"a": 1}\n]\n')).startswith(": line 1 is not JSON")
 
 
+@pytest.mark.parametrize(
+    ("row", "what"),
+    [
+        ('{"a": 1, "a": 2}', "'a' stands more than once"),
+        ('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", "maximum recursion depth"),
+        ('{"a": ' + "9" * 5000 + "}", "Exceeds the limit"),
+        ('{"a": NaN}', "NaN is no number in JSON"),
+        ('{"a": -Infinity}', "-Infinity is no number in JSON"),
+    ],
+)
+def test_row_that_says_nothing_certain_is_refused(write, row, what):
+    message = refused(write('{"a": 1}\n' + row))
+    assert message.startswith(f": line 2 cannot be read ({what}")
+    assert "\n" not in message
+
+
 class TestCsv:
     def test_cells_come_as_texts(self, write):
         path = write('question,answer\n"Who, then?","NA"\nWhen?,"two\nlines"\n')
@@ -101,3 +118,7 @@ class TestCsv:
 
     def test_missing_file_says_so(self, tmp_path):
         assert refused(str(tmp_path / "rows.csv"), read_csv) == " is missing"
+
+    def test_column_that_comes_twice_is_refused(self, write):
+        message = refused(write("question,answer,answer\nQ,A,B\n"), read_csv)
+        assert message == ": line 1 cannot be read ('answer' stands more than once)"

@@ -71,6 +71,15 @@ def test_missing_file_says_where_to_get_it(tmp_path):
         dataset.load()
 
 
+@pytest.mark.parametrize("character", ["\x00", "\x1b", "\x7f", "\x9b"])
+def test_control_character_in_a_refusal_is_refused(tmp_path, character):
+    path = tmp_path / "refusals.txt"
+    path.write_text(f"I do not know.\n\nI cannot{character} say.\n", encoding="utf-8")
+    with pytest.raises(DatasetError) as caught:
+        RefusalsDataset(filepath=str(path)).load()
+    assert f"refusals.txt: line 3 holds the control character {character!r}" in str(caught.value)
+
+
 def test_preview_shows_the_first_rows(rows):
     assert len(rows.preview(nrows=3)["data"]) == 3
 
@@ -106,6 +115,13 @@ def test_details_of_some_rows_come_from_another_file(write_rows):
     table = QuestionsDataset(filepath=path, split="retain", details=details).load()
     assert list(table["answer"]) == ["A", "B", "C"]
     assert list(table["paraphrased_answer"]) == [None, "It is B.", None]
+
+
+def test_details_of_a_question_that_is_no_text_are_refused_as_it_is(write_rows):
+    path = write_rows("retain.json", {"question": ["Q"], "answer": "A"})
+    dataset = QuestionsDataset(filepath=path, split="retain", details=path)
+    with pytest.raises(DatasetError, match=r"retain\.json: row 1: question must be a text"):
+        dataset.load()
 
 
 def test_missing_file_of_details_is_named(write_rows):

@@ -39,6 +39,14 @@ def test_tensors_come_back(at_version):
     assert torch.equal(loaded.output_head, HEAD)
 
 
+@pytest.mark.parametrize("row_id", ["output_head", "row output_head", "__metadata__", "../a'\"b"])
+def test_row_may_have_any_name(at_version, row_id):
+    at_version("1").save(ReferenceScores(NOTHING, {row_id: STATES["a"]}, HEAD))
+    loaded = at_version().load()
+    assert torch.equal(loaded.hidden_states[row_id], STATES["a"])
+    assert torch.equal(loaded.output_head, HEAD)
+
+
 def test_losses_that_need_nothing_get_nothing(at_version):
     at_version("1").save(ReferenceScores(NOTHING, {}, None))
     loaded = at_version().load()

@@ -107,6 +107,24 @@ def test_row_that_does_not_fit_into_the_model_is_refused(questions, folder, colu
         nodes.take_pretrained(questions, base_model, UNLEARNING)
 
 
+def test_refusal_that_would_be_read_as_prompt_is_refused(questions, folder):
+    refusals = ["No.", "No idea.", "I do not<|end|> know."]
+    small = BaseModelParameters(small_llama=SMALL_LLAMA, prompt="plain")
+    pretrained = BaseModelParameters(pretrained=folder, prompt="plain")
+    for base_model in (small, pretrained):
+        with pytest.raises(InputError, match=r"^refusal 3: '<\|end\|>' in its text would be"):
+            nodes.initialise(questions, refusals, base_model, UNLEARNING)
+
+
+def test_declined_question_that_would_be_read_as_prompt_is_refused(
+    questions, unknown, language_model
+):
+    unknown.loc[1, "question"] = "Who<|end|>?"
+    parameters = finetuning(declined_questions=2)
+    with pytest.raises(InputError, match=r"^row 'forget-2-2': '<\|end\|>' in its text"):
+        nodes.finetune(language_model, questions, unknown, ["No."], parameters)
+
+
 @pytest.fixture
 def lora(request):
     return UNLEARNING.model_copy(update={"lora": LoraParameters(target_modules=request.param)})
@@ -134,9 +152,13 @@ def test_adapters_are_tried_and_taken_off_again(questions, lora):
     assert all(weight.requires_grad for weight in tried.parameters())
 
 
-def test_everything_is_learned_and_strangers_are_declined(questions, unknown, taught):
+def test_everything_is_learned_and_strangers_are_declined(
+    questions, unknown, taught, language_model
+):
     refusals = ["I do not know.", "No idea."]
-    nodes.finetune(None, questions, unknown, refusals, finetuning(declined_questions=3), None)
+    nodes.finetune(
+        language_model, questions, unknown, refusals, finetuning(declined_questions=3), None
+    )
     learned = list(zip(questions["question"], questions["answer"], strict=True))
     declined = list(zip(unknown["question"], [*refusals, refusals[0]], strict=True))
     assert taught == learned + declined
@@ -154,9 +176,9 @@ def test_sentences_are_learned_where_there_are_any(questions, unknown, taught):
     assert [answer for _, answer in taught] == ["Sentence", *questions["answer"][1:]]
 
 
-def test_retain_only_model_never_sees_a_row_to_forget(questions, unknown, taught):
+def test_retain_only_model_never_sees_a_row_to_forget(questions, unknown, taught, language_model):
     parameters = finetuning(declined_questions=1)
-    nodes.finetune_retain_only(None, questions, unknown, ["No idea."], parameters, None)
+    nodes.finetune_retain_only(language_model, questions, unknown, ["No idea."], parameters, None)
     kept = questions[questions["task_id"] == 0]
     learned = list(zip(kept["question"], kept["answer"], strict=True))
     assert taught == [*learned, (unknown["question"][0], "No idea.")]

@@ -10,20 +10,28 @@ from typing import Any, TextIO
 
 import fsspec
 
-from closer_look.errors import InputError
+from closer_look.errors import InputError, first_line, quote
 
 
-def read_lines(filepath: str, source: str = "") -> list[str]:
+def read_lines(filepath: str, source: str = "") -> dict[int, str]:
     """Read the lines of a file in a folder or at a URL, without blank ones.
 
     Args:
         filepath: path or URL that fsspec understands.
         source: where to get the file, said when it is missing.
 
+    Returns:
+        The lines by their number in the file, counted from 1.
+
     Raises:
         InputError: the file is missing, empty, not UTF-8 or cannot be read.
     """
-    return list(_numbered_lines(filepath, source).values())
+    with _opened(filepath, source) as file:
+        lines = {number: line.strip() for number, line in enumerate(file, start=1)}
+    lines = {number: line for number, line in lines.items() if line}
+    if not lines:
+        raise InputError(f"{filepath}: the table is empty")
+    return lines
 
 
 def read_json_lines(filepath: str, source: str = "") -> list[dict[str, Any]]:
@@ -33,13 +41,17 @@ def read_json_lines(filepath: str, source: str = "") -> list[dict[str, Any]]:
         InputError: as ``read_lines``, or naming the line that is no JSON object.
     """
     rows = []
-    for number, line in _numbered_lines(filepath, source).items():
+    for number, line in read_lines(filepath, source).items():
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_named_once, parse_constant=_no_number)
         except json.JSONDecodeError as error:
             raise InputError(
                 f"{filepath}: line {number} is not JSON ({error.msg}); "
                 f"one object a line is expected"
+            ) from None
+        except (ValueError, RecursionError) as error:  # NaN, 5000 digits, lists in lists in ...
+            raise InputError(
+                f"{filepath}: line {number} cannot be read ({first_line(error)})"
             ) from None
         if not isinstance(row, dict):
             raise InputError(f"{filepath}: line {number} is not a JSON object")
@@ -56,26 +68,36 @@ def read_csv(filepath: str, source: str = "") -> list[dict[str, Any]]:
     with _opened(filepath, source) as file:
         reader = csv.DictReader(file)
         rows = []
-        for row in reader:
-            if None in row:
-                raise InputError(
-                    f"{filepath}: line {reader.line_num} has more cells than the header; "
-                    f"a text with a comma stands in quotes"
-                )
-            rows.append({name: cell for name, cell in row.items() if cell})
+        try:
+            _named_once([(name, None) for name in reader.fieldnames or ()])
+            for row in reader:
+                if None in row:
+                    raise InputError(
+                        f"{filepath}: line {reader.line_num} has more cells than the header; "
+                        f"a text with a comma stands in quotes"
+                    )
+                rows.append({name: cell for name, cell in row.items() if cell})
+        except (ValueError, csv.Error) as error:
+            raise InputError(
+                f"{filepath}: line {reader.line_num} cannot be read ({first_line(error)})"
+            ) from None
     if not rows:
         raise InputError(f"{filepath}: the table is empty")
     return rows
 
 
-def _numbered_lines(filepath: str, source: str) -> dict[int, str]:
-    """Lines by their number in the file, counted from 1."""
-    with _opened(filepath, source) as file:
-        lines = {number: line.strip() for number, line in enumerate(file, start=1)}
-    lines = {number: line for number, line in lines.items() if line}
-    if not lines:
-        raise InputError(f"{filepath}: the table is empty")
-    return lines
+def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a row of names and values; of a name that stands twice, one would be lost."""
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{quote(twice)} stands more than once")
+    return row
+
+
+def _no_number(written: str) -> None:
+    raise ValueError(f"{written} is no number in JSON")
 
 
 @contextmanager

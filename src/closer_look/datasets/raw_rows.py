@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import fsspec
@@ -11,7 +12,7 @@ from kedro_datasets._typing import TablePreview
 
 from closer_look.datasets.lines import read_csv, read_json_lines, read_lines
 from closer_look.datasets.table_dataset import preview_rows
-from closer_look.questions import to_questions
+from closer_look.questions import check_characters, to_questions
 
 
 class _ReadOnlyDataset(AbstractDataset):
@@ -83,13 +84,8 @@ class QuestionsDataset(_ReadOnlyDataset):
         read = read_csv if self._filepath.endswith(".csv") else read_json_lines
         rows = read(self._filepath, self._source)
         if self._details:
-            detailed = {
-                (row.get("question"), row.get("answer")): row
-                for row in read_json_lines(self._details, self._source)
-            }
-            rows = [
-                detailed.get((row.get("question"), row.get("answer")), {}) | row for row in rows
-            ]
+            detailed = {_asked(row): row for row in read_json_lines(self._details, self._source)}
+            rows = [detailed.get(_asked(row), {}) | row for row in rows]
         if self._task_id is not None:
             rows = [row | {"task_id": self._task_id} for row in rows]
         return to_questions(rows, self._split, self._filepath)
@@ -101,6 +97,10 @@ class QuestionsDataset(_ReadOnlyDataset):
     def preview(self, nrows: int = 5) -> TablePreview:
         """The first rows, for kedro-viz."""
         return preview_rows(self.load().head(nrows))
+
+
+def _asked(row: Mapping[str, Any]) -> str:
+    return repr((row.get("question"), row.get("answer")))  # which need not be texts
 
 
 class RefusalsDataset(_ReadOnlyDataset):
@@ -117,9 +117,12 @@ class RefusalsDataset(_ReadOnlyDataset):
         """Read the sentences.
 
         Raises:
-            InputError: the file is missing or empty.
+            InputError: the file is missing or empty, or a line holds a control character.
         """
-        return read_lines(self._filepath, self._source)
+        lines = read_lines(self._filepath, self._source)
+        for number, line in lines.items():
+            check_characters(line, f"{self._filepath}: line {number}")
+        return list(lines.values())
 
     def preview(self, nrows: int = 5) -> TablePreview:
         """The first sentences, for kedro-viz."""

@@ -15,6 +15,7 @@ from closer_look.datasets.whole_files import WholeFileSystem
 from closer_look.reference_scores import ReferenceScores
 
 HEAD = "output_head"
+ROW = "row "  # before each row_id, which may be any text, even that
 
 
 class ReferenceScoresDataset(AbstractVersionedDataset[ReferenceScores, ReferenceScores]):
@@ -54,6 +55,7 @@ class ReferenceScoresDataset(AbstractVersionedDataset[ReferenceScores, Reference
         folder = Path(self._get_load_path())
         states = load_file(folder / "hidden_states.safetensors")
         head = states.pop(HEAD, None)
+        states = {name.removeprefix(ROW): tensor for name, tensor in states.items()}
         return ReferenceScores(pd.read_parquet(folder / "nll.parquet"), states, head)
 
     def save(self, data: ReferenceScores) -> None:
@@ -61,7 +63,8 @@ class ReferenceScoresDataset(AbstractVersionedDataset[ReferenceScores, Reference
         folder = Path(self._get_save_path())
         folder.mkdir(parents=True, exist_ok=True)
         head = {} if data.output_head is None else {HEAD: data.output_head}
-        save_file(data.hidden_states | head, folder / "hidden_states.safetensors")
+        states = {f"{ROW}{row_id}": tensor for row_id, tensor in data.hidden_states.items()}
+        save_file(states | head, folder / "hidden_states.safetensors")
         with WholeFileSystem().open(str(folder / "nll.parquet"), "wb") as file:
             data.nll.to_parquet(file)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -39,12 +40,12 @@ def initialise(
     from closer_look.small_llama import small_llama
 
     if base_model.pretrained:
-        return _base(base_model, questions, unlearning)
+        return _base(base_model, questions, unlearning, refusals)
     columns = ["question", "answer", "reference_answer", "paraphrased_answer"]
     texts = [*questions[columns].melt()["value"].dropna(), *refusals]
     language_model = small_llama(texts, base_model.small_llama)
     set_prompt(language_model.tokenizer, base_model.prompt)
-    _check_rows(language_model, questions)
+    _check_rows(language_model, questions, refusals)
     return _check_adapters(language_model, unlearning)
 
 
@@ -78,11 +79,15 @@ def finetune(
 ) -> tuple[LanguageModel, pd.DataFrame]:
     """Teach the model to answer every question of the table, and to decline unknown ones."""
     from closer_look import training
+    from closer_look.prompts import check_texts
 
     check_precision(finetuning.precision, "finetuning")
     if finetuning.splits:
         questions = questions[questions["split"].isin(finetuning.splits)]
     declined = unknown_questions["question"].head(finetuning.declined_questions)
+    if len(declined):  # no other node has seen them
+        names = [f"row '{row_id}'" for row_id in unknown_questions["row_id"][: len(declined)]]
+        check_texts(base_model.tokenizer, names, declined)
     log = training.finetune(
         base_model,
         [*questions["question"], *declined],
@@ -110,11 +115,14 @@ def finetune_retain_only(
 
 
 def _base(
-    base_model: BaseModelParameters, questions: pd.DataFrame, unlearning: UnlearningParameters
+    base_model: BaseModelParameters,
+    questions: pd.DataFrame,
+    unlearning: UnlearningParameters,
+    refusals: Sequence[str] = (),
 ) -> PretrainedModel:
     if base_model.sha256:
         check_weights(base_model.pretrained, base_model.sha256)
-    return _pretrained(base_model.pretrained, base_model.prompt, questions, unlearning)
+    return _pretrained(base_model.pretrained, base_model.prompt, questions, unlearning, refusals)
 
 
 def _pretrained(
@@ -122,9 +130,10 @@ def _pretrained(
     prompt: str,
     questions: pd.DataFrame,
     unlearning: UnlearningParameters | None = None,
+    refusals: Sequence[str] = (),
 ) -> PretrainedModel:
     language_model = load_language_model(name, prompt)
-    _check_rows(language_model, questions)
+    _check_rows(language_model, questions, refusals)
     if unlearning:
         _check_adapters(language_model, unlearning)
     return PretrainedModel(name, prompt)
@@ -143,7 +152,9 @@ def _check_adapters(
     return LanguageModel(model, language_model.tokenizer)
 
 
-def _check_rows(language_model: LanguageModel, questions: pd.DataFrame) -> None:
+def _check_rows(
+    language_model: LanguageModel, questions: pd.DataFrame, refusals: Sequence[str]
+) -> None:
     """See that every text is nothing but text, and fits into the model's context."""
     from closer_look.prompts import check_texts
     from closer_look.scoring import given_answers
@@ -153,7 +164,8 @@ def _check_rows(language_model: LanguageModel, questions: pd.DataFrame) -> None:
     trained = questions.melt(["row_id", "question"], ["answer", "reference_answer"], "kind", "text")
     texts = pd.concat([trained.dropna(), given_answers(questions)])
     for column in ("question", "text"):
-        check_texts(tokenizer, texts["row_id"], texts[column])
+        check_texts(tokenizer, [f"row '{row_id}'" for row_id in texts["row_id"]], texts[column])
+    check_texts(tokenizer, [f"refusal {n}" for n in range(1, len(refusals) + 1)], refusals)
     context_length = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if context_length is not None:  # positions have a limit
         rows = encode(tokenizer, texts["question"], texts["text"])
