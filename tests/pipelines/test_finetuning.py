@@ -122,7 +122,7 @@ def test_declined_question_that_would_be_read_as_prompt_is_refused(
     unknown.loc[1, "question"] = "Who<|end|>?"
     parameters = finetuning(declined_questions=2)
     with pytest.raises(InputError, match=r"^row 'forget-2-2': '<\|end\|>' in its text"):
-        nodes.finetune(language_model, questions, unknown, ["No."], parameters)
+        nodes.finetune(language_model, questions, unknown, ["No."], parameters, None)
 
 
 @pytest.fixture
