@@ -102,3 +102,13 @@ def test_group_that_the_experiment_asks_for_must_be_there(configure, asked, grou
     configure(**asked)
     with pytest.raises(InputError, match=rf"^parameter {group} is missing, but experiment asks"):
         load_experiment()
+
+
+def test_message_has_nothing_that_a_terminal_obeys(configure, monkeypatch):
+    configure()
+    loader = dict(experiment._config_loader) | {"globals": {"run": "\x1b[2J" + "x" * 9999}}
+    monkeypatch.setattr(experiment, "_config_loader", loader)
+    with pytest.raises(InputError) as caught:
+        load_experiment()
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 300

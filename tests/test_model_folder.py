@@ -147,3 +147,8 @@ def test_every_loader_looks_at_the_folder(folder, load):
     (folder / "modeling.py").touch()
     with pytest.raises(InputError, match=r"modeling\.py is code"):
         load(str(folder))
+
+
+def test_configuration_nested_beyond_reading_is_left_to_its_loader(folder):
+    (folder / "config.json").write_text("[" * 100_000)
+    check_folder(str(folder))

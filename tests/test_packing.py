@@ -18,7 +18,11 @@ ROWS = [
     Tokens([5], [6, 3, 8, 0]),  # begins as the first, and parts within the answer
     Tokens([3, 4], [0]),  # is there
 ]
-some_texts = st.lists(st.tuples(st.text(), st.text(min_size=1)), min_size=1, max_size=4)
+# Some the same, some that begin alike, some that are hardly there.
+a_text = st.text(min_size=1) | st.sampled_from(
+    [" ", "a", "ab", "ab c", "\n", "ab c 👩‍👩‍👧", "\u200b"]
+)
+some_texts = st.lists(st.tuples(a_text | st.just(""), a_text), min_size=1, max_size=6)
 many_texts = settings(deadline=None, max_examples=60)
 
 SIZES = {
@@ -105,6 +109,19 @@ def test_each_row_is_found_again_and_a_label_stands_behind_its_predictor(languag
         assert batch["position_ids"][0, path].tolist() == list(range(len(row)))
         assert of_row.tolist() == path[len(row.prompt) - 1 : -1].tolist()
     assert batch["input_ids"].shape[1] == sum(batch["own_lengths"])
+
+
+@many_texts
+@given(texts=some_texts)
+def test_no_label_is_predicted_from_within_a_prompt(language_model, texts):
+    rows = encode(language_model.tokenizer, *zip(*texts, strict=True))
+    batch = pack(rows)
+    assert len(batch["labels"]) == len(batch["predictors"]) == sum(batch["answer_lengths"])
+    predictors = batch["predictors"].split(batch["answer_lengths"])
+    depths = batch["position_ids"][0]
+    for row, of_row in zip(rows, predictors, strict=True):
+        last = len(row.prompt) - 1
+        assert depths[of_row].tolist() == list(range(last, last + len(row.answer)))
 
 
 def test_end_of_sequence_keeps_its_label_though_it_is_the_padding_token(language_model):

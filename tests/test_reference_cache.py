@@ -72,6 +72,19 @@ def test_npo_and_dpo_share_the_answers(language_model, plan, questions, cache, s
     assert sorted(scored) == ["I cannot say.", "No."]
 
 
+def test_rows_of_any_name_are_kept(language_model, plan, questions, cache):
+    names = {"retain-0-1": "__metadata__", "retain-0-2": "../../x"}
+    plan, questions = (
+        plan.replace(names),
+        questions.assign(row_id=questions["row_id"].replace(names)),
+    )
+    first, again = (
+        scores_of(language_model, plan, questions, "gradient_ascent", "kl", cache) for _ in range(2)
+    )
+    assert first.hidden_states.keys() == again.hidden_states.keys() == set(names.values())
+    assert [path.parent for path in cache.folder.iterdir()] == [cache.folder]
+
+
 def test_methods_with_kl_share_the_hidden_states(
     language_model, plan, questions, cache, monkeypatch
 ):

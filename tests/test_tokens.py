@@ -3,6 +3,8 @@
 import copy
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from closer_look.errors import InputError
 from closer_look.prompts import render_prompts, set_prompt
@@ -31,6 +33,22 @@ def test_prompt_batch_is_padded_on_the_left():
 def test_positions_count_real_tokens_from_zero():
     batch = prompt_batch([[5, 6], [7, 8, 9, 10]])
     assert batch["position_ids"].tolist() == [[0, 0, 0, 1], [0, 1, 2, 3]]
+
+
+@given(
+    prompts=st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=6), min_size=1, max_size=5)
+)
+def test_nothing_but_the_prompts_counts_in_their_batch(prompts):
+    batch = prompt_batch(prompts)
+    for prompt, ids, mask, positions in zip(
+        prompts, *(batch[n] for n in ("input_ids", "attention_mask", "position_ids")), strict=True
+    ):
+        n_padded = len(ids) - len(prompt)
+        assert mask.tolist() == [0] * n_padded + [1] * len(prompt)
+        assert (
+            ids[n_padded:].tolist() == prompt
+        )  # the last of which predicts the first answer token
+        assert positions[n_padded:].tolist() == list(range(len(prompt)))
 
 
 def test_length_of_a_row_is_that_of_prompt_and_answer():

@@ -12,7 +12,7 @@ from kedro.config import AbstractConfigLoader, OmegaConfigLoader
 from kedro.framework.project import settings
 from kedro.utils import find_kedro_project
 
-from closer_look.errors import InputError
+from closer_look.errors import InputError, quote
 from closer_look.parameters import GROUPS, RUNTIME, Experiment
 
 _config_loader: AbstractConfigLoader | None = None
@@ -68,13 +68,13 @@ def _check_names(*sources: Mapping[str, Any]) -> None:
             name = "" if name is None else str(name)
             if not re.fullmatch(r"\w[\w.-]*", name):
                 raise InputError(
-                    f"parameter {parameter}: '{name}' is no name; use letters, digits, '-', '_' "
-                    f"and, not at the start, '.'"
+                    f"parameter {parameter}: {quote(name)} is no name; use letters, digits, '-', "
+                    f"'_' and, not at the start, '.'"
                 )
         for method in source.get("methods", ()):
-            if not re.fullmatch(r"\w+", method):
+            if not re.fullmatch(r"\w+", str(method)):
                 raise InputError(
-                    f"parameter methods: '{method}' is no name; use letters, digits and '_'"
+                    f"parameter methods: {quote(method)} is no name; use letters, digits and '_'"
                 )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import torch
 
-from closer_look.errors import InputError
+from closer_look.errors import InputError, quote
 from closer_look.memory import in_passes
 from closer_look.metrics import token_entropy
 from closer_look.progress import progress_bar
@@ -57,7 +57,7 @@ def generate(
         if len(prompt) >= max_length:
             raise InputError(
                 f"parameter generation.max_length: {max_length} leaves no room for an answer to "
-                f"'{question}', whose prompt takes {len(prompt)} tokens"
+                f"{quote(question)}, whose prompt takes {len(prompt)} tokens"
             )
     ends = _end_tokens(language_model)
     room = [max_length - len(prompt) for prompt in prompts]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from closer_look.errors import InputError, first_line
+from closer_look.errors import InputError, first_line, quote
 from closer_look.model_folder import check_folder
 from closer_look.progress import progress_bar
 
@@ -80,7 +80,7 @@ def check_judges(evaluation: pd.DataFrame, embedder: str, entailment: str | None
     missing = evaluation.loc[evaluation["key_fact"].isna(), "row_id"]
     if len(missing):
         raise InputError(
-            f"row '{missing.iloc[0]}' has no key_fact, by which parameter judges.entailment "
+            f"row {quote(missing.iloc[0])} has no key_fact, by which parameter judges.entailment "
             f"is to judge; name an entailment model there, or null to leave entailment out"
         )
 

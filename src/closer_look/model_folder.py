@@ -96,5 +96,5 @@ def _settings(path: Path) -> dict[str, Any]:
 def _read(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # none, or one that its own loader refuses
+    except (OSError, ValueError, RecursionError):  # none, or one that its own loader refuses
         return None

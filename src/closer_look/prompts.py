@@ -6,6 +6,7 @@ folder, notebook and tool. Models without one get one of ``TEMPLATES``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -64,22 +65,30 @@ def check_texts(
 ) -> None:
     """Refuse texts that would be read as part of the prompt, or as the end of an answer.
 
+    Args:
+        tokenizer: with its prompt.
+        names: what to call each text in an error, such as ``row 'one'``.
+        texts: questions, answers, refusals.
+
     Raises:
         InputError: naming the first text that holds a special token of the tokenizer as it is
             written, or what the prompt has after the question.
     """
-    markers = _markers(tokenizer)
+    before, markers = _surroundings(tokenizer)
     for name, text in zip(names, texts, strict=True):
-        found = [marker for marker in markers if marker in text]
-        if found:
-            raise InputError(
-                f"{name}: {found[0]!r} in its text would be read as part of the prompt"
-            )
+        for marker in markers:
+            # With what stands before a question, its first characters could complete a marker.
+            if marker in before[max(0, len(before) - len(marker) + 1) :] + text:
+                raise InputError(
+                    f"{name}: {marker!r} in its text would be read as part of the prompt"
+                )
 
 
-def _markers(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+def _surroundings(tokenizer: PreTrainedTokenizerBase) -> tuple[str, list[str]]:
+    """What the prompt has before a question, and texts that would end it or begin an answer."""
     tokens = tokenizer.added_tokens_decoder.values()
     special = {token.content for token in tokens if token.special}
     question = "\ue000"  # of no text
-    _, _, after = render_prompts(tokenizer, [question])[0].partition(question)
-    return sorted({*special, after.strip(" ").rstrip()} - {""})
+    before, _, after = render_prompts(tokenizer, [question])[0].partition(question)
+    lines = re.findall(r"\n[^\n]*\S", after)  # such as that which hands over to the assistant
+    return before, sorted({*special, after.strip(" ").rstrip(), *lines} - {""})

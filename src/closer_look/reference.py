@@ -59,12 +59,13 @@ def reference_scores(
     rows = questions[questions["row_id"].isin(plan["retain_row_id"])]
     key = cache_key(
         fingerprint,
-        f"hidden states, {objective.retain.parameters.positions}",
+        f"hidden states in order, {objective.retain.parameters.positions}",
         rows[["row_id", "question", "answer"]].to_numpy().tolist(),
     )
     states = cache.get(
         key, lambda: _hidden_states(language_model, rows, objective.retain, batch_size)
     )
+    states = {row_id: states[str(number)] for number, row_id in enumerate(rows["row_id"])}
     head = language_model.model.get_output_embeddings().weight.detach().float().cpu().clone()
     return ReferenceScores(nll, states, head)
 
@@ -105,7 +106,7 @@ def _forget_nll(
 def _hidden_states(
     language_model: LanguageModel, rows: pd.DataFrame, term: Term, batch_size: int
 ) -> dict[str, Tensor]:
-    """Inputs of the output head at the positions that the loss takes.
+    """Inputs of the output head at the positions that the loss takes, by a row's number.
 
     Raises:
         InputError: the model does more with them than multiply by the head.
@@ -124,7 +125,7 @@ def _hidden_states(
     with rows_kept_apart(model):
         for chosen, passed in in_passes(pass_states, range(len(encoded)), batch_size):
             batch, of_rows = passed
-            states |= zip(rows["row_id"].iloc[chosen], map(torch.clone, of_rows), strict=True)
+            states |= zip(map(str, chosen), map(torch.clone, of_rows), strict=True)
         _check_head(model, batch, of_rows[-1])
     return states
 

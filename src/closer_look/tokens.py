@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from closer_look.errors import InputError
+from closer_look.errors import InputError, quote
 from closer_look.prompts import render_prompts
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def check_lengths(rows: Sequence[Tokens], row_ids: Sequence[str], context_length
     for row_id, row in zip(row_ids, rows, strict=True):
         if len(row) > context_length:
             raise InputError(
-                f"row '{row_id}': question and answer take {len(row)} tokens, "
+                f"row {quote(row_id)}: question and answer take {len(row)} tokens, "
                 f"the model's context holds {context_length}"
             )
 

@@ -14,7 +14,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from closer_look.checkpoints import Checkpoints, training_folder, training_key
-from closer_look.errors import InputError
+from closer_look.errors import InputError, quote
 from closer_look.guard import Guard
 from closer_look.language_model import LanguageModel
 from closer_look.losses import gradient_descent
@@ -71,7 +71,7 @@ def finetune(
     """
     encoded = encode(language_model.tokenizer, questions, answers)
     rows = [  # the sampler groups by input_ids
-        {"input_ids": row.prompt + row.answer, "row": row, "name": f"'{question}'"}
+        {"input_ids": row.prompt + row.answer, "row": row, "name": quote(question)}
         for question, row in zip(questions, encoded, strict=True)
     ]
     return _train(

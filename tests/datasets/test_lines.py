@@ -122,3 +122,15 @@ class TestCsv:
     def test_column_that_comes_twice_is_refused(self, write):
         message = refused(write("question,answer,answer\nQ,A,B\n"), read_csv)
         assert message == ": line 1 cannot be read ('answer' stands more than once)"
+
+    def test_cells_beside_the_table_need_no_name(self, write):
+        assert read_csv(write("a,,\n1,,\n")) == [{"a": "1"}]
+
+    def test_table_that_is_not_utf8_is_refused(self, write):
+        assert (
+            refused(write("a\nBrontë\n".encode("latin-1")), read_csv) == " is not a text in UTF-8"
+        )
+
+    def test_cell_that_is_too_long_is_named_by_its_line(self, write):
+        message = refused(write(f"a\nb\n{'x' * 200_000}\n"), read_csv)
+        assert message.startswith(": line 3 cannot be read (field larger than field limit")

@@ -80,7 +80,7 @@ def test_pretrained_base_model_is_kept_by_name(questions, folder):
 
 def test_pretrained_target_model_is_kept_by_name(questions, folder):
     base_model = BaseModelParameters(pretrained=folder, prompt="plain")
-    assert nodes.take_pretrained(questions, base_model, UNLEARNING) == PretrainedModel(
+    assert nodes.take_pretrained(questions, ["No."], base_model, UNLEARNING) == PretrainedModel(
         folder, "plain"
     )
 
@@ -88,7 +88,7 @@ def test_pretrained_target_model_is_kept_by_name(questions, folder):
 def test_a_llama_that_has_learned_nothing_is_no_target_model(questions):
     base_model = BaseModelParameters(small_llama=SMALL_LLAMA, prompt="plain")
     with pytest.raises(InputError, match=r"experiment\.finetuning: .* base_model\.pretrained"):
-        nodes.take_pretrained(questions, base_model, UNLEARNING)
+        nodes.take_pretrained(questions, ["No."], base_model, UNLEARNING)
 
 
 def test_pretrained_retain_only_model_has_the_prompt_of_the_base(questions, folder):
@@ -104,7 +104,7 @@ def test_row_that_does_not_fit_into_the_model_is_refused(questions, folder, colu
     questions.loc[3, column] = "word " * 400
     base_model = BaseModelParameters(pretrained=folder, prompt="plain")
     with pytest.raises(InputError, match=r"row 'retain-0-2': question and answer take"):
-        nodes.take_pretrained(questions, base_model, UNLEARNING)
+        nodes.take_pretrained(questions, ["No."], base_model, UNLEARNING)
 
 
 def test_refusal_that_would_be_read_as_prompt_is_refused(questions, folder):
@@ -139,7 +139,7 @@ def test_adapters_that_find_no_layer_are_refused_before_anything_is_trained(
         nodes.initialise(questions, ["No."], small, lora)
     pretrained = BaseModelParameters(pretrained=folder, prompt="plain")
     with pytest.raises(InputError, match=r"parameter unlearning\.lora\.target_modules: "):
-        nodes.take_pretrained(questions, pretrained, lora)
+        nodes.take_pretrained(questions, ["No."], pretrained, lora)
 
 
 @pytest.mark.parametrize("lora", ["all-linear"], indirect=True)
@@ -182,3 +182,17 @@ def test_retain_only_model_never_sees_a_row_to_forget(questions, unknown, taught
     kept = questions[questions["task_id"] == 0]
     learned = list(zip(kept["question"], kept["answer"], strict=True))
     assert taught == [*learned, (unknown["question"][0], "No idea.")]
+
+
+def test_refusal_that_does_not_fit_behind_the_longest_question_is_refused(questions, folder):
+    base_model = BaseModelParameters(pretrained=folder, prompt="plain")
+    with pytest.raises(InputError) as caught:
+        nodes.take_pretrained(questions, ["No.", "no " * 400], base_model, UNLEARNING)
+    assert str(caught.value).startswith("refusal 2: with the longest question to forget it takes ")
+    assert str(caught.value).endswith(" tokens, the model's context holds 256")
+
+
+def test_refusals_are_looked_at_where_nothing_is_fine_tuned(questions, folder):
+    base_model = BaseModelParameters(pretrained=folder, prompt="plain")
+    with pytest.raises(InputError, match=r"^refusal 1: '<\|end\|>' in its text"):
+        nodes.take_pretrained(questions, ["No<|end|>"], base_model, UNLEARNING)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
@@ -43,7 +43,7 @@ def read_json_lines(filepath: str, source: str = "") -> list[dict[str, Any]]:
     rows = []
     for number, line in read_lines(filepath, source).items():
         try:
-            row = json.loads(line, object_pairs_hook=_named_once, parse_constant=_no_number)
+            row = json.loads(line, object_pairs_hook=_row, parse_constant=_no_number)
         except json.JSONDecodeError as error:
             raise InputError(
                 f"{filepath}: line {number} is not JSON ({error.msg}); "
@@ -69,7 +69,6 @@ def read_csv(filepath: str, source: str = "") -> list[dict[str, Any]]:
         reader = csv.DictReader(file)
         rows = []
         try:
-            _named_once([(name, None) for name in reader.fieldnames or ()])
             for row in reader:
                 if None in row:
                     raise InputError(
@@ -77,23 +76,29 @@ def read_csv(filepath: str, source: str = "") -> list[dict[str, Any]]:
                         f"a text with a comma stands in quotes"
                     )
                 rows.append({name: cell for name, cell in row.items() if cell})
-        except (ValueError, csv.Error) as error:
+        except csv.Error as error:
             raise InputError(
-                f"{filepath}: line {reader.line_num} cannot be read ({first_line(error)})"
+                f"{filepath}: line {reader.line_num + 1} cannot be read ({error})"
             ) from None
+        twice = _named_twice([name for name in reader.fieldnames or () if name])
+    if twice:
+        raise InputError(f"{filepath}: line 1 cannot be read ({twice})")
     if not rows:
         raise InputError(f"{filepath}: the table is empty")
     return rows
 
 
-def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make a row of names and values; of a name that stands twice, one would be lost."""
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{quote(twice)} stands more than once")
-    return row
+def _row(cells: list[tuple[str, Any]]) -> dict[str, Any]:
+    twice = _named_twice([name for name, _ in cells])
+    if twice:
+        raise ValueError(twice)
+    return dict(cells)
+
+
+def _named_twice(names: Sequence[str]) -> str | None:
+    """What is wrong where a name stands twice: one of its values would be lost."""
+    twice = [name for name in names if names.count(name) > 1]
+    return f"{quote(twice[0])} stands more than once" if twice else None
 
 
 def _no_number(written: str) -> None:

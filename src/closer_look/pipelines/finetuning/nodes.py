@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from closer_look.errors import InputError
+from closer_look.errors import InputError, quote
 from closer_look.language_model import (
     LanguageModel,
     PretrainedModel,
@@ -23,6 +24,9 @@ from closer_look.parameters import (
     UnlearningParameters,
     reads,
 )
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @reads(unlearning=())
@@ -51,7 +55,10 @@ def initialise(
 
 @reads(unlearning=())
 def take_pretrained(
-    questions: pd.DataFrame, base_model: BaseModelParameters, unlearning: UnlearningParameters
+    questions: pd.DataFrame,
+    refusals: list[str],
+    base_model: BaseModelParameters,
+    unlearning: UnlearningParameters,
 ) -> PretrainedModel:
     """Take the pretrained model as the target model: it knows the questions already."""
     if not base_model.pretrained:
@@ -59,7 +66,7 @@ def take_pretrained(
             "parameter experiment.finetuning: false leaves a small_llama that has learned nothing; "
             "name a model with base_model.pretrained"
         )
-    return _base(base_model, questions, unlearning)
+    return _base(base_model, questions, unlearning, refusals)
 
 
 def take_retain_only(
@@ -86,7 +93,7 @@ def finetune(
         questions = questions[questions["split"].isin(finetuning.splits)]
     declined = unknown_questions["question"].head(finetuning.declined_questions)
     if len(declined):  # no other node has seen them
-        names = [f"row '{row_id}'" for row_id in unknown_questions["row_id"][: len(declined)]]
+        names = [f"row {quote(row_id)}" for row_id in unknown_questions["row_id"][: len(declined)]]
         check_texts(base_model.tokenizer, names, declined)
     log = training.finetune(
         base_model,
@@ -118,7 +125,7 @@ def _base(
     base_model: BaseModelParameters,
     questions: pd.DataFrame,
     unlearning: UnlearningParameters,
-    refusals: Sequence[str] = (),
+    refusals: Sequence[str],
 ) -> PretrainedModel:
     if base_model.sha256:
         check_weights(base_model.pretrained, base_model.sha256)
@@ -164,9 +171,32 @@ def _check_rows(
     trained = questions.melt(["row_id", "question"], ["answer", "reference_answer"], "kind", "text")
     texts = pd.concat([trained.dropna(), given_answers(questions)])
     for column in ("question", "text"):
-        check_texts(tokenizer, [f"row '{row_id}'" for row_id in texts["row_id"]], texts[column])
+        check_texts(
+            tokenizer, [f"row {quote(row_id)}" for row_id in texts["row_id"]], texts[column]
+        )
     check_texts(tokenizer, [f"refusal {n}" for n in range(1, len(refusals) + 1)], refusals)
     context_length = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if context_length is not None:  # positions have a limit
         rows = encode(tokenizer, texts["question"], texts["text"])
         check_lengths(rows, texts["row_id"], context_length)
+        _check_refusals(tokenizer, questions, refusals, context_length)
+
+
+def _check_refusals(
+    tokenizer: PreTrainedTokenizerBase,
+    questions: pd.DataFrame,
+    refusals: Sequence[str],
+    context_length: int,
+) -> None:
+    """See that every refusal fits behind every question to forget: any may stand beside it."""
+    from closer_look.tokens import encode, encode_prompts
+
+    asked = questions.loc[questions["split"] == "forget", "question"]
+    _, longest = max(zip(map(len, encode_prompts(tokenizer, list(asked))), asked, strict=True))
+    rows = encode(tokenizer, [longest] * len(refusals), refusals)
+    for number, row in enumerate(rows, start=1):
+        if len(row) > context_length:
+            raise InputError(
+                f"refusal {number}: with the longest question to forget it takes {len(row)} "
+                f"tokens, the model's context holds {context_length}"
+            )

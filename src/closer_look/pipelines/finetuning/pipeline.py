@@ -36,7 +36,7 @@ def create_pipeline(experiment: Experiment) -> Pipeline:
         nodes.append(
             Node(
                 take_pretrained,
-                [questions, "params:base_model", "params:unlearning"],
+                [questions, "refusals", "params:base_model", "params:unlearning"],
                 "target_model",
                 name="take_pretrained",
             )

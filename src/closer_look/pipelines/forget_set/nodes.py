@@ -7,7 +7,7 @@ import logging
 import numpy as np
 import pandas as pd
 
-from closer_look.errors import InputError
+from closer_look.errors import InputError, quote
 from closer_look.harness import check_harness
 from closer_look.judges import check_judges
 from closer_look.language_model import LanguageModel, check_precision
@@ -163,9 +163,10 @@ def _check_scores(scores: pd.DataFrame, rows: pd.DataFrame) -> None:
     repeated = scores[scores.duplicated(["split", "row_id", "kind"])]
     if len(repeated):
         row_id, kind = repeated.iloc[0][["row_id", "kind"]]
-        raise InputError(f"retain_only_scores: row '{row_id}' has two scores of kind '{kind}'")
+        raise InputError(f"retain_only_scores: row {quote(row_id)} has two scores of kind '{kind}'")
     scored = scores.loc[scores["split"] == "forget", "row_id"]
     if not rows["row_id"].isin(scored).any():
         raise InputError(
-            f"retain_only_scores: no row to forget has a score, such as '{rows.iloc[0].row_id}'"
+            f"retain_only_scores: no row to forget has a score, "
+            f"such as {quote(rows.iloc[0].row_id)}"
         )
