@@ -11,7 +11,7 @@ import pytest
 from fsspec.implementations.local import LocalFileOpener
 from transformers.utils import is_torch_bf16_gpu_available
 
-from closer_look.errors import InputError
+from closer_look.errors import InputError, quote
 
 SMALL = {"experiment": {"n_tasks": 2, "methods": ["me_gd"]}}
 
@@ -216,7 +216,7 @@ def test_harness_that_is_not_installed_is_refused(refused, make_corpus, data, mo
 @pytest.mark.parametrize("name", ["../x", "/x", "a/b", "a\\b", "", None, ".", "..", ".x", "a b"])
 def test_what_stands_in_paths_must_be_a_name(refused, data, parameter, name):
     assert refused("forget_set", **{parameter: name}) == (
-        f"parameter {parameter}: '{name or ''}' is no name; "
+        f"parameter {parameter}: {quote(name or '')} is no name; "
         "use letters, digits, '-', '_' and, not at the start, '.'"
     )
     assert files(data.parent) == []
