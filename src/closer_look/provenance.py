@@ -150,7 +150,9 @@ class History:
             yield f"{what} with {path} {_shown(former)}, which is {_shown(present)} now"
         remade = dict.fromkeys(i for i in node.inputs if self.producers.get(i) in to_run)
         used, found = line["inputs"], self._recorded(node.inputs) | now["inputs"]
-        for name in {**used, **found, **remade}.keys() - {*self.chosen}:
+        for name in {**used, **found, **remade}:
+            if name in self.chosen:
+                continue
             if name not in used:
                 yield f"{what} without {name}"
             elif name not in found:
