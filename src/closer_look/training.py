@@ -13,6 +13,7 @@ import pandas as pd
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from closer_look.adapters import with_adapter
 from closer_look.checkpoints import Checkpoints, training_folder, training_key
 from closer_look.errors import InputError, quote
 from closer_look.guard import Guard
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from closer_look.parameters import (
         FinetuningParameters,
-        LoraParameters,
         MethodParameters,
         OptimiserParameters,
         UnlearningParameters,
@@ -150,30 +150,6 @@ def unlearn(
     )
     last_step = guard.restore()
     return language_model, log.assign(in_model=log["step"] <= last_step)
-
-
-def with_adapter(language_model: LanguageModel, lora: LoraParameters) -> LanguageModel:
-    """Put LoRA adapters on the model, unless an earlier task did.
-
-    Raises:
-        InputError: the target modules match no layer of the model.
-    """
-    from peft import LoraConfig, PeftModel, get_peft_model
-
-    model, tokenizer = language_model
-    if isinstance(model, PeftModel):
-        return language_model
-    config = LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=lora.target_modules,
-        task_type="CAUSAL_LM",
-    )
-    try:
-        return LanguageModel(get_peft_model(model, config), tokenizer)
-    except ValueError as error:
-        raise InputError(f"parameter unlearning.lora.target_modules: {error}") from None
 
 
 class _Trainer(Trainer):

@@ -150,7 +150,7 @@ def _check_adapters(
     language_model: LanguageModel, unlearning: UnlearningParameters
 ) -> LanguageModel:
     """See that adapters find their layers, and take them off again."""
-    from closer_look.training import with_adapter
+    from closer_look.adapters import with_adapter
 
     if not unlearning.lora:
         return language_model
@@ -170,10 +170,9 @@ def _check_rows(
     model, tokenizer = language_model
     trained = questions.melt(["row_id", "question"], ["answer", "reference_answer"], "kind", "text")
     texts = pd.concat([trained.dropna(), given_answers(questions)])
+    names = [f"row {quote(row_id)}" for row_id in texts["row_id"]]
     for column in ("question", "text"):
-        check_texts(
-            tokenizer, [f"row {quote(row_id)}" for row_id in texts["row_id"]], texts[column]
-        )
+        check_texts(tokenizer, names, texts[column])
     check_texts(tokenizer, [f"refusal {n}" for n in range(1, len(refusals) + 1)], refusals)
     context_length = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if context_length is not None:  # positions have a limit
