@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from kedro.io.core import AbstractDataset
 from kedro_datasets._typing import TablePreview
 
+from closer_look.datasets.growing_lines_dataset import GrowingLinesDataset
 from closer_look.datasets.table_dataset import preview_rows
 
 COLUMNS = (
@@ -18,8 +16,8 @@ COLUMNS = (
 )
 
 
-class NodeCostsDataset(AbstractDataset[dict[str, Any], pd.DataFrame]):
-    """JSON Lines that only grow: a run taken up again, or beside another, adds to them.
+class NodeCostsDataset(GrowingLinesDataset[pd.DataFrame]):
+    """Lines as a table: a run taken up again adds to them, and the newest of a node counts.
 
     Example::
 
@@ -29,45 +27,27 @@ class NodeCostsDataset(AbstractDataset[dict[str, Any], pd.DataFrame]):
           scenario: "{scenario}"
     """
 
-    def __init__(
-        self,
-        *,
-        filepath: str,
-        scenario: str | None = None,
-        metadata: dict[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, *, scenario: str | None = None, **arguments: Any) -> None:
         """Bind to a file.
 
         Args:
-            filepath: of the lines; it need not exist yet.
             scenario: whose nodes are read, with those that all scenarios share; None for all.
-            metadata: for kedro-viz.
+            arguments: ``filepath`` of the lines and ``metadata`` for kedro-viz.
         """
-        self._filepath = Path(filepath)
+        super().__init__(**arguments)
         self._scenario = scenario
-        self.metadata = metadata
 
     def load(self) -> pd.DataFrame:
         """The newest line of every node; memory in bytes, ``started`` in UTC."""
-        lines = self._filepath.read_text("utf-8").splitlines() if self._exists() else []
-        costs = pd.DataFrame([json.loads(line) for line in lines], columns=list(COLUMNS))
+        costs = pd.DataFrame(self.lines(), columns=list(COLUMNS))
         scenarios = costs["node"].str.extract(r"^(\w+)\.", expand=False)
         if self._scenario:
             costs = costs[scenarios.isna() | (scenarios == self._scenario)]
         return costs.drop_duplicates("node", keep="last", ignore_index=True)
 
-    def save(self, data: dict[str, Any]) -> None:
-        """Add one line."""
-        self._filepath.parent.mkdir(parents=True, exist_ok=True)
-        with self._filepath.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(data) + "\n")
-
     def preview(self, nrows: int = 40) -> TablePreview:
         """The first nodes, for kedro-viz."""
         return preview_rows(self.load().head(nrows).drop(columns=["machine", "gpus"]))
 
-    def _exists(self) -> bool:
-        return self._filepath.is_file()
-
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath), "scenario": self._scenario}
+        return super()._describe() | {"scenario": self._scenario}
