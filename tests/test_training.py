@@ -33,20 +33,13 @@ def questions(make_questions):
     return make_questions(("forget", 1, 4), ("retain", 0, 4))
 
 
-def unlearn(language_model, questions, forget, retain="gradient_descent", **options):
-    method = MethodParameters(label="X", forget={"loss": forget}, retain={"loss": retain})
-    settings = {"learning_rate": 5e-3, "epochs": 3, "batch_size": 4, "seed": 1} | options
-    parameters = UnlearningParameters(**settings)
-    plan = draw_plan(
-        questions,
-        ["No.", "I cannot say."],
-        1,
-        epochs=parameters.epochs,
-        pairing="per_epoch",
-        generator=np.random.default_rng(1),
-    )
-    scores = reference_scores(language_model, plan, questions, method, batch_size=4)
-    return training.unlearn(language_model, plan, questions, scores, method, parameters)
+@pytest.fixture
+def unlearn(unlearn_first_task):
+    def unlearn(language_model, questions, forget, retain="gradient_descent", **options):
+        options = {"batch_size": 4} | options
+        return unlearn_first_task(language_model, questions, forget, retain, **options)
+
+    return unlearn
 
 
 def mean_nll(language_model, rows, answers=None):
@@ -64,7 +57,7 @@ def test_fine_tuning_teaches_the_answers(fresh, questions):
     assert {"step", "epoch", "loss", "learning_rate", "gradient_norm"} <= set(log.columns)
 
 
-def test_gradient_ascent_raises_the_nll_of_the_forget_rows(fresh, questions):
+def test_gradient_ascent_raises_the_nll_of_the_forget_rows(fresh, questions, unlearn):
     rows = questions[questions["split"] == "forget"]
     before = mean_nll(fresh, rows)
     model, log = unlearn(fresh, questions, "gradient_ascent")
@@ -73,19 +66,19 @@ def test_gradient_ascent_raises_the_nll_of_the_forget_rows(fresh, questions):
     assert {"forget_loss", "retain_loss"} <= set(log.columns)
 
 
-def test_idk_makes_refusals_likelier_on_the_forget_rows(fresh, questions):
+def test_idk_makes_refusals_likelier_on_the_forget_rows(fresh, questions, unlearn):
     rows = questions[questions["split"] == "forget"]
     before = mean_nll(fresh, rows, ["No."] * 4)
     model, _ = unlearn(fresh, questions, "idk", epochs=10)
     assert mean_nll(model, rows, ["No."] * 4) < before
 
 
-def test_log_holds_the_total_and_its_terms(fresh, questions):
+def test_log_holds_the_total_and_its_terms(fresh, questions, unlearn):
     _, log = unlearn(fresh, questions, "idk")
     np.testing.assert_allclose(log["loss"], log["forget_loss"] + log["retain_loss"], rtol=1e-4)
 
 
-def test_learning_rate_warms_up_for_an_epoch_and_decays_to_nothing(fresh, questions):
+def test_learning_rate_warms_up_for_an_epoch_and_decays_to_nothing(fresh, questions, unlearn):
     _, log = unlearn(fresh, questions, "idk", epochs=4, batch_size=2, learning_rate=1e-3)
     # Two steps of warm-up, then a line from 1e-3 at step 3 to 0 after step 8.
     expected = np.array([0, 1 / 2, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6]) * 1e-3
@@ -108,7 +101,7 @@ def test_a_method_may_have_its_own_learning_rate(fresh, questions):
 
 
 @pytest.mark.parametrize("lora", [None, LoraParameters()], ids=["full", "lora"])
-def test_the_same_seed_gives_the_same_weights(language_model, questions, lora):
+def test_the_same_seed_gives_the_same_weights(language_model, questions, lora, unlearn):
     weights = []
     for _ in range(2):
         copied = LanguageModel(copy.deepcopy(language_model.model), language_model.tokenizer)
@@ -118,7 +111,7 @@ def test_the_same_seed_gives_the_same_weights(language_model, questions, lora):
 
 
 def test_accumulated_micro_batches_train_as_one_batch_where_the_loss_is_a_mean_over_rows(
-    language_model, questions
+    language_model, questions, unlearn
 ):
     """NPO is a mean over rows, so the halves' mean is the whole's; CE would weigh tokens."""
     rates = []
@@ -130,7 +123,7 @@ def test_accumulated_micro_batches_train_as_one_batch_where_the_loss_is_a_mean_o
     np.testing.assert_allclose(rates[0][:2], rates[1][:2], rtol=1e-3)
 
 
-def test_logged_terms_are_the_mean_over_the_micro_batches(language_model, questions):
+def test_logged_terms_are_the_mean_over_the_micro_batches(language_model, questions, unlearn):
     logs = []
     for micro_batch_size in (4, 1):
         copied = LanguageModel(copy.deepcopy(language_model.model), language_model.tokenizer)
@@ -140,7 +133,7 @@ def test_logged_terms_are_the_mean_over_the_micro_batches(language_model, questi
     np.testing.assert_allclose(*logs, rtol=1e-3)
 
 
-def test_gradient_checkpointing_changes_no_number(language_model, questions):
+def test_gradient_checkpointing_changes_no_number(language_model, questions, unlearn):
     losses = []
     for checkpointing in (False, True):
         copied = LanguageModel(copy.deepcopy(language_model.model), language_model.tokenizer)
@@ -149,7 +142,7 @@ def test_gradient_checkpointing_changes_no_number(language_model, questions):
     np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
-def test_rows_one_by_one_train_as_rows_packed(language_model, questions):
+def test_rows_one_by_one_train_as_rows_packed(language_model, questions, unlearn):
     losses = []
     for attention in ("sdpa", "eager"):  # only the first takes packed rows
         copied = LanguageModel(copy.deepcopy(language_model.model), language_model.tokenizer)
@@ -161,7 +154,7 @@ def test_rows_one_by_one_train_as_rows_packed(language_model, questions):
 
 @torch.inference_mode()
 def test_model_trained_in_mixed_precision_computes_as_when_it_is_read_again(
-    language_model, fresh, questions, monkeypatch
+    language_model, fresh, questions, monkeypatch, unlearn
 ):
     monkeypatch.setattr("transformers.training_args.is_torch_bf16_gpu_available", lambda: True)
     with torch.inference_mode(mode=False):
@@ -172,7 +165,7 @@ def test_model_trained_in_mixed_precision_computes_as_when_it_is_read_again(
     assert torch.equal(trained.model.eval()(ids).logits, read.eval()(ids).logits)
 
 
-def test_lora_trains_adapters_alone_and_a_chain_goes_on_with_them(fresh, questions):
+def test_lora_trains_adapters_alone_and_a_chain_goes_on_with_them(fresh, questions, unlearn):
     frozen = fresh.model.get_input_embeddings().weight.detach().clone()
     first, _ = unlearn(fresh, questions, "idk", lora=LoraParameters())
     assert isinstance(first.model, PeftModel)
@@ -184,7 +177,7 @@ def test_lora_trains_adapters_alone_and_a_chain_goes_on_with_them(fresh, questio
     assert second.model is first.model
 
 
-def test_adapters_switched_off_are_the_first_model(language_model, fresh, questions):
+def test_adapters_switched_off_are_the_first_model(language_model, fresh, questions, unlearn):
     """So the first model, as the reference of a chain with adapters, is the target model itself."""
     adapted, _ = unlearn(fresh, questions, "idk", lora=LoraParameters())
     assert mean_nll(adapted, questions) != mean_nll(language_model, questions)
@@ -192,13 +185,15 @@ def test_adapters_switched_off_are_the_first_model(language_model, fresh, questi
         assert mean_nll(adapted, questions) == mean_nll(language_model, questions)
 
 
-def test_lora_target_that_matches_no_layer_is_refused(fresh, questions):
+def test_lora_target_that_matches_no_layer_is_refused(fresh, questions, unlearn):
     with pytest.raises(InputError, match=r"parameter unlearning\.lora\.target_modules: .*nowhere"):
         unlearn(fresh, questions, "idk", lora=LoraParameters(target_modules=["nowhere"]))
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
-def test_unlearning_stops_at_a_loss_that_is_not_finite(fresh, questions, monkeypatch, value):
+def test_unlearning_stops_at_a_loss_that_is_not_finite(
+    fresh, questions, monkeypatch, value, unlearn
+):
     steps = []
 
     def diverging(logits, labels):
@@ -213,7 +208,7 @@ def test_unlearning_stops_at_a_loss_that_is_not_finite(fresh, questions, monkeyp
     assert len(steps) == 2
 
 
-def test_rows_of_the_step_that_is_not_finite_are_named(fresh, questions, monkeypatch):
+def test_rows_of_the_step_that_is_not_finite_are_named(fresh, questions, monkeypatch, unlearn):
     """With accumulation too, and no others."""
     nan = lambda logits, labels: logits.sum() * torch.nan  # noqa: E731
     monkeypatch.setitem(FORGET, "gradient_ascent", nan)
@@ -223,7 +218,7 @@ def test_rows_of_the_step_that_is_not_finite_are_named(fresh, questions, monkeyp
     assert sorted(named) == ["forget", "forget", "retain", "retain"]
 
 
-def test_unlearning_stops_at_a_gradient_that_is_not_finite(fresh, questions, monkeypatch):
+def test_unlearning_stops_at_a_gradient_that_is_not_finite(fresh, questions, monkeypatch, unlearn):
     """At the last step, after which there would be no loss to show it."""
     steps = []
 
