@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from closer_look import checkpoints, training
+from closer_look import checkpoints, losses, training
 from closer_look.checkpoints import Checkpoints, training_key
 from closer_look.errors import InputError
 from closer_look.language_model import LanguageModel
@@ -129,10 +129,25 @@ def test_a_training_that_goes_on_says_where(finetune, tmp_path, broken_off, capl
     ]
 
 
-def test_nothing_is_left_of_a_training_that_has_ended(finetune, unlearn, tmp_path):
+def test_a_training_that_has_ended_goes_on_where_its_result_was_lost(
+    finetune, tmp_path, monkeypatch
+):
+    undisturbed = finetune(tmp_path)
+    passes, compute_loss = [], training._Trainer.compute_loss
+
+    def counted(self, *args, **kwargs):
+        passes.append(None)
+        return compute_loss(self, *args, **kwargs)
+
+    monkeypatch.setattr(training._Trainer, "compute_loss", counted)
+    assert_same(undisturbed, finetune(tmp_path))
+    assert len(passes) == 1  # there is no checkpoint after the last step
+
+
+def test_nothing_is_left_of_another_training(finetune, unlearn, tmp_path):
     finetune(tmp_path)
     unlearn(tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_nothing_is_left_where_going_on_would_end_alike(finetune, tmp_path, monkeypatch):
@@ -140,7 +155,7 @@ def test_nothing_is_left_where_going_on_would_end_alike(finetune, tmp_path, monk
         training, "gradient_descent", lambda logits, labels: logits.sum() * torch.nan
     )
     with pytest.raises(InputError, match="loss is nan"):
-        finetune(tmp_path)
+        finetune(tmp_path / "checkpoints")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -247,6 +262,34 @@ def test_checkpoint_of_another_training_is_never_resumed(unlearn, tmp_path, brok
     assert n_passes == 5  # or nothing is shown here
     broken = iter([{}, change])
     resumed, n_passes = broken_off(lambda: unlearn(tmp_path, **next(broken)), 5)
+    assert_same(undisturbed, resumed)
+    assert n_passes == 9
+
+
+def npo(logits, labels, reference_nll, beta=0.1):
+    return losses.npo(logits, labels, reference_nll, beta)  # by other code
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [
+        lambda patch: patch.setitem(losses.FORGET, "npo", npo),
+        lambda patch: patch.setattr(training, "code_fingerprint", lambda function: {"other": "1"}),
+    ],
+    ids=["loss", "training"],
+)
+def test_checkpoint_by_other_code_is_never_resumed(
+    unlearn, tmp_path, broken_off, monkeypatch, patch
+):
+    undisturbed = unlearn()
+
+    codes = iter([lambda monkeypatch: None, patch])
+
+    def train():
+        next(codes)(monkeypatch)
+        return unlearn(tmp_path)
+
+    resumed, n_passes = broken_off(train, 5)
     assert_same(undisturbed, resumed)
     assert n_passes == 9
 

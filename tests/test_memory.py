@@ -235,3 +235,26 @@ def test_fine_tuning_goes_through_the_same_rows_whatever_fits(
         orders.append(seen)
     assert len(orders[0]) == 3 * 16
     assert orders[0] == orders[1]
+
+
+def test_memory_that_the_optimiser_lacks_ends_the_run(unlearn, questions, monkeypatch):
+    def fails(self, *args, **kwargs):
+        raise OUT_OF_MEMORY
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", fails)
+    with pytest.raises(InputError) as error:
+        unlearn(questions, "npo", "kl")
+    assert error.value.message == (
+        "out of memory: gradients and the optimiser's moments do not fit on this device beside the "
+        "model (CUDA out of memory. Tried to allocate 2.00 GiB.); gradient_checkpointing and LoRA "
+        "need less memory"
+    )
+
+
+def test_error_of_the_optimiser_that_is_not_memory_is_passed_on(unlearn, questions, monkeypatch):
+    def fails(self, *args, **kwargs):
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", fails)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        unlearn(questions, "npo", "kl")

@@ -1,7 +1,7 @@
 """Checkpoints inside a training: one that was killed goes on from the last of them.
 
-They are temporary files of the run itself, removed when the training ends; nobody else's are ever
-read. The Trainer reads its optimiser and its random numbers by ``torch.load``, with
+They are temporary files of the run itself, removed when what was trained is saved; nobody else's
+are ever read. The Trainer reads its optimiser and its random numbers by ``torch.load``, with
 ``weights_only``: tensors and numbers, no code.
 """
 
@@ -38,10 +38,10 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def training_folder(parent: Path | None, key: Callable[[], str]) -> Iterator[Path]:
-    """A folder that is there until the training ends, even if its process does not see that.
+    """A folder that stays, also where the process dies, and holds nothing of another training.
 
     Args:
-        parent: of the folders of all trainings; without it the folder is a temporary one.
+        parent: where it lies, for the caller to remove; without it the folder is a temporary one.
         key: what tells the training apart from every other (``training_key``).
     """
     if parent is None:
@@ -49,19 +49,20 @@ def training_folder(parent: Path | None, key: Callable[[], str]) -> Iterator[Pat
             yield Path(folder)
         return
     folder = parent / key()
+    for other in set(parent.glob("*")) - {folder}:
+        shutil.rmtree(other)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         yield folder
     except InputError:  # it would only come again
-        shutil.rmtree(folder)
+        shutil.rmtree(parent)
         raise
-    shutil.rmtree(folder)
 
 
 def training_key(
     language_model: LanguageModel, rows: Sequence[Mapping[str, object]], *settings: object
 ) -> str:
-    """Hash of all that determines a training: model, rows, settings and the libraries' versions.
+    """Hash of what determines a training: model, rows, settings, code, versions of libraries.
 
     It takes about a second for each GB of weights.
     """

@@ -10,6 +10,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
 
 from closer_look import experiment
+from closer_look.datasets.folder_dataset import CheckpointsDataset
 from closer_look.errors import InputError
 from closer_look.provenance import PROVENANCE, History, fingerprints, origin
 from closer_look.run_lock import lock_run
@@ -92,7 +93,7 @@ class ProvenanceHooks:
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, node: Node) -> None:
-        """Say what the node has made, when all of it is there.
+        """Say what the node has made, when all of it is there, and remove its checkpoints.
 
         Raises:
             InputError: what the run leaves as it is was made from another output.
@@ -106,6 +107,9 @@ class ProvenanceHooks:
         del self._lines[node.name]
         outputs = fingerprints(node.outputs, catalog)
         catalog.save(PROVENANCE, line | {"outputs": outputs})
+        for dataset in map(catalog.get, node.inputs):
+            if isinstance(dataset, CheckpointsDataset):
+                dataset.remove()
         for name, output in outputs.items():
             for consumer, sha256 in self._consumers.get(name, {}).items():
                 if output.sha256 != sha256:

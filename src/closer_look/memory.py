@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
@@ -53,6 +54,28 @@ def halve_until_it_fits(
             "out of memory with %s rows in a pass; going on with %s%s", n_rows, n_rows // 2, remark
         )
         n_rows //= 2
+
+
+@contextmanager
+def needed_at_once(what: str, advice: str = "") -> Iterator[None]:
+    """End the run with one line, out of memory that fewer rows in a pass would not spare.
+
+    Args:
+        what: has to fit, for the error.
+        advice: on what to do, for the error.
+
+    Raises:
+        InputError: it does not fit.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not should_reduce_batch_size(error):
+            raise
+        raise InputError(
+            f"out of memory: {what} do not fit on this device beside the model "
+            f"({first_line(error)}){advice}"
+        ) from None
 
 
 def in_passes(

@@ -77,7 +77,6 @@ def create_unlearning(namespace: str, previous_model: str, reference_model: str)
             "questions": "questions",
             "plan": f"plan_{task}",
             "reference_cache": "reference_cache",
-            "training_checkpoints": "training_checkpoints",
         },
         parameters={
             "params:method": f"params:methods.{method}",

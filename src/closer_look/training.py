@@ -16,10 +16,11 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from closer_look.adapters import with_adapter
 from closer_look.checkpoints import Checkpoints, training_folder, training_key
 from closer_look.errors import InputError, quote
+from closer_look.fingerprints import code_fingerprint, loss_fingerprint
 from closer_look.guard import Guard
 from closer_look.language_model import LanguageModel
 from closer_look.losses import gradient_descent
-from closer_look.memory import halve_until_it_fits
+from closer_look.memory import halve_until_it_fits, needed_at_once
 from closer_look.objective import Objective
 from closer_look.packing import answer_logits, pack, rows_kept_apart
 from closer_look.progress import progress_bar
@@ -43,6 +44,8 @@ LOGGED = (
 )
 """Columns of a training log."""
 
+LESS_MEMORY = "gradient_checkpointing and LoRA need less memory"
+
 
 def finetune(
     language_model: LanguageModel,
@@ -59,7 +62,8 @@ def finetune(
         questions: N questions.
         answers: N answers.
         parameters: how.
-        checkpoints: folder of all trainings' checkpoints; without it there are none.
+        checkpoints: folder of this training's checkpoints, to be removed when its result is safe;
+            without it there are none.
         description: what the progress bar says.
 
     Returns:
@@ -111,7 +115,8 @@ def unlearn(
         reference_scores: what the method's losses need of the frozen reference.
         method: which losses.
         parameters: what the methods of a run share.
-        checkpoints: folder of all trainings' checkpoints; without it there are none.
+        checkpoints: folder of this training's checkpoints, to be removed when its result is safe;
+            without it there are none.
         description: what the progress bar says.
 
     Returns:
@@ -144,7 +149,7 @@ def unlearn(
         epochs=1,  # the plan already holds every epoch, in order
         sampling="sequential",
         checkpoints=checkpoints,
-        determined_by=(method, head),
+        determined_by=(method, head, *map(loss_fingerprint, objective.losses)),
         guard=guard,
         description=description,
     )
@@ -188,7 +193,7 @@ class _Trainer(Trainer):
             if self.state.log_history
             else self.micro_batch_size,
             remark=f", gradients accumulate to the same batch of {self.args.train_batch_size}",
-            advice="; gradient_checkpointing and LoRA need less memory",
+            advice=f"; {LESS_MEMORY}",
         )
         if self.guard and self.guard.ends(self.state, self.terms):
             self.control.should_training_stop = True
@@ -287,7 +292,8 @@ def _train(
 ) -> pd.DataFrame:
     model, tokenizer = language_model
     settings = parameters.model_dump(exclude={"checkpoint_minutes"})
-    key = partial(training_key, language_model, rows, settings, *determined_by)
+    code = code_fingerprint(_train)
+    key = partial(training_key, language_model, rows, settings, code, *determined_by)
     minutes = parameters.checkpoint_minutes if checkpoints else None
     with training_folder(checkpoints if minutes else None, key) as folder:
         own_checkpoints = Checkpoints(folder, minutes, description)
@@ -329,7 +335,8 @@ def _train(
         )
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
-        with rows_kept_apart(model):
+        needs = "gradients and the optimiser's moments"  # the passes see to themselves
+        with rows_kept_apart(model), needed_at_once(needs, f"; {LESS_MEMORY}"):
             trainer.train(resume_from_checkpoint=own_checkpoints.latest)
         # Without the mixed precision of training: as the model will be when it is read from disk.
         trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)

@@ -3,7 +3,7 @@
 import pytest
 from kedro.io.core import DatasetError
 
-from closer_look.datasets.folder_dataset import FolderDataset
+from closer_look.datasets.folder_dataset import CheckpointsDataset, FolderDataset
 
 
 def test_its_path_is_given(tmp_path):
@@ -15,3 +15,11 @@ def test_its_path_is_given(tmp_path):
 def test_it_is_never_given(tmp_path):
     with pytest.raises(DatasetError, match="fills itself"):
         FolderDataset(filepath=str(tmp_path)).save(tmp_path)
+
+
+def test_checkpoints_are_removed_with_their_folder(tmp_path):
+    dataset = CheckpointsDataset(filepath=f"{tmp_path}/target.checkpoints")
+    dataset.remove()  # a training may have kept none
+    (dataset.load() / "checkpoint-1").mkdir(parents=True)
+    dataset.remove()
+    assert list(tmp_path.iterdir()) == []

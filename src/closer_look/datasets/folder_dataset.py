@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -38,3 +39,18 @@ class FolderDataset(AbstractDataset[None, Path]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath}
+
+
+class CheckpointsDataset(FolderDataset):
+    """Where the training of a node goes on, if its process dies before its outputs are saved.
+
+    Example::
+
+        finetuning_checkpoints:
+          type: closer_look.datasets.folder_dataset.CheckpointsDataset
+          filepath: data/06_models/main/target.checkpoints
+    """
+
+    def remove(self) -> None:
+        """Free the space, now that the outputs are there."""
+        shutil.rmtree(self._filepath, ignore_errors=True)

@@ -19,7 +19,6 @@ def create_pipeline(experiment: Experiment) -> Pipeline:
         "unknown_questions",
         "refusals",
         "params:finetuning",
-        "training_checkpoints",
     ]
     nodes = []
     if experiment.finetuning:
@@ -31,7 +30,14 @@ def create_pipeline(experiment: Experiment) -> Pipeline:
                 name="initialise",
             )
         )
-        nodes.append(Node(finetune, taught, ["target_model", "finetuning_log"], name="finetune"))
+        nodes.append(
+            Node(
+                finetune,
+                [*taught, "finetuning_checkpoints"],
+                ["target_model", "finetuning_log"],
+                name="finetune",
+            )
+        )
     else:
         nodes.append(
             Node(
@@ -45,7 +51,7 @@ def create_pipeline(experiment: Experiment) -> Pipeline:
         nodes.append(
             Node(
                 finetune_retain_only,
-                taught,
+                [*taught, "retain_only_checkpoints"],
                 ["retain_only_model", "retain_only_log"],
                 name="finetune_retain_only",
             )
