@@ -21,7 +21,7 @@ os.environ["DO_NOT_TRACK"] = "1"
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SWITCHES = ("HF_HUB_OFFLINE", "DO_NOT_TRACK")  # .telemetry and folders as models are enough
+SWITCHES = ("HF_HUB_OFFLINE", "DO_NOT_TRACK")  # settings, and folders as models, are enough
 KEDRO_WITHOUT_NETWORK = """
 import socket, sys
 def refuse(*args, **kwargs):

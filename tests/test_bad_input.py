@@ -1,6 +1,7 @@
 """Bad input: one clear line that names the file, row or parameter, and nothing half-written."""
 
 import errno
+import json
 import os
 import re
 import shutil
@@ -401,7 +402,25 @@ def test_chat_template_that_reaches_for_python_is_refused(refused, model_folder,
     start = start_from(model_folder)
     start["base_model"]["prompt"] = "chat_template"
     message = refused("forget_set", "finetuning", corpus=str(make_corpus()), **start)
-    assert message.startswith(f"{model_folder}: its chat template does not write a prompt (")
+    assert message.startswith(f"{model_folder}: its chat template makes no prompt of 'Who?' (")
+    assert not (data / "06_models").exists()
+
+
+def test_chat_template_that_fails_on_one_question_is_refused(
+    refused, model_folder, make_corpus, data
+):
+    corpus = make_corpus()
+    question = json.loads((corpus / "retain.jsonl").read_text("utf-8").splitlines()[2])["question"]
+    fails_on = f"messages[0]['content'] == {question!r}"
+    template = "{% if " + fails_on + " %}{{ 1 / 0 }}{% endif %}{{ messages[0]['content'] }}"
+    (model_folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    start = start_from(model_folder)
+    start["base_model"]["prompt"] = "chat_template"
+    message = refused("forget_set", "finetuning", corpus=str(corpus), **start)
+    assert message == (
+        f"{model_folder}: its chat template makes no prompt of {quote(question)} (division by "
+        "zero); use one of plain, llama2"
+    )
     assert not (data / "06_models").exists()
 
 

@@ -98,7 +98,7 @@ def test_tokenizer_without_chat_template_is_refused(folder):
 def test_chat_template_that_reaches_for_more_than_the_question_is_refused(folder, template):
     (folder / "chat_template.jinja").write_text(template)
     message = refused(folder)
-    assert message.startswith("its chat template does not write a prompt (")
+    assert message.startswith("its chat template makes no prompt of 'Who?' (")
     assert message.endswith("); use one of plain, llama2")
 
 

@@ -94,6 +94,12 @@ def test_module_that_is_not_of_sentence_transformers_is_refused(folder):
     )
 
 
+@pytest.mark.parametrize("content", [{}, 1, "x", [1, "x"]])
+def test_modules_that_are_no_list_of_modules_are_left_to_their_loader(folder, content):
+    write(folder / "modules.json", content)
+    check_folder(str(folder))
+
+
 @pytest.mark.parametrize("is_folder", [True, False])
 def test_link_out_of_the_folder_is_refused(folder, tmp_path, is_folder):
     other = tmp_path / "other"

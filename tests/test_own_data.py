@@ -32,7 +32,7 @@ def project(root, tmp_path_factory, tiny_llama):
     shutil.copytree(root / "conf" / "base", project / "conf" / "base")
     (project / "conf" / "local").mkdir()
     (project / "src").mkdir()
-    for name in ("pyproject.toml", ".telemetry", "conf/logging.yml"):
+    for name in ("pyproject.toml", "conf/logging.yml"):
         shutil.copy(root / name, project / name)
     shutil.copytree(
         root / "data" / "01_raw" / "invented_people", project / "data/01_raw/invented_people"

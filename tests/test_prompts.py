@@ -40,6 +40,13 @@ def test_chat_template_of_a_tokenizer_without_one_is_refused(tokenizer):
         set_prompt(tokenizer, "chat_template")
 
 
+def test_question_of_which_a_chat_template_makes_no_prompt_is_named(tokenizer):
+    tokenizer.chat_template = "{{ 6 // (messages[0]['content'] | length) }}"
+    set_prompt(tokenizer, "chat_template")
+    with pytest.raises(InputError, match=r"no prompt of '' \(.*by zero\); use one of plain"):
+        render_prompts(tokenizer, ["Who?", "", "Where?"])
+
+
 def test_chat_template_asks_for_the_answer(tokenizer):
     tokenizer.chat_template = "{% if add_generation_prompt %}ASSISTANT{% endif %}"
     assert render_prompts(tokenizer, ["Who?"]) == ["ASSISTANT"]

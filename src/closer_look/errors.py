@@ -1,6 +1,7 @@
 """What a user sees when the input is at fault."""
 
 import reprlib
+from collections.abc import Sequence
 
 import click
 
@@ -19,6 +20,11 @@ class InputError(click.ClickException):
 def quote(value: object) -> str:
     """What a message says of a value: one line, not too long, nothing that a terminal obeys."""
     return _shortened.repr(value)
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words as a sentence lists them: with commas, and "and" before the last."""
+    return " and ".join(", ".join(part) for part in (words[:-1], words[-1:]) if part)
 
 
 def first_line(error: Exception) -> str:

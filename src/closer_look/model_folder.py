@@ -75,7 +75,8 @@ def _asks_for_code(path: Path) -> bool:
 def _modules(path: Path) -> list[str]:
     """Classes of which a model of sentence-transformers is made."""
     found = _read(path) if path.name == "modules.json" else None
-    return [str(module["type"]) for module in found or ()]
+    modules = found if isinstance(found, list) else ()
+    return [str(module.get("type")) for module in modules if isinstance(module, dict)]
 
 
 def _named_weights(path: Path) -> list[str]:

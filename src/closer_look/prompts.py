@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from closer_look.errors import InputError, first_line
+from closer_look.errors import InputError, first_line, quote
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -41,23 +41,27 @@ def set_prompt(tokenizer: PreTrainedTokenizerBase, style: str) -> None:
             f"'{tokenizer.name_or_path}' has none; use one of {', '.join(TEMPLATES)}"
         )
     else:
-        try:
-            render_prompts(tokenizer, ["Who?"])
-        except Exception as error:  # a template is a program, and runs shut off from Python's parts
-            raise InputError(
-                f"{tokenizer.name_or_path}: its chat template does not write a prompt "
-                f"({first_line(error)}); use one of {', '.join(TEMPLATES)}"
-            ) from None
+        render_prompts(tokenizer, ["Who?"])
 
 
 def render_prompts(tokenizer: PreTrainedTokenizerBase, questions: Iterable[str]) -> list[str]:
-    """Write each question into the prompt, up to where the answer begins."""
-    return [
-        tokenizer.apply_chat_template(
-            [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
-        )
-        for question in questions
-    ]
+    """Write each question into the prompt, up to where the answer begins.
+
+    Raises:
+        InputError: naming the first question of which the chat template makes no prompt.
+    """
+    return [_render(tokenizer, question) for question in questions]
+
+
+def _render(tokenizer: PreTrainedTokenizerBase, question: str) -> str:
+    message = {"role": "user", "content": question}
+    try:
+        return tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
+    except Exception as error:  # a template is a program, and runs shut off from Python's parts
+        raise InputError(
+            f"{tokenizer.name_or_path}: its chat template makes no prompt of {quote(question)} "
+            f"({first_line(error)}); use one of {', '.join(TEMPLATES)}"
+        ) from None
 
 
 def check_texts(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from closer_look.errors import InputError
+from closer_look.errors import InputError, listed
 from closer_look.figures import BEFORE_LABEL, METRIC_LABELS, SPLIT_LABELS
 from closer_look.metrics import NO_RETAIN_ONLY_MODEL
 from closer_look.results import (
@@ -221,8 +221,8 @@ def render_report(
     labels = _labels(parameters)
     if set(columns[1:]) != set(labels.values()):
         raise InputError(
-            f"report: the answers are those of {_listed(columns[1:])}, the run record names "
-            f"{_listed(list(labels.values()))}; kedro run --tags reporting makes all tables anew"
+            f"report: the answers are those of {listed(columns[1:])}, the run record names "
+            f"{listed(list(labels.values()))}; kedro run --tags reporting makes all tables anew"
         )
     n_tasks = int(summary_table["after_task"].max())
     is_reference = summary_table["after_task"] == 0
@@ -303,7 +303,7 @@ def describe_model(parameters: Mapping[str, Any]) -> str:
         if not parameters["experiment"].get("finetuning", True):
             return f"{base['pretrained']}, as it came, not fine-tuned for this run"
         splits = parameters["finetuning"].get("splits")
-        sets = _listed([f"the {SPLIT_LABELS[s].lower()}" for s in splits or ()]) or "all sets below"
+        sets = listed([f"the {SPLIT_LABELS[s].lower()}" for s in splits or ()]) or "all sets below"
         return f"{base['pretrained']}, fine-tuned for this run on questions of {sets}"
     small = base["small_llama"]
     return (
@@ -489,7 +489,7 @@ def _of_tasks(rows: pd.DataFrame, summary: pd.DataFrame) -> str:
     tasks = set(rows["task_id"])
     if tasks == set(summary.loc[summary["metric"].isin(rows["metric"]), "task_id"]):
         return ""
-    return f" of task {_listed([str(task) for task in sorted(tasks)])}"
+    return f" of task {listed([str(task) for task in sorted(tasks)])}"
 
 
 def _in_words(text: str) -> str:
@@ -514,10 +514,6 @@ def describe_paraphrases(questions: pd.DataFrame, answers: pd.DataFrame) -> list
 
 def _labels(parameters: Mapping[str, Any]) -> dict[str, str]:
     return {name: method["label"] for name, method in parameters["methods"].items()}
-
-
-def _listed(words: list[str]) -> str:
-    return " and ".join(", ".join(part) for part in (words[:-1], words[-1:]) if part)
 
 
 def _as_yaml(parameters: Mapping[str, Any]) -> str:

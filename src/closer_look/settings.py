@@ -7,6 +7,7 @@ from closer_look.datasets.whole_files import write_whole_files
 from closer_look.hooks import ExperimentHooks, ProvenanceHooks
 from closer_look.session import Session
 
+os.environ.setdefault("DO_NOT_TRACK", "1")  # kedro-telemetry comes with Kedro
 # Libraries leave the terminal to the project's own lines and bars.
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

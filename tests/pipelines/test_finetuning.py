@@ -125,6 +125,20 @@ def test_declined_question_that_would_be_read_as_prompt_is_refused(
         nodes.finetune(language_model, questions, unknown, ["No."], parameters, None)
 
 
+def test_declined_question_that_does_not_fit_into_the_model_is_refused(
+    questions, unknown, language_model, taught
+):
+    unknown.loc[1, "question"] = "word " * 400
+    with pytest.raises(InputError, match=r"^row 'forget-2-2': question and answer take \d+ tokens"):
+        nodes.finetune(
+            language_model, questions, unknown, ["No."], finetuning(declined_questions=2), None
+        )
+    nodes.finetune(
+        language_model, questions, unknown, ["No."], finetuning(declined_questions=1), None
+    )
+    assert taught[-1] == (unknown.loc[0, "question"], "No.")
+
+
 @pytest.fixture
 def lora(request):
     return UNLEARNING.model_copy(update={"lora": LoraParameters(target_modules=request.param)})
@@ -164,15 +178,17 @@ def test_everything_is_learned_and_strangers_are_declined(
     assert taught == learned + declined
 
 
-def test_only_some_splits_may_be_learned(questions, unknown, taught):
-    nodes.finetune(None, questions, unknown, [], finetuning(splits=["forget", "retain"]), None)
+def test_only_some_splits_may_be_learned(questions, unknown, taught, language_model):
+    parameters = finetuning(splits=["forget", "retain"])
+    nodes.finetune(language_model, questions, unknown, [], parameters, None)
     kept = questions[questions["split"] != "world_facts"]
     assert taught == list(zip(kept["question"], kept["answer"], strict=True))
 
 
-def test_sentences_are_learned_where_there_are_any(questions, unknown, taught):
+def test_sentences_are_learned_where_there_are_any(questions, unknown, taught, language_model):
     questions["reference_answer"] = ["Sentence", None, None, None, None]
-    nodes.finetune(None, questions, unknown, [], finetuning(answers="reference_answer"), None)
+    parameters = finetuning(answers="reference_answer")
+    nodes.finetune(language_model, questions, unknown, [], parameters, None)
     assert [answer for _, answer in taught] == ["Sentence", *questions["answer"][1:]]
 
 

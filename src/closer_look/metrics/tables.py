@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from closer_look.errors import listed
 from closer_look.metrics.aggregates import (
     FORGET_EFFICACY_TERMS,
     METRICS,
@@ -269,7 +270,7 @@ def _held(terms: tuple[str, ...], splits: Mapping[str, Mapping[str, _Estimate]])
     for split, estimates in splits.items():
         held = ", ".join(term for term in terms if term in estimates)
         splits_of.setdefault(held, []).append(split)
-    return "; ".join(f"{held} of {' and '.join(of)}" for held, of in splits_of.items() if held)
+    return "; ".join(f"{held} of {listed(of)}" for held, of in splits_of.items() if held)
 
 
 def _reason(terms: tuple[str, ...], splits: Mapping[str, Mapping[str, _Estimate]]) -> str:

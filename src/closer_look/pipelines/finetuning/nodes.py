@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -24,9 +23,6 @@ from closer_look.parameters import (
     UnlearningParameters,
     reads,
 )
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 @reads(unlearning=())
@@ -86,22 +82,19 @@ def finetune(
 ) -> tuple[LanguageModel, pd.DataFrame]:
     """Teach the model to answer every question of the table, and to decline unknown ones."""
     from closer_look import training
-    from closer_look.prompts import check_texts
 
     check_precision(finetuning.precision, "finetuning")
     if finetuning.splits:
         questions = questions[questions["split"].isin(finetuning.splits)]
-    declined = unknown_questions["question"].head(finetuning.declined_questions)
-    if len(declined):  # no other node has seen them
-        names = [f"row {quote(row_id)}" for row_id in unknown_questions["row_id"][: len(declined)]]
-        check_texts(base_model.tokenizer, names, declined)
+    declined = unknown_questions.head(finetuning.declined_questions)
+    declined = declined.assign(
+        text=list(itertools.islice(itertools.cycle(refusals), len(declined)))
+    )
+    _check_texts(base_model, declined)  # no other node has seen them
     log = training.finetune(
         base_model,
-        [*questions["question"], *declined],
-        [
-            *questions[finetuning.answers].fillna(questions["answer"]),
-            *itertools.islice(itertools.cycle(refusals), len(declined)),
-        ],
+        [*questions["question"], *declined["question"]],
+        [*questions[finetuning.answers].fillna(questions["answer"]), *declined["text"]],
         finetuning,
         training_checkpoints,
     )
@@ -162,34 +155,40 @@ def _check_adapters(
 def _check_rows(
     language_model: LanguageModel, questions: pd.DataFrame, refusals: Sequence[str]
 ) -> None:
-    """See that every text is nothing but text, and fits into the model's context."""
-    from closer_look.prompts import check_texts
+    """See that every text that is trained or scored is but text, and fits into the context."""
     from closer_look.scoring import given_answers
+
+    trained = questions.melt(["row_id", "question"], ["answer", "reference_answer"], "kind", "text")
+    _check_texts(language_model, pd.concat([trained.dropna(), given_answers(questions)]))
+    _check_refusals(language_model, questions, refusals)
+
+
+def _check_texts(language_model: LanguageModel, rows: pd.DataFrame) -> None:
+    """See that each ``question`` and ``text`` is but text, and that both fit into the context."""
+    from closer_look.prompts import check_texts
     from closer_look.tokens import check_lengths, encode
 
-    model, tokenizer = language_model
-    trained = questions.melt(["row_id", "question"], ["answer", "reference_answer"], "kind", "text")
-    texts = pd.concat([trained.dropna(), given_answers(questions)])
-    names = [f"row {quote(row_id)}" for row_id in texts["row_id"]]
+    names = [f"row {quote(row_id)}" for row_id in rows["row_id"]]
     for column in ("question", "text"):
-        check_texts(tokenizer, names, texts[column])
-    check_texts(tokenizer, [f"refusal {n}" for n in range(1, len(refusals) + 1)], refusals)
-    context_length = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if context_length is not None:  # positions have a limit
-        rows = encode(tokenizer, texts["question"], texts["text"])
-        check_lengths(rows, texts["row_id"], context_length)
-        _check_refusals(tokenizer, questions, refusals, context_length)
+        check_texts(language_model.tokenizer, names, rows[column])
+    context_length = _context_length(language_model)
+    if context_length is not None:
+        encoded = encode(language_model.tokenizer, rows["question"], rows["text"])
+        check_lengths(encoded, rows["row_id"], context_length)
 
 
 def _check_refusals(
-    tokenizer: PreTrainedTokenizerBase,
-    questions: pd.DataFrame,
-    refusals: Sequence[str],
-    context_length: int,
+    language_model: LanguageModel, questions: pd.DataFrame, refusals: Sequence[str]
 ) -> None:
-    """See that every refusal fits behind every question to forget: any may stand beside it."""
+    """See that every refusal is but text, and fits behind every question to forget."""
+    from closer_look.prompts import check_texts
     from closer_look.tokens import encode, encode_prompts
 
+    tokenizer = language_model.tokenizer
+    check_texts(tokenizer, [f"refusal {n}" for n in range(1, len(refusals) + 1)], refusals)
+    context_length = _context_length(language_model)
+    if context_length is None:
+        return
     asked = questions.loc[questions["split"] == "forget", "question"]
     _, longest = max(zip(map(len, encode_prompts(tokenizer, list(asked))), asked, strict=True))
     rows = encode(tokenizer, [longest] * len(refusals), refusals)
@@ -199,3 +198,9 @@ def _check_refusals(
                 f"refusal {number}: with the longest question to forget it takes {len(row)} "
                 f"tokens, the model's context holds {context_length}"
             )
+
+
+def _context_length(language_model: LanguageModel) -> int | None:
+    """Tokens that the model can take at most, if its positions have a limit."""
+    configuration = language_model.model.config.get_text_config()
+    return getattr(configuration, "max_position_embeddings", None)
