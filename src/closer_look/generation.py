@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from closer_look.errors import InputError, quote
 from closer_look.memory import in_passes
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from closer_look.language_model import LanguageModel
 
 STILL_DECODED = 0.75  # of a batch's answers; when fewer go on, the ended ones leave the cache
+POSITIONS = 16  # in a pass that takes little longer than one with a single position
 
 
 @torch.inference_mode()
@@ -89,36 +91,61 @@ def _decode(
 ) -> list[list[int]]:
     """Choose token after token for all prompts together; answers that have ended drop out.
 
+    Where few answers are left, their next tokens are guessed, and the same pass shows how many of
+    them are the model's choices: one that goes round in circles, as after unlearning, takes few.
+
     Returns:
         Token ids of each answer, with its end if it has one; what follows it means nothing.
     """
     inputs = on_device(prompt_batch(prompts), model.device)
-    mask = inputs["attention_mask"]
-    position = mask.sum(1, keepdim=True)
+    mask, guessed = inputs["attention_mask"], inputs["input_ids"][:, :0]
+    position = mask.sum(1, keepdim=True)  # of the next token
+    last_position = max(len(prompt) + n for prompt, n in zip(prompts, room, strict=True))
     answers: list[list[int]] = [[] for _ in prompts]
     rows, unfinished = list(range(len(prompts))), set(range(len(prompts)))
     while True:
-        output = model(**inputs, logits_to_keep=1, use_cache=True)
-        tokens = output.logits[:, -1].argmax(-1)
-        for row, token in zip(rows, tokens.tolist(), strict=True):
-            answers[row].append(token)
-            if token in ends or len(answers[row]) == room[row]:
+        n_guessed = guessed.shape[1]
+        output = model(**inputs, logits_to_keep=n_guessed + 1, use_cache=True)
+        chosen = output.logits[:, -n_guessed - 1 :].argmax(-1)
+        is_right = (guessed == chosen[:, :-1]).cumprod(1)
+        n_right = is_right.sum(1, keepdim=True)
+        for row, tokens, n in zip(rows, chosen.tolist(), n_right[:, 0].tolist(), strict=True):
+            answers[row] += tokens[: n + 1]
+            if len(answers[row]) >= room[row] or not ends.isdisjoint(tokens[: n + 1]):
                 unfinished.discard(row)
         if not unfinished:
             return answers
+        mask[:, mask.shape[1] - n_guessed :] = is_right  # nothing sees the key of a wrong guess
+        position = position + n_right
         if len(unfinished) <= STILL_DECODED * len(rows):
             kept = torch.tensor([row in unfinished for row in rows], device=model.device)
             output.past_key_values.batch_select_indices(kept)
-            tokens, mask, position = tokens[kept], mask[kept], position[kept]
+            mask, position = mask[kept], position[kept]
             rows = [row for row in rows if row in unfinished]
-        mask = torch.cat([mask, torch.ones_like(position)], dim=1)
+        texts = [prompts[row] + answers[row] for row in rows]
+        guesses = [_guess(text, POSITIONS // len(rows) - 1) for text in texts]
+        guessed = pad_sequence([torch.tensor(g, dtype=torch.long) for g in guesses], True)
+        last = torch.tensor([text[-1:] for text in texts])
+        input_ids = torch.cat([last, guessed], dim=1).to(model.device)
+        guessed = input_ids[:, 1:]
+        mask = torch.cat([mask, torch.ones_like(input_ids)], dim=1)
+        new = torch.arange(input_ids.shape[1], device=model.device)
         inputs = {
-            "input_ids": tokens[:, None],
+            "input_ids": input_ids,
             "attention_mask": mask,
-            "position_ids": position,
+            "position_ids": (position + new).clamp(max=last_position),
             "past_key_values": output.past_key_values,
         }
         position = position + 1
+
+
+def _guess(text: list[int], n_tokens: int) -> list[int]:
+    """Go on as the text did when its last two tokens stood there before, round and round."""
+    for start in range(len(text) - 3, -1, -1):
+        if text[start : start + 2] == text[-2:]:
+            repeated = text[start + 2 :]
+            return [repeated[i % len(repeated)] for i in range(n_tokens)]
+    return []
 
 
 def _end_tokens(language_model: LanguageModel) -> set[int]:
