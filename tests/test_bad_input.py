@@ -213,7 +213,9 @@ def test_harness_that_is_not_installed_is_refused(refused, make_corpus, data, mo
 
 
 @pytest.mark.parametrize("parameter", ["run", "forget_split"])
-@pytest.mark.parametrize("name", ["../x", "/x", "a/b", "a\\b", "", None, ".", "..", ".x", "a b"])
+@pytest.mark.parametrize(
+    "name", ["../x", "/x", "a/b", "a\\b", "", None, ".", "..", ".x", "a b", "a\n"]
+)
 def test_what_stands_in_paths_must_be_a_name(refused, data, parameter, name):
     assert refused("forget_set", **{parameter: name}) == (
         f"parameter {parameter}: {quote(name or '')} is no name; "

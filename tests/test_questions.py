@@ -1,5 +1,8 @@
 """The questions table: published and own files come in alike, faulty ones not at all."""
 
+import sys
+import unicodedata
+
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -7,7 +10,7 @@ from hypothesis import strategies as st
 
 from closer_look.datasets.lines import read_json_lines
 from closer_look.errors import InputError
-from closer_look.questions import QUESTIONS, check_questions, to_questions
+from closer_look.questions import QUESTIONS, check_characters, check_questions, to_questions
 
 ROW = {"question": "Who?", "answer": "She."}
 
@@ -169,7 +172,16 @@ def test_value_missing_in_one_row_is_named(column):
 
 @pytest.mark.parametrize(
     "column",
-    ["question", "answer", "gold_answer", "reference_answer", "paraphrased_answer", "key_fact"],
+    [
+        "question",
+        "answer",
+        "gold_answer",
+        "reference_answer",
+        "paraphrased_question",
+        "paraphrased_answer",
+        "subject",
+        "key_fact",
+    ],
 )
 @pytest.mark.parametrize("value", ["", " \n", 7, ["She."]])
 def test_what_is_not_a_text_is_refused(column, value):
@@ -227,6 +239,18 @@ def test_control_character_is_refused(column, character):
     assert refused([ROW, ROW | {column: value}]) == (
         f"rows.jsonl: row 2: {column} holds the control character {character!r}: {text!r}"
     )
+
+
+def test_no_control_character_but_line_break_and_tab_is_accepted():
+    accepted = []
+    for character in map(chr, range(sys.maxunicode + 1)):
+        if unicodedata.category(character) in ("Cc", "Cs"):
+            try:
+                check_characters(character, "row 1")
+            except InputError:
+                continue
+            accepted.append(character)
+    assert accepted == ["\t", "\n"]
 
 
 def test_line_breaks_and_tabs_are_text():
