@@ -8,6 +8,8 @@ import urllib.request
 
 import pytest
 
+pytest_plugins = ["pytester"]
+
 
 def test_other_machines_are_refused_and_noted(asked_hosts):
     with pytest.raises(OSError, match=r"example\.org was asked for"):
@@ -16,6 +18,28 @@ def test_other_machines_are_refused_and_noted(asked_hosts):
         socket.create_connection(("192.0.2.1", 80), timeout=1)
     assert asked_hosts[0] == "example.org"
     asked_hosts.clear()
+
+
+def test_a_test_fails_that_asks_another_machine_though_it_goes_on(root, pytester):
+    pytester.makeconftest((root / "tests" / "conftest.py").read_text(encoding="utf-8"))
+    pytester.makepyfile(
+        """
+        import contextlib
+        import socket
+
+
+        def test_that_asks():
+            with contextlib.suppress(OSError):
+                socket.create_connection(("192.0.2.1", 80), timeout=1)
+
+
+        def test_that_asks_nobody():
+            socket.getaddrinfo("localhost", 80)
+        """
+    )
+    result = pytester.runpytest_inprocess()
+    result.assert_outcomes(passed=2, errors=1)
+    assert "assert ['192.0.2.1'] == []" in result.stdout.str()
 
 
 def test_a_run_asks_no_other_machine_even_where_it_may(root, run_without_network, tmp_path):
