@@ -195,7 +195,7 @@ def test_wrong_answers_must_be_a_list_of_texts(value):
     assert message == f"rows.jsonl: row 2: wrong_answers must be a list of texts, not {value!r}"
 
 
-@pytest.mark.parametrize("value", ["one", 0, -1, 1.5, None, [1], float("inf")])
+@pytest.mark.parametrize("value", ["one", 0, -1, 1.5, None, [1], float("inf"), 10**400])
 def test_task_id_must_be_a_positive_integer(value):
     message = refused([ROW | {"task_id": 1}, ROW | {"task_id": value}], "forget")
     assert message.startswith("rows.jsonl: row 2: task_id must be a positive integer, not ")
@@ -270,8 +270,18 @@ def test_row_id_is_on_one_line(row_id):
     assert message == f"rows.jsonl: row 1: row_id must be on one line, not {row_id!r}"
 
 
-def test_message_shows_a_long_value_shortened():
-    assert len(refused([ROW | {"answer": ["x" * 100_000]}])) < 200
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"answer": ["x" * 100_000]},
+        {"answer": "x" * 100_000 + "\x1b"},
+        {"row_id": "x" * 100_000},
+        {"task_id": "x" * 100_000},
+    ],
+)
+def test_message_shows_a_long_value_shortened(row):
+    rows = [ROW | {"task_id": 1} | row] * 2
+    assert len(refused(rows, "forget")) < 200
 
 
 # What JSON can say, in the columns and beside them.
