@@ -1,19 +1,31 @@
 """Models of the hub: weights from safetensors alone, and nobody's code, though one may say yes."""
 
+import copy
 import json
 from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
+import torch
 
-from closer_look import judges, language_model
+from closer_look.adapters import with_adapter
 from closer_look.errors import InputError
+from closer_look.judges import load_embedder, load_nli
+from closer_look.language_model import LanguageModel, load_language_model
+from closer_look.parameters import LoraParameters
 
 NAME, REVISION = "someone/model", "0" * 40
 LOADERS = {
-    "model": language_model.load_language_model,
-    "embedder": judges.load_embedder,
-    "entailment": judges.load_nli,
+    "model": load_language_model,
+    "adapters": load_language_model,
+    "embedder": load_embedder,
+    "entailment": load_nli,
+}
+REFUSED = {
+    "model": ": no causal language model there (",
+    "adapters": ": no causal language model there (",
+    "embedder": ": no sentence-embedding model at ",
+    "entailment": ": no text classifier at ",
 }
 
 
@@ -32,38 +44,56 @@ def hub(language_model, monkeypatch, tmp_path):
     return SimpleNamespace(folder=folder, ran=tmp_path / "ran")
 
 
+@pytest.fixture
+def load(hub, language_model, tmp_path):
+    """Load the model of the hub, or adapters in a folder that are for it."""
+
+    def load(kind):
+        if kind != "adapters":
+            return LOADERS[kind](NAME)
+        folder = tmp_path / "adapters"
+        model = LanguageModel(copy.deepcopy(language_model.model), language_model.tokenizer)
+        with_adapter(model, LoraParameters()).model.save_pretrained(folder)
+        model.tokenizer.save_pretrained(folder)
+        change(folder / "adapter_config.json", base_model_name_or_path=NAME)
+        return LOADERS[kind](str(folder))
+
+    return load
+
+
 def change(path, **values):
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
-def test_model_in_the_cache_is_loaded(hub):
-    assert LOADERS["model"](NAME).model.config.hidden_size == 16
+@pytest.mark.parametrize("kind", ["model", "adapters"])
+def test_model_in_the_cache_is_loaded(load, kind):
+    assert load(kind).model.config.hidden_size == 16
+
+
+@pytest.mark.parametrize("kind", LOADERS)
+def test_weights_that_are_pickled_are_refused(hub, load, language_model, kind):
+    (hub.folder / "model.safetensors").unlink()
+    torch.save(language_model.model.state_dict(), hub.folder / "pytorch_model.bin")
+    with pytest.raises(InputError) as caught:
+        load(kind)
+    assert REFUSED[kind] in str(caught.value)
+
+
+OWN_TOKENIZER = [kind for kind in LOADERS if kind != "adapters"]  # which come with another
 
 
 @pytest.mark.parametrize(
-    ("kind", "message"),
+    ("kind", "file"),
     [
-        ("model", f"{NAME}: no causal language model there"),
-        ("embedder", f"parameter judges.embedder: no sentence-embedding model at '{NAME}'"),
-        ("entailment", f"parameter judges.entailment: no text classifier at '{NAME}'"),
+        *((kind, "config.json") for kind in LOADERS),
+        *((kind, "tokenizer_config.json") for kind in OWN_TOKENIZER),
     ],
 )
-def test_weights_that_are_pickled_are_refused(hub, language_model, kind, message):
-    import torch
-
-    (hub.folder / "model.safetensors").unlink()
-    torch.save(language_model.model.state_dict(), hub.folder / "pytorch_model.bin")
-    with pytest.raises(InputError, match=f"^{message} "):
-        LOADERS[kind](NAME)
-
-
-@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
-@pytest.mark.parametrize("load", LOADERS.values(), ids=LOADERS)
-def test_code_of_a_models_own_is_not_run(hub, load, file):
+def test_code_of_a_models_own_is_not_run(hub, load, kind, file):
     (hub.folder / "own.py").write_text(f"open({str(hub.ran)!r}, 'w')")
     classes = {"AutoConfig": "own.Config", "AutoTokenizer": [None, "own.Tokenizer"]}
     names = {"model_type": "own", "tokenizer_class": "OwnTokenizer"}
     change(hub.folder / file, auto_map=classes, **names)
     with pytest.raises(InputError):
-        load(NAME)
+        load(kind)
     assert not hub.ran.exists()
