@@ -34,6 +34,8 @@ def hub(language_model, monkeypatch, tmp_path):
     """A model as it lies in the hub's cache after a download, and what its code would leave."""
     for name, value in (("HF_HUB_CACHE", str(tmp_path)), ("HF_HUB_OFFLINE", True)):
         monkeypatch.setattr(huggingface_hub.constants, name, value)
+    modules = "transformers.dynamic_module_utils.HF_MODULES_CACHE"  # code that is to be run
+    monkeypatch.setattr(modules, str(tmp_path / "modules"))
     monkeypatch.setattr("builtins.input", lambda prompt="": "yes")
     repository = tmp_path / "models--someone--model"
     (repository / "refs").mkdir(parents=True)
