@@ -158,10 +158,11 @@ def render(summary):
     return render
 
 
-def with_label(label):
-    """The parameters of a run that names its first method so."""
+def with_labels(labels):
+    """The parameters of a run that names its methods so."""
     methods = PARAMETERS["methods"]
-    return PARAMETERS | {"methods": methods | {"me_gd": methods["me_gd"] | {"label": label}}}
+    named = {name: methods[name] | {"label": label} for name, label in labels.items()}
+    return PARAMETERS | {"methods": methods | named}
 
 
 class Page(HTMLParser):
@@ -231,19 +232,21 @@ class TestEscaping:
         assert ATTACK in page.words  # as text, for a reader
 
     def test_a_label_is_escaped_wherever_it_stands(self, render, summary, downstream):
-        labels, parameters = LABELS | {"me_gd": ATTACK}, with_label(ATTACK)
+        labels = {name: f"{label} {ATTACK}" for name, label in LABELS.items()}
+        renamed = {LABELS[name]: label for name, label in labels.items()}
         html = render(
-            make_answers(4, 3).rename(columns={"ME+GD": ATTACK}),
-            parameters=parameters,
+            make_answers(4, 3).rename(columns=renamed),
+            parameters=with_labels(labels),
             summary=summary.assign(reason=np.where(summary["method"] == "me_gd", "odd", "")),
             summary_table=summary_table(summary, labels),
             figures={"curves": figures.curves(summary, labels)},
-            fingerprints=FINGERPRINTS.replace("ME+GD", ATTACK),
+            fingerprints=FINGERPRINTS.replace(renamed),
             node_costs=COSTS,
             downstream=downstream,
         )
         assert ATTACK not in html
-        assert Page(html).words.count(ATTACK) > 10
+        for label in labels.values():
+            assert Page(html).words.count(label) > 5
 
     def test_names_of_models_judges_and_machines_are_escaped(self, render):
         changes = {
@@ -557,8 +560,9 @@ class TestGeneralAbilities:
         assert words.count(report.NO_BENCHMARKS) == 1
         assert "General abilities" not in words
 
-    def test_names_of_benchmarks_are_escaped(self, render, downstream):
-        assert ATTACK not in render(downstream=downstream.assign(task=ATTACK).iloc[[0]])
+    def test_names_of_benchmarks_and_their_metrics_are_escaped(self, render, downstream):
+        hostile = downstream.assign(task=ATTACK, metric=ATTACK).iloc[[0]]
+        assert ATTACK not in render(downstream=hostile)
 
 
 class TestNode:
@@ -683,7 +687,9 @@ class TestInABrowser:
         answers = make_answers(4, 3).rename(columns={"ME+GD": markup})
         answers.loc[:, ["question", "reference", "before", markup]] = markup
         drawn = {"curves": figures.curves(summary, LABELS | {"me_gd": markup})}
-        dom, console = browse(render(answers, parameters=with_label(markup), figures=drawn))
+        dom, console = browse(
+            render(answers, parameters=with_labels({"me_gd": markup}), figures=drawn)
+        )
         assert "<title>Unlearning report: " in dom
         assert "<img" not in dom
         cells = dom.partition('id="rows"')[2].partition("</tbody>")[0]
