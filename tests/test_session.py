@@ -1,5 +1,8 @@
 """Sessions: a fault of the input is one line, a fault of the program stays a traceback."""
 
+import errno
+import os
+
 import pytest
 from kedro.config import MissingConfigException
 from kedro.framework.session import KedroSession
@@ -86,6 +89,22 @@ def test_pipeline_that_does_not_exist_is_told_in_one_line(run):
     with pytest.raises(InputError) as caught:
         run(ValueError(message))
     assert str(caught.value).startswith("no pipeline 'continul' in this environment, choose from")
+
+
+def test_name_that_the_catalog_does_not_know_is_told_in_one_line(open_session, tmp_path):
+    with (
+        open_session(tmp_path, {"forget_split": "forget99"}, env="tofu") as session,
+        pytest.raises(InputError) as caught,
+    ):
+        session.run(pipeline_names=["forget_set"])
+    message = "configuration, raw_retain.filepath: Interpolation key '_retain_split.forget99'"
+    assert str(caught.value) == f"{message} not found"
+
+
+def test_full_disk_that_a_library_tells_in_words_is_told_in_one_line(run):
+    said = f"Error while serializing: I/O error: {os.strerror(errno.ENOSPC)} (os error 28)"
+    with pytest.raises(InputError, match=r"^the disk is full; "):
+        run(DatasetError("Failed while saving"), cause=RuntimeError(said))
 
 
 @pytest.mark.parametrize(
