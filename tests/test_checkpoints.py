@@ -255,3 +255,10 @@ def test_how_often_one_is_written_makes_no_other_training(finetune, tmp_path, br
     minutes = iter([ALWAYS, 30])
     _, n_passes = broken_off(lambda: finetune(tmp_path, minutes=next(minutes)), 5)
     assert n_passes == 5
+
+
+@pytest.mark.parametrize("library", [checkpoints.torch, checkpoints.transformers])
+def test_training_by_another_version_of_a_library_is_another(fresh, monkeypatch, library):
+    before = training_key(fresh(), [], {})
+    monkeypatch.setattr(library, "__version__", "0")
+    assert training_key(fresh(), [], {}) != before
