@@ -262,3 +262,19 @@ def test_training_by_another_version_of_a_library_is_another(fresh, monkeypatch,
     before = training_key(fresh(), [], {})
     monkeypatch.setattr(library, "__version__", "0")
     assert training_key(fresh(), [], {}) != before
+
+
+def test_checkpoint_of_another_method_on_the_same_rows_is_never_resumed(
+    unlearn, tmp_path, broken_off
+):
+    undisturbed = unlearn(forget="maximum_entropy")
+    methods = iter(["gradient_ascent", "maximum_entropy"])
+    resumed, n_passes = broken_off(lambda: unlearn(tmp_path, next(methods)), 5)
+    assert_same(undisturbed, resumed)
+    assert n_passes == 9
+
+
+def test_key_tells_apart_tensors_of_other_shapes(fresh):
+    shapes = [(2, 3), (3, 2), (6,)]
+    keys = {training_key(fresh(), [{"states": torch.ones(shape)}], {}) for shape in shapes}
+    assert len(keys) == len(shapes)
