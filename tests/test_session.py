@@ -10,7 +10,7 @@ from kedro.io.core import DatasetError
 from kedro.validation.exceptions import ParameterValidationError
 
 from closer_look.errors import InputError
-from closer_look.session import Session
+from closer_look.session import NO_SPACE, Session
 
 REPORT = """Parameter validation failed:
 - Parameter 'unlearning': Failed to instantiate UnlearningParameters for parameter 'unlearning': \
@@ -46,6 +46,16 @@ def test_input_error_comes_out_as_it_is(run):
 def test_other_errors_stay_what_they_are(run):
     with pytest.raises(DatasetError, match="Failed while loading"):
         run(DatasetError("Failed while loading"), cause=OSError("disk"))
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "no"), RuntimeError(f"I/O: {NO_SPACE}")])
+@pytest.mark.parametrize("while_handling", [False, True])
+def test_full_disk_is_named_however_it_is_told(run, error, while_handling):
+    outer = DatasetError("Failed while saving")
+    if while_handling:
+        outer.__context__ = error
+    with pytest.raises(InputError, match=r"^the disk is full; what had been finished is kept\."):
+        run(outer, cause=None if while_handling else error)
 
 
 def test_file_that_a_dataset_misses_is_named(run):
