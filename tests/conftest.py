@@ -40,21 +40,28 @@ CORPUS = ROOT / "data" / "01_raw" / "invented_people"
 def asked_hosts():
     """Other machines are refused; the hosts that something wanted to reach."""
     asked = []
-    connect, resolve = socket.socket.connect, socket.getaddrinfo
 
     def refuse(host):
         asked.append(host)
         raise OSError(f"the tests have no network, and {host} was asked for")
 
-    def connect_here(self, address):
-        return refuse(address[0]) if not _is_here(address) else connect(self, address)
+    def connecting(connect):
+        def connect_here(self, address):
+            return refuse(address[0]) if not _is_here(address) else connect(self, address)
 
-    def resolve_here(host, *args, **kwargs):
-        return refuse(host) if not _is_here((host,)) else resolve(host, *args, **kwargs)
+        return connect_here
+
+    def resolving(resolve):
+        def resolve_here(host, *args, **kwargs):
+            return refuse(host) if not _is_here((host,)) else resolve(host, *args, **kwargs)
+
+        return resolve_here
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(socket.socket, "connect", connect_here)
-        patch.setattr(socket, "getaddrinfo", resolve_here)
+        for name in ("connect", "connect_ex"):
+            patch.setattr(socket.socket, name, connecting(getattr(socket.socket, name)))
+        for name in ("getaddrinfo", "gethostbyname"):
+            patch.setattr(socket, name, resolving(getattr(socket, name)))
         yield asked
 
 

@@ -61,6 +61,36 @@ def test_the_second_service_is_asked_where_the_first_is_not_there(audit, capsys)
     assert capsys.readouterr().out == "audit: 1 packages audited\n"
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "ERROR: Could not connect to PyPI's feed",
+        "requests.exceptions.ProxyError: 403 Forbidden",
+        "requests.exceptions.Timeout: the read timed out",
+        "urllib3.exceptions.ReadTimeoutError: read timeout=15",
+        "requests.exceptions.HTTPError: 503 Server Error: Service Unavailable",
+    ],
+)
+def test_service_that_cannot_be_reached_fails_nothing(audit, capsys, fault):
+    audit(pypi=fault, osv=fault)
+    assert capsys.readouterr().out == NOTHING
+
+
+def test_the_gate_audits_what_is_pinned(root, monkeypatch):
+    assert "make audit" in (root / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    asked = []
+
+    def answer(command, **options):
+        asked.append(command[command.index("-r") + 1])
+        packages = [{"name": "fast", "version": "1.0", "vulns": []}]
+        return SimpleNamespace(stdout=json.dumps({"dependencies": packages}), stderr="")
+
+    monkeypatch.setattr(subprocess, "run", answer)
+    monkeypatch.setattr(sys, "argv", ["tools/audit.py"])
+    runpy.run_path(str(root / "tools" / "audit.py"), run_name="__main__")
+    assert asked == ["constraints.txt"]
+
+
 def test_packages_that_were_not_audited_are_named(audit, capsys):
     skipped = {"name": "own", "skip_reason": "Dependency not found on PyPI"}
     audit(pypi=[FAST | {"vulns": []}, skipped])

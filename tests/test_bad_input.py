@@ -148,6 +148,22 @@ def test_misspelt_parameter_is_refused_in_every_group(refused, data, group):
     assert not data.exists()
 
 
+@pytest.mark.parametrize(
+    ("asked", "values"),
+    [
+        ({"retain_only": "pretrained"}, {"retain_only": {"pretrained": "a/model", "epochz": 1}}),
+        ({"downstream": True}, {"downstream": {"tasks": {}, "batch_size": 1, "epochz": 1}}),
+    ],
+)
+def test_misspelt_parameter_of_what_the_experiment_asks_for_is_refused(
+    refused, data, asked, values
+):
+    message = refused(**values, experiment=SMALL["experiment"] | asked)
+    assert message.startswith(f"parameter {next(iter(values))}: ")
+    assert "epochz: Extra inputs are not permitted" in message
+    assert not data.exists()
+
+
 def test_misspelt_parameter_of_the_small_model_is_refused(refused, data):
     message = refused(base_model={"small_llama": {"layer": 1}})
     assert message.startswith("parameter base_model: ")
@@ -214,7 +230,9 @@ def test_harness_that_is_not_installed_is_refused(refused, make_corpus, data, mo
 
 
 @pytest.mark.parametrize("parameter", ["run", "forget_split"])
-@pytest.mark.parametrize("name", ["../x", "/x", "a/b", "a\\b", "", None, ".", "..", ".x", "a b"])
+@pytest.mark.parametrize(
+    "name", ["../x", "/x", "a/b", "a\\b", "", None, ".", "..", ".x", "a b", "a\n"]
+)
 def test_what_stands_in_paths_must_be_a_name(refused, data, parameter, name):
     assert refused("forget_set", **{parameter: name}) == (
         f"parameter {parameter}: {quote(name or '')} is no name; "

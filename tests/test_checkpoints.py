@@ -282,7 +282,6 @@ def test_checkpoint_by_other_code_is_never_resumed(
     unlearn, tmp_path, broken_off, monkeypatch, patch
 ):
     undisturbed = unlearn()
-
     codes = iter([lambda monkeypatch: None, patch])
 
     def train():
@@ -298,3 +297,26 @@ def test_how_often_one_is_written_makes_no_other_training(finetune, tmp_path, br
     minutes = iter([ALWAYS, 30])
     _, n_passes = broken_off(lambda: finetune(tmp_path, minutes=next(minutes)), 5)
     assert n_passes == 5
+
+
+@pytest.mark.parametrize("library", [checkpoints.torch, checkpoints.transformers])
+def test_training_by_another_version_of_a_library_is_another(fresh, monkeypatch, library):
+    before = training_key(fresh(), [], {})
+    monkeypatch.setattr(library, "__version__", "0")
+    assert training_key(fresh(), [], {}) != before
+
+
+def test_checkpoint_of_another_method_on_the_same_rows_is_never_resumed(
+    unlearn, tmp_path, broken_off
+):
+    undisturbed = unlearn(forget="maximum_entropy")
+    methods = iter(["gradient_ascent", "maximum_entropy"])
+    resumed, n_passes = broken_off(lambda: unlearn(tmp_path, next(methods)), 5)
+    assert_same(undisturbed, resumed)
+    assert n_passes == 9
+
+
+def test_key_tells_apart_tensors_of_other_shapes(fresh):
+    shapes = [(2, 3), (3, 2), (6,)]
+    keys = {training_key(fresh(), [{"states": torch.ones(shape)}], {}) for shape in shapes}
+    assert len(keys) == len(shapes)

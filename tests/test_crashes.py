@@ -140,7 +140,7 @@ INSIDE = {
         "Fine-tuning: resumed at step 13 of 14",
     ),
     "the checkpoint before being removed": (
-        *("shutil", "rmtree", 3 + 9),  # three before the training
+        *("shutil", "rmtree", 4 + 9),  # four before the training
         "Fine-tuning: resumed at step 10 of 14",
     ),
 }

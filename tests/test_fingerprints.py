@@ -1,6 +1,7 @@
 """Fingerprints of files and of code."""
 
 import os
+from functools import partial, wraps
 
 import pytest
 
@@ -43,6 +44,15 @@ def test_other_files_have_another_fingerprint(folder, change):
     assert fingerprint([str(folder)]).sha256 != before.sha256
 
 
+def test_a_file_of_another_size_is_read_again_whatever_its_time(folder):
+    weights = folder / "inner" / "weights"
+    os.utime(weights, (1, 1))
+    before = fingerprint([str(folder)])
+    weights.write_text("12345")
+    os.utime(weights, (1, 1))
+    assert fingerprint([str(folder)]).sha256 != before.sha256
+
+
 def test_what_was_not_written_since_is_not_read_again(folder, monkeypatch):
     before = fingerprint([str(folder)])
     monkeypatch.setattr(fingerprints, "file_sha256", None)
@@ -77,6 +87,20 @@ def test_code_is_what_a_function_reaches():
     assert not {"closer_look.generation", "closer_look.judges"} & set(
         code_fingerprint(collect_questions)  # another node of its module uses them
     )
+
+
+def test_of_the_losses_those_are_code_that_are_imported_by_name():
+    losses = {name for name in code_fingerprint(unlearn) if name.startswith("closer_look.losses")}
+    assert losses == {
+        "closer_look.losses.gradient_descent",
+        "closer_look.losses.mean_over_positions",
+    }
+
+
+def test_a_function_that_is_wrapped_or_given_arguments_is_the_same_code():
+    wrapped = wraps(unlearn)(lambda: None)
+    for function in (wrapped, partial(unlearn, None)):
+        assert code_fingerprint(function) == code_fingerprint(unlearn)
 
 
 def test_comments_are_no_code_and_the_report_s_template_is(tmp_path, monkeypatch):

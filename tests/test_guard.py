@@ -138,6 +138,26 @@ def test_task_that_was_broken_off_goes_back_to_the_same_weights(
     assert resumed_log.equals(log)
 
 
+def test_checkpoint_without_the_weights_that_are_kept_is_never_taken(
+    with_losses, tmp_path, monkeypatch
+):
+    retain, save = [1, 1, 1, 1, 3, 3], Guard.save
+    options = {"max_retain_loss": 2, "checkpoint_minutes": 1e-9}
+    model, log, _ = with_losses(FALLING, retain, **options)
+
+    def dies(self, folder):
+        if folder.name == "checkpoint-3":
+            raise KeyboardInterrupt
+        save(self, folder)
+
+    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
+        broken.setattr(Guard, "save", dies)
+        with_losses(FALLING, retain, tmp_path, **options)
+    resumed, resumed_log, _ = with_losses(FALLING[2:], retain[2:], tmp_path, **options)
+    assert resumed.equal(model)
+    assert resumed_log.equals(log)
+
+
 @pytest.mark.parametrize(
     ("batch_size", "epoch_ends"),
     [(2, {2: 1, 4: 2, 6: 3}), (3, {2: 1, 3: 2, 4: 3}), (8, {1: 2, 2: 3})],

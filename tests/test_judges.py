@@ -196,6 +196,24 @@ def test_entailment_model_that_does_not_exist_is_named(tmp_path):
         load_nli(str(tmp_path / "nope"))
 
 
+@pytest.mark.parametrize(
+    ("load", "message"),
+    [
+        (load_embedder, "parameter judges.embedder: no sentence-embedding model at "),
+        (load_nli, "parameter judges.entailment: no text classifier at "),
+    ],
+)
+def test_judge_with_weights_that_are_cut_short_is_refused(language_model, tmp_path, load, message):
+    language_model.model.save_pretrained(tmp_path)
+    language_model.tokenizer.save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(InputError) as caught:
+        load(str(tmp_path))
+    assert str(caught.value).startswith(f"{message}'{tmp_path}' (")
+    assert "\n" not in str(caught.value)
+
+
 def test_classifier_without_a_label_entailment_is_refused(language_model, tmp_path):
     from transformers import LlamaForSequenceClassification
 

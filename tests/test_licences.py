@@ -2,6 +2,7 @@
 
 import re
 import runpy
+import tomllib
 from email.message import Message
 from types import SimpleNamespace
 
@@ -22,6 +23,13 @@ def listed(tool):
 def test_every_pinned_package_is_listed_in_order(tool, listed):
     assert list(listed) == tool.pinned(), "run make licences"
     assert len(listed) > 100
+
+
+def test_every_package_that_the_project_or_an_extra_names_is_pinned(root, tool):
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    named = {tool.normal(re.match(r"[\w.-]+", one)[0]) for group in groups for one in group}
+    assert named - set(tool.pinned()) == {"closer-look"}
 
 
 def test_licences_are_those_that_the_packages_state(tool, listed):

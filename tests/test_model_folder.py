@@ -76,7 +76,13 @@ def test_code_is_refused(folder):
 
 
 @pytest.mark.parametrize(
-    "name", ["config.json", "tokenizer_config.json", "0_Transformer/config.json"]
+    "name",
+    [
+        "config.json",
+        "config.4.0.0.json",  # read in place of config.json, if that names it
+        "tokenizer_config.json",
+        "0_Transformer/config.json",
+    ],
 )
 def test_configuration_that_asks_for_code_is_refused(folder, name):
     write(folder / name, {"auto_map": {"AutoModelForCausalLM": "someone/code--modeling.Model"}})
@@ -86,11 +92,12 @@ def test_configuration_that_asks_for_code_is_refused(folder, name):
     )
 
 
-def test_module_that_is_not_of_sentence_transformers_is_refused(folder):
-    modules = ["sentence_transformers.models.Transformer", "os.system"]
+@pytest.mark.parametrize("module", ["os.system", "sentence_transformers_of_mine.Transformer"])
+def test_module_that_is_not_of_sentence_transformers_is_refused(folder, module):
+    modules = ["sentence_transformers.models.Transformer", module]
     write(folder / "modules.json", [{"path": "", "type": module} for module in modules])
     assert refused(folder) == (
-        "modules.json asks for code of the model's own (os.system), which is never run"
+        f"modules.json asks for code of the model's own ({module}), which is never run"
     )
 
 
@@ -155,6 +162,7 @@ def test_every_loader_looks_at_the_folder(folder, load):
         load(str(folder))
 
 
-def test_configuration_nested_beyond_reading_is_left_to_its_loader(folder):
-    (folder / "config.json").write_text("[" * 100_000)
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"{", b"\xff"])
+def test_configuration_that_cannot_be_read_is_left_to_its_loader(folder, content):
+    (folder / "config.json").write_bytes(content)
     check_folder(str(folder))

@@ -5,6 +5,7 @@ from pydantic import ValidationError
 
 from closer_look import losses
 from closer_look.parameters import (
+    GROUPS,
     BaseModelParameters,
     DownstreamParameters,
     Experiment,
@@ -42,6 +43,11 @@ def refused(model, values):
 
 def test_misspelt_parameter_is_named():
     assert refused(UnlearningParameters, UNLEARNING | {"epoch": 2}).startswith("epoch: ")
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_misspelt_parameter_is_named_in_every_group(group):
+    assert "epochz: Extra inputs are not permitted" in refused(GROUPS[group], {"epochz": 2})
 
 
 def test_bound_that_no_loss_can_pass_is_refused():
@@ -119,6 +125,11 @@ def test_unknown_prompt_is_refused():
 def test_unknown_forget_loss_is_refused_with_those_there_are():
     message = refused(MethodParameters, METHOD | {"forget": {"loss": "nope"}})
     assert message.startswith("unknown loss 'nope', choose from gradient_ascent")
+
+
+def test_unknown_retain_loss_is_refused_with_those_there_are():
+    message = refused(MethodParameters, METHOD | {"retain": {"loss": "nope"}})
+    assert message.startswith("unknown loss 'nope', choose from gradient_descent")
 
 
 def test_retain_loss_is_no_forget_loss():

@@ -1,5 +1,6 @@
 """What is taken up again is what the run would make, or the run is refused."""
 
+import inspect
 import json
 import re
 import shutil
@@ -13,6 +14,7 @@ from closer_look import fingerprints
 from closer_look.datasets.provenance_dataset import ProvenanceDataset
 from closer_look.errors import InputError
 from closer_look.losses import RETAIN, gradient_descent
+from closer_look.pipelines import finetuning, forget_set
 
 SHAPE = {"experiment": {"methods": ["ga_kl", "idk_ap"], "n_tasks": 2}}
 MODEL = "06_models/test/continual/ga_kl/task_01"
@@ -170,11 +172,42 @@ def test_one_method_more_is_refused_with_an_old_report_and_mended_without_the_ot
     refused, kedro_run, data
 ):
     methods = {"experiment": {"methods": ["ga_kl", "idk_ap", "me_gd"], "n_tasks": 2}}
-    _, nodes = refused(**methods)
+    difference, nodes = refused(**methods)
+    assert re.fullmatch(r"continual\.\w+ was made without continual\.me_gd\.\S+", difference)
     assert nodes == ["continual.record_run", "continual.me_gd.task_01.score_reference"]
     ran = kedro_run(data, "continual", parameters=methods, from_nodes=nodes)
     assert "continual.write_report" in ran
     assert not [node for node in ran if "ga_kl" in node or node == "finetune"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "first"),
+    [
+        ({"unlearning": {"epochs": 2}}, "draw_plans"),
+        ({"forget_set": {"pairing": "fixed"}}, "draw_plans"),
+        ({"forget_set": {"evaluation_rows": 3}}, "select_evaluation"),
+    ],
+)
+def test_a_changed_parameter_is_mended_from_where_it_is_first_read(refused, changed, first):
+    assert first in refused(**changed)[1]
+
+
+def test_nodes_say_what_they_take_of_their_parameters():
+    only_to_refuse = {
+        ("draw_plans", "unlearning", "precision"),
+        ("select_evaluation", "judges", "embedder"),
+        ("select_evaluation", "judges", "entailment"),
+    }
+    said, taken = set(), set()
+    for nodes in (forget_set.nodes, finetuning.nodes):
+        for function in vars(nodes).values():
+            for group, fields in getattr(function, "reads", {}).items():
+                said |= {(function.__name__, group, field) for field in fields}
+                code = inspect.getsource(function)
+                found = re.findall(rf"\b{group}\.(\w+)", code.partition(":\n")[2])
+                taken |= {(function.__name__, group, field) for field in found}
+    assert len(said) >= 8
+    assert taken - only_to_refuse == said
 
 
 def test_other_code_is_refused(refused, monkeypatch):

@@ -1,5 +1,8 @@
 """The questions table: published and own files come in alike, faulty ones not at all."""
 
+import sys
+import unicodedata
+
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -7,7 +10,7 @@ from hypothesis import strategies as st
 
 from closer_look.datasets.lines import read_json_lines
 from closer_look.errors import InputError
-from closer_look.questions import QUESTIONS, check_questions, to_questions
+from closer_look.questions import QUESTIONS, check_characters, check_questions, to_questions
 
 ROW = {"question": "Who?", "answer": "She."}
 
@@ -169,7 +172,16 @@ def test_value_missing_in_one_row_is_named(column):
 
 @pytest.mark.parametrize(
     "column",
-    ["question", "answer", "gold_answer", "reference_answer", "paraphrased_answer", "key_fact"],
+    [
+        "question",
+        "answer",
+        "gold_answer",
+        "reference_answer",
+        "paraphrased_question",
+        "paraphrased_answer",
+        "subject",
+        "key_fact",
+    ],
 )
 @pytest.mark.parametrize("value", ["", " \n", 7, ["She."]])
 def test_what_is_not_a_text_is_refused(column, value):
@@ -183,7 +195,7 @@ def test_wrong_answers_must_be_a_list_of_texts(value):
     assert message == f"rows.jsonl: row 2: wrong_answers must be a list of texts, not {value!r}"
 
 
-@pytest.mark.parametrize("value", ["one", 0, -1, 1.5, None, [1], float("inf")])
+@pytest.mark.parametrize("value", ["one", 0, -1, 1.5, None, [1], float("inf"), 10**400])
 def test_task_id_must_be_a_positive_integer(value):
     message = refused([ROW | {"task_id": 1}, ROW | {"task_id": value}], "forget")
     assert message.startswith("rows.jsonl: row 2: task_id must be a positive integer, not ")
@@ -229,6 +241,18 @@ def test_control_character_is_refused(column, character):
     )
 
 
+def test_no_control_character_but_line_break_and_tab_is_accepted():
+    accepted = []
+    for character in map(chr, range(sys.maxunicode + 1)):
+        if unicodedata.category(character) in ("Cc", "Cs"):
+            try:
+                check_characters(character, "row 1")
+            except InputError:
+                continue
+            accepted.append(character)
+    assert accepted == ["\t", "\n"]
+
+
 def test_line_breaks_and_tabs_are_text():
     table = to_questions([ROW | {"answer": "One.\n\tTwo."}], "retain", "rows.jsonl")
     assert table["answer"][0] == "One.\n\tTwo."
@@ -246,8 +270,18 @@ def test_row_id_is_on_one_line(row_id):
     assert message == f"rows.jsonl: row 1: row_id must be on one line, not {row_id!r}"
 
 
-def test_message_shows_a_long_value_shortened():
-    assert len(refused([ROW | {"answer": ["x" * 100_000]}])) < 200
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"answer": ["x" * 100_000]},
+        {"answer": "x" * 100_000 + "\x1b"},
+        {"row_id": "x" * 100_000},
+        {"task_id": "x" * 100_000},
+    ],
+)
+def test_message_shows_a_long_value_shortened(row):
+    rows = [ROW | {"task_id": 1} | row] * 2
+    assert len(refused(rows, "forget")) < 200
 
 
 # What JSON can say, in the columns and beside them.

@@ -1,10 +1,13 @@
 """The reference cache: what is known is not computed again, and nothing is mistaken for it."""
 
 import copy
+import os
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import safetensors.torch
 import torch
 
 from closer_look import reference
@@ -132,6 +135,35 @@ def test_half_a_file_is_never_taken_for_the_scores(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["key.safetensors"]
 
 
+def test_a_file_that_is_cut_short_is_never_taken_for_the_scores(tmp_path, monkeypatch):
+    cache = ReferenceCache(tmp_path)
+
+    def half(tensors, path):
+        path.write_bytes(safetensors.torch.save(tensors)[:-1])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(safetensors.torch, "save_file", half)
+        cache.get("key", lambda: {"x": torch.ones(1)})
+    assert cache.get("key", lambda: {"x": torch.zeros(1)})["x"].tolist() == [0]
+
+
+def test_two_processes_may_keep_the_same_at_once(tmp_path, monkeypatch):
+    cache, save = ReferenceCache(tmp_path), safetensors.torch.save_file
+    scores = {"x": torch.ones(1)}
+
+    def overtaken(tensors, path):
+        with monkeypatch.context() as patch:
+            patch.setattr(safetensors.torch, "save_file", save)
+            patch.setattr(os, "getpid", lambda: 0)
+            save(tensors, path)
+            assert cache.get("key", lambda: scores)["x"].tolist() == [1]
+
+    monkeypatch.setattr(safetensors.torch, "save_file", overtaken)
+    assert cache.get("key", lambda: scores)["x"].tolist() == [1]
+    assert [path.name for path in tmp_path.iterdir()] == ["key.safetensors"]
+
+
 def test_fingerprint_is_the_same_after_a_round_trip(language_model, tmp_path):
     language_model.model.save_pretrained(tmp_path)
     language_model.tokenizer.save_pretrained(tmp_path)
@@ -154,6 +186,26 @@ def test_weights_that_change_places_are_another_model(language_model):
         weight[[0, 1]] = weight[[1, 0]]
 
     assert model_fingerprint(changed(language_model, swap)) != model_fingerprint(language_model)
+
+
+def test_the_same_bytes_under_another_name_or_of_another_kind_are_another_model(language_model):
+    bits = torch.ones(2, 3)
+    weights = [
+        {"a": bits},
+        {"b": bits},
+        {"a": bits.reshape(3, 2)},
+        {"a": bits.view(torch.int32)},
+    ]
+    models = [SimpleNamespace(state_dict=lambda state=state: state) for state in weights]
+    found = {model_fingerprint(LanguageModel(m, language_model.tokenizer)) for m in models}
+    assert len(found) == len(weights)
+
+
+def test_another_vocabulary_is_another_model(language_model):
+    tokenizer = copy.deepcopy(language_model.tokenizer)
+    tokenizer.add_tokens(["Quixote"])
+    other = LanguageModel(language_model.model, tokenizer)
+    assert model_fingerprint(other) != model_fingerprint(language_model)
 
 
 def test_another_prompt_is_another_model(language_model):

@@ -158,6 +158,13 @@ def render(summary):
     return render
 
 
+def with_labels(labels):
+    """The parameters of a run that names its methods so."""
+    methods = PARAMETERS["methods"]
+    named = {name: methods[name] | {"label": label} for name, label in labels.items()}
+    return PARAMETERS | {"methods": methods | named}
+
+
 class Page(HTMLParser):
     """Tags with their attributes, scripts, and the text outside scripts and styles."""
 
@@ -224,11 +231,38 @@ class TestEscaping:
         assert len(page.scripts) == clean
         assert ATTACK in page.words  # as text, for a reader
 
-    def test_a_label_is_escaped(self, render):
-        methods = PARAMETERS["methods"]
-        methods = methods | {"me_gd": methods["me_gd"] | {"label": ATTACK}}
-        answers = make_answers(4, 3).rename(columns={"ME+GD": ATTACK})
-        assert ATTACK not in render(answers, parameters=PARAMETERS | {"methods": methods})
+    def test_a_label_is_escaped_wherever_it_stands(self, render, summary, downstream):
+        labels = {name: f"{label} {ATTACK}" for name, label in LABELS.items()}
+        renamed = {LABELS[name]: label for name, label in labels.items()}
+        html = render(
+            make_answers(4, 3).rename(columns=renamed),
+            parameters=with_labels(labels),
+            summary=summary.assign(reason=np.where(summary["method"] == "me_gd", "odd", "")),
+            summary_table=summary_table(summary, labels),
+            figures={"curves": figures.curves(summary, labels)},
+            fingerprints=FINGERPRINTS.replace(renamed),
+            node_costs=COSTS,
+            downstream=downstream,
+        )
+        assert ATTACK not in html
+        for label in labels.values():
+            assert Page(html).words.count(label) > 5
+
+    def test_names_of_models_judges_and_machines_are_escaped(self, render):
+        changes = {
+            "base_model": {"pretrained": ATTACK, "prompt": "plain"},
+            "finetuning": {},
+            "experiment": PARAMETERS["experiment"] | {"retain_only": "pretrained"},
+            "retain_only": {"pretrained": ATTACK},
+            "judges": {"entailment": ATTACK},
+        }
+        html = render(parameters=PARAMETERS | changes, node_costs=COSTS.assign(machine=ATTACK))
+        assert ATTACK not in html
+        words = Page(html).words
+        assert f"{ATTACK}, fine-tuned for this run" in words
+        assert f"a retain-only model, {ATTACK}, which" in words
+        assert f"judged by the model {ATTACK}." in words
+        assert f"On {ATTACK}" in words
 
     def test_the_table_still_holds_the_texts_as_they_are(self, render):
         answers = make_answers(4, 3)
@@ -526,8 +560,9 @@ class TestGeneralAbilities:
         assert words.count(report.NO_BENCHMARKS) == 1
         assert "General abilities" not in words
 
-    def test_names_of_benchmarks_are_escaped(self, render, downstream):
-        assert ATTACK not in render(downstream=downstream.assign(task=ATTACK).iloc[[0]])
+    def test_names_of_benchmarks_and_their_metrics_are_escaped(self, render, downstream):
+        hostile = downstream.assign(task=ATTACK, metric=ATTACK).iloc[[0]]
+        assert ATTACK not in render(downstream=hostile)
 
 
 class TestNode:
@@ -640,10 +675,26 @@ class TestInABrowser:
         assert "40 questions, the first 25 shown" in dom
         assert console == []
 
-    def test_a_request_would_be_refused(self, render, browse):
-        html = render().replace("</main>", '<img src="https://example.org/x.png"></main>')
-        _, console = browse(html)
-        assert any("Content Security Policy" in line for line in console)
+    def test_no_request_would_be_made(self, render, browse):
+        added = "".join(tag.format(f"https://{kind}.example.org/x") for kind, tag in ASKING.items())
+        _, console = browse(render().replace("</main>", f"{added}</main>"))
+        refused = [line for line in console if "Content Security Policy" in line]
+        for kind in ASKING:
+            assert any(f"https://{kind}.example.org/" in line for line in refused), kind
+
+    def test_markup_in_texts_is_shown_and_not_obeyed(self, render, browse, summary):
+        markup = "<img src=x onerror=\"document.title = 'obeyed'\">"
+        answers = make_answers(4, 3).rename(columns={"ME+GD": markup})
+        answers.loc[:, ["question", "reference", "before", markup]] = markup
+        drawn = {"curves": figures.curves(summary, LABELS | {"me_gd": markup})}
+        dom, console = browse(
+            render(answers, parameters=with_labels({"me_gd": markup}), figures=drawn)
+        )
+        assert "<title>Unlearning report: " in dom
+        assert "<img" not in dom
+        cells = dom.partition('id="rows"')[2].partition("</tbody>")[0]
+        assert cells.count(htmllib.escape(markup, quote=False)) == 7 * 4
+        assert console == []
 
     def test_two_thousand_rows_are_searched(self, render, browse):
         answers = make_answers(1000, 1000)
@@ -685,6 +736,18 @@ class TestInABrowser:
         act = "document.body.dataset.head = document.querySelector('#answers-table thead')"
         act += ".getBoundingClientRect().height > 1;"
         assert f'data-head="{shown}"' in browse(with_script(render(), act), width)[0]
+
+
+ASKING = {
+    "image": '<img src="{}">',
+    "script": '<script src="{}"></script>',
+    "style": '<link rel="stylesheet" href="{}">',
+    "frame": '<iframe src="{}"></iframe>',
+    "media": '<video src="{}"></video>',
+    "object": '<object data="{}"></object>',
+    "fetch": '<script>fetch("{}").catch(() => {{}})</script>',
+}
+"""What makes a browser ask another machine."""
 
 
 def with_script(html, act):

@@ -88,3 +88,8 @@ def test_children_of_who_holds_it_share_it(folder, hold):
     with locked_for_children(folder):
         assert hold()[1] == "False"  # holds none of its own
     assert hold()[1] == "True"
+
+
+def test_children_of_who_holds_it_share_no_other(folder, tmp_path, hold):
+    with locked_for_children(tmp_path / "08_reporting" / "other"):
+        assert hold()[1] == "True"

@@ -2,6 +2,7 @@
 
 import logging
 import pickle
+import re
 
 import pandas as pd
 import pytest
@@ -96,9 +97,12 @@ def test_a_run_that_was_broken_off_goes_on_from_disk(
         broken.setattr(generation, "generate", None)
         kedro_run(tmp_path, "continual", parameters=METHODS)
     (hint,) = [r.getMessage() for r in caplog.records if r.name == "closer_look.runner"]
-    assert hint.endswith("the same command with --only-missing-outputs goes on")
+    n_done, n_nodes = re.fullmatch(
+        r"(\d+) of (\d+) nodes are done; the same command with --only-missing-outputs goes on", hint
+    ).groups()
     started = kedro_run(tmp_path, "continual", parameters=METHODS, only_missing_outputs=True)
     assert "finetune" not in started
+    assert int(n_done) + len(started) == int(n_nodes)
     assert count_reads[0] == "test/target"
 
 

@@ -1,5 +1,8 @@
 """Sessions: a fault of the input is one line, a fault of the program stays a traceback."""
 
+import errno
+import os
+
 import pytest
 from kedro.config import MissingConfigException
 from kedro.framework.session import KedroSession
@@ -7,7 +10,7 @@ from kedro.io.core import DatasetError
 from kedro.validation.exceptions import ParameterValidationError
 
 from closer_look.errors import InputError
-from closer_look.session import Session
+from closer_look.session import NO_SPACE, Session
 
 REPORT = """Parameter validation failed:
 - Parameter 'unlearning': Failed to instantiate UnlearningParameters for parameter 'unlearning': \
@@ -43,6 +46,16 @@ def test_input_error_comes_out_as_it_is(run):
 def test_other_errors_stay_what_they_are(run):
     with pytest.raises(DatasetError, match="Failed while loading"):
         run(DatasetError("Failed while loading"), cause=OSError("disk"))
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "no"), RuntimeError(f"I/O: {NO_SPACE}")])
+@pytest.mark.parametrize("while_handling", [False, True])
+def test_full_disk_is_named_however_it_is_told(run, error, while_handling):
+    outer = DatasetError("Failed while saving")
+    if while_handling:
+        outer.__context__ = error
+    with pytest.raises(InputError, match=r"^the disk is full; what had been finished is kept\."):
+        run(outer, cause=None if while_handling else error)
 
 
 def test_file_that_a_dataset_misses_is_named(run):
@@ -86,6 +99,22 @@ def test_pipeline_that_does_not_exist_is_told_in_one_line(run):
     with pytest.raises(InputError) as caught:
         run(ValueError(message))
     assert str(caught.value).startswith("no pipeline 'continul' in this environment, choose from")
+
+
+def test_name_that_the_catalog_does_not_know_is_told_in_one_line(open_session, tmp_path):
+    with (
+        open_session(tmp_path, {"forget_split": "forget99"}, env="tofu") as session,
+        pytest.raises(InputError) as caught,
+    ):
+        session.run(pipeline_names=["forget_set"])
+    message = "configuration, raw_retain.filepath: Interpolation key '_retain_split.forget99'"
+    assert str(caught.value) == f"{message} not found"
+
+
+def test_full_disk_that_a_library_tells_in_words_is_told_in_one_line(run):
+    said = f"Error while serializing: I/O error: {os.strerror(errno.ENOSPC)} (os error 28)"
+    with pytest.raises(InputError, match=r"^the disk is full; "):
+        run(DatasetError("Failed while saving"), cause=RuntimeError(said))
 
 
 @pytest.mark.parametrize(

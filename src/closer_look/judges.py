@@ -189,6 +189,7 @@ def load_embedder(name: str) -> SentenceTransformer:
             ``model_folder.check_folder``), or the bundled model's package is absent or its weights
             are not the known ones.
     """
+    from safetensors import SafetensorError
     from sentence_transformers import SentenceTransformer
 
     folder = str(bundled_embedder()) if name == BUNDLED_EMBEDDER else name
@@ -197,7 +198,7 @@ def load_embedder(name: str) -> SentenceTransformer:
         return SentenceTransformer(
             folder, trust_remote_code=False, model_kwargs={"use_safetensors": True}
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise InputError(
             f"parameter judges.embedder: no sentence-embedding model at '{name}' "
             f"({first_line(error)})"
@@ -233,6 +234,7 @@ def load_nli(name: str) -> TextClassificationPipeline:
         InputError: there is no model under that name, its folder holds what is not read (see
             ``model_folder.check_folder``), or it has no label "entailment".
     """
+    from safetensors import SafetensorError
     from transformers import pipeline
 
     check_folder(name)
@@ -243,7 +245,7 @@ def load_nli(name: str) -> TextClassificationPipeline:
             trust_remote_code=False,
             model_kwargs={"use_safetensors": True},
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise InputError(
             f"parameter judges.entailment: no text classifier at '{name}' ({first_line(error)})"
         ) from None

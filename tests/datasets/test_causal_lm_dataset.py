@@ -103,6 +103,32 @@ def test_crash_while_saving_the_first_model_leaves_none(dataset, folder, other, 
     assert list(folder.parent.iterdir()) == []
 
 
+def test_crash_while_the_old_model_is_removed_leaves_the_new_one(
+    dataset, folder, language_model, other, monkeypatch
+):
+    dataset.save(language_model)
+
+    def half(removed, **options):
+        for path in removed.glob("*.safetensors"):
+            path.unlink()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
+        broken.setattr(shutil, "rmtree", half)
+        dataset.save(other)
+    assert torch.equal(logits(dataset.load()), logits(other))
+    dataset.save(other)
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_files_that_a_killed_process_was_writing_do_not_stay(dataset, folder, language_model):
+    killed = folder.with_name("target.partial")
+    killed.mkdir(parents=True)
+    (killed / "adapter.safetensors").touch()
+    dataset.save(language_model)
+    assert not (folder / "adapter.safetensors").exists()
+
+
 def test_a_model_read_from_disk_is_saved_as_the_same_files(dataset, folder, language_model):
     dataset.save(language_model)
     before = fingerprint([str(folder)])
@@ -141,6 +167,7 @@ def test_full_disk_is_refused_before_anything_is_written(
 ):
     usage = shutil.disk_usage(folder.anchor)._replace(free=50 * 2**20)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(language_model.model, "save_pretrained", None)
     with pytest.raises(DatasetError) as caught:
         dataset.save(language_model)
     assert isinstance(caught.value.__cause__, InputError)
@@ -148,6 +175,15 @@ def test_full_disk_is_refused_before_anything_is_written(
         f"{folder}: the model needs 64 MB, the disk has 50 MB left"
     )
     assert list(folder.parent.iterdir()) == []
+
+
+def test_full_disk_leaves_the_old_model(dataset, language_model, other, monkeypatch):
+    dataset.save(language_model)
+    usage = shutil.disk_usage("/")._replace(free=50 * 2**20)
+    with monkeypatch.context() as full, pytest.raises(DatasetError, match="MB left"):
+        full.setattr(shutil, "disk_usage", lambda path: usage)
+        dataset.save(other)
+    assert torch.equal(logits(dataset.load()), logits(language_model))
 
 
 def test_folder_without_a_model_is_refused(dataset, folder):

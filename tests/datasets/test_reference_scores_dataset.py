@@ -77,6 +77,19 @@ def test_crash_while_saving_leaves_the_version_before(at_version, monkeypatch):
     assert len(at_version().load().nll) == 2
 
 
+def test_crash_inside_the_table_leaves_the_version_before(at_version, monkeypatch):
+    at_version("1").save(ReferenceScores(NLL, {}, None))
+
+    def half(table, file):
+        file.write(b"PAR1")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
+        broken.setattr(pd.DataFrame, "to_parquet", half)
+        at_version("2").save(ReferenceScores(NOTHING, {}, None))
+    assert len(at_version().load().nll) == 2
+
+
 def test_preview_shows_the_first_scores(at_version):
     at_version("1").save(ReferenceScores(NLL, {}, None))
     assert at_version().preview(nrows=1)["data"] == [["a", "Yes.", 1.5]]

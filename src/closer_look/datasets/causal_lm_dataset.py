@@ -97,14 +97,18 @@ class CausalLMDataset(AbstractDataset[LanguageModel | PretrainedModel, LanguageM
         """
         target = Path(self._filepath)
         partial = target.with_name(f"{target.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
+        replaced = target.with_name(f"{target.name}.replaced")
+        for left_by_a_crash in (partial, replaced):
+            shutil.rmtree(left_by_a_crash, ignore_errors=True)
         try:
             self._write(data, partial)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
-        shutil.rmtree(target, ignore_errors=True)
+        if target.exists():
+            target.rename(replaced)  # half removed, it would be taken for a model
         partial.rename(target)
+        shutil.rmtree(replaced, ignore_errors=True)
         if self._latest is not None and isinstance(data, LanguageModel):
             if not hasattr(data.model, "peft_config"):
                 data.model.name_or_path = str(target)  # adapters name it as their base
