@@ -2,12 +2,15 @@
 
 import copy
 import itertools
+from contextlib import contextmanager
 
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
 
+from closer_look import generation
 from closer_look.errors import InputError
-from closer_look.generation import generate
+from closer_look.generation import _guess, generate
 from closer_look.language_model import LanguageModel
 from closer_look.metrics import token_entropy
 from closer_look.parameters import GenerationParameters, ScoringParameters
@@ -52,6 +55,23 @@ def ending(language_model, plain):
     tokenizer = copy.deepcopy(language_model.tokenizer)
     tokenizer.eos_token = tokenizer.convert_ids_to_tokens(first[position])
     return LanguageModel(language_model.model, tokenizer), position
+
+
+@pytest.fixture
+def passes():
+    """Shapes of what goes through a model."""
+
+    @contextmanager
+    def passes(model):
+        shapes = []
+        hook = model.register_forward_pre_hook(
+            lambda _, args, inputs: shapes.append(tuple(inputs["input_ids"].shape)),
+            with_kwargs=True,
+        )
+        yield shapes
+        hook.remove()
+
+    return passes
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 64])
@@ -103,17 +123,79 @@ def test_answers_that_end_early_do_not_depend_on_the_batch(ending, prompts, batc
     assert list(answers["n_tokens"]) == [len(ids) for ids in plain]
 
 
-def test_answers_that_have_ended_leave_the_batch(ending):
+def test_answers_that_have_ended_leave_the_batch(ending, passes, monkeypatch):
     language_model, _ = ending
+    monkeypatch.setattr(generation, "POSITIONS", 1)  # a token of each answer a pass
     answers = generate(language_model, QUESTIONS, MAX_LENGTH, batch_size=4)
-    sizes = []
-    hook = language_model.model.register_forward_pre_hook(
-        lambda _, args, inputs: sizes.append(len(inputs["input_ids"])), with_kwargs=True
-    )
-    generate(language_model, QUESTIONS, MAX_LENGTH, batch_size=4)
-    hook.remove()
+    with passes(language_model.model) as shapes:
+        generate(language_model, QUESTIONS, MAX_LENGTH, batch_size=4)
     tokens = answers["n_tokens"] + (answers["stopped_by"] == "eos")
-    assert sizes == [(tokens > step).sum() for step in range(tokens.max())]
+    assert [rows for rows, _ in shapes] == [(tokens > step).sum() for step in range(tokens.max())]
+
+
+@pytest.fixture
+def circling(language_model):
+    """A model whose answers go round in circles of many lengths, after a while."""
+    model = copy.deepcopy(language_model.model).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() == 2:
+                weight.mul_(0.6)
+    return LanguageModel(model, language_model.tokenizer)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 4])
+def test_answers_that_repeat_themselves_take_few_passes(circling, passes, batch_size):
+    prompts = encode_prompts(circling.tokenizer, QUESTIONS)
+    plain = [argmax_decoding(circling.model, prompt, 200) for prompt in prompts]
+    with passes(circling.model) as shapes:
+        answers = generate(circling, QUESTIONS, 200, batch_size)
+    decode = circling.tokenizer.decode
+    assert list(answers["generated"]) == [decode(ids).strip() for ids in plain]
+    assert list(answers["n_tokens"]) == [len(ids) for ids in plain]
+    batches = [plain[i : i + batch_size] for i in range(0, len(plain), batch_size)]
+    assert len(shapes) < 0.6 * sum(len(max(batch, key=len)) for batch in batches)
+
+
+def test_a_pass_with_guesses_has_no_more_positions_than_cost_little(circling, passes):
+    with passes(circling.model) as shapes:
+        generate(circling, QUESTIONS[:3], 200, 3)
+    guessing = [(rows, width) for rows, width in shapes[1:] if width > 1]
+    assert guessing
+    assert all(rows * width <= generation.POSITIONS for rows, width in guessing)
+
+
+def test_what_stood_there_before_is_guessed_round_and_round():
+    assert _guess([5, 1, 2, 3, 1, 2], 5) == [3, 1, 2, 3, 1]
+    assert _guess([1, 2, 7, 1, 2, 8, 1, 2], 2) == [8, 1]  # what came last
+    assert _guess([4, 4, 4], 3) == [4, 4, 4]
+    assert _guess([1, 2, 3], 3) == _guess([1], 3) == []
+
+
+@pytest.mark.parametrize("window", [8, 32])
+def test_nothing_is_guessed_where_a_window_slides(passes, window):
+    """Wrong guesses would fill it."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "sliding_window": window}
+    model = MistralForCausalLM(MistralConfig(vocab_size=9, **sizes, **heads)).eval()
+    prompt = [1, 2, 3, 4, 5]
+    with passes(model) as shapes:
+        (answer,) = generation._decode(model, [prompt], [40], set())
+    assert answer == argmax_decoding(model, prompt, 45)
+    assert shapes == [(1, 5), *[(1, 1)] * 39]
+
+
+def test_no_position_is_beyond_what_a_model_has():
+    """Answers that have ended stay in the batch for a while; guesses go further than the last."""
+    torch.manual_seed(0)
+    positions = {"n_positions": 24, "bos_token_id": 0, "eos_token_id": 0}
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=8, n_layer=1, n_head=2, **positions))
+    prompts = [[1], *([n] * 12 for n in (2, 3, 4, 5, 6))]
+    room = [24 - len(prompt) for prompt in prompts]
+    answers = generation._decode(model.eval(), prompts, room, set())
+    plain = [argmax_decoding(model, prompt, 24) for prompt in prompts]
+    assert [ids[:n] for ids, n in zip(answers, room, strict=True)] == plain
 
 
 def test_token_entropy_is_that_of_the_answers_tokens(language_model, plain):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import torch
 from torch.nn.utils.rnn import pad_sequence
+from transformers.cache_utils import DynamicLayer
 
 from closer_look.errors import InputError, quote
 from closer_look.memory import in_passes
@@ -16,7 +17,7 @@ from closer_look.progress import progress_bar
 from closer_look.tokens import encode_prompts, on_device, prompt_batch
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import Cache, PreTrainedModel
 
     from closer_look.language_model import LanguageModel
 
@@ -100,7 +101,7 @@ def _decode(
     inputs = on_device(prompt_batch(prompts), model.device)
     mask, guessed = inputs["attention_mask"], inputs["input_ids"][:, :0]
     position = mask.sum(1, keepdim=True)  # of the next token
-    last_position = max(len(prompt) + n for prompt, n in zip(prompts, room, strict=True))
+    end = max(len(prompt) + n for prompt, n in zip(prompts, room, strict=True))
     answers: list[list[int]] = [[] for _ in prompts]
     rows, unfinished = list(range(len(prompts))), set(range(len(prompts)))
     while True:
@@ -115,15 +116,21 @@ def _decode(
                 unfinished.discard(row)
         if not unfinished:
             return answers
+        cache = output.past_key_values
         mask[:, mask.shape[1] - n_guessed :] = is_right  # nothing sees the key of a wrong guess
+        n_wrong = n_guessed - int(n_right.max())
+        if n_wrong:
+            cache.crop(-n_wrong)
+            mask = mask[:, :-n_wrong]
         position = position + n_right
         if len(unfinished) <= STILL_DECODED * len(rows):
             kept = torch.tensor([row in unfinished for row in rows], device=model.device)
-            output.past_key_values.batch_select_indices(kept)
+            cache.batch_select_indices(kept)
             mask, position = mask[kept], position[kept]
             rows = [row for row in rows if row in unfinished]
         texts = [prompts[row] + answers[row] for row in rows]
-        guesses = [_guess(text, POSITIONS // len(rows) - 1) for text in texts]
+        n_positions = POSITIONS if _forgets_nothing(cache) else 1
+        guesses = [_guess(text, n_positions // len(rows) - 1) for text in texts]
         guessed = pad_sequence([torch.tensor(g, dtype=torch.long) for g in guesses], True)
         last = torch.tensor([text[-1:] for text in texts])
         input_ids = torch.cat([last, guessed], dim=1).to(model.device)
@@ -133,10 +140,15 @@ def _decode(
         inputs = {
             "input_ids": input_ids,
             "attention_mask": mask,
-            "position_ids": (position + new).clamp(max=last_position),
-            "past_key_values": output.past_key_values,
+            "position_ids": (position + new).clamp(max=end - 1),
+            "past_key_values": cache,
         }
         position = position + 1
+
+
+def _forgets_nothing(cache: Cache) -> bool:
+    """Whether a wrong guess can be taken back: not from a window that slides, or from a state."""
+    return all(type(layer) is DynamicLayer for layer in cache.layers)
 
 
 def _guess(text: list[int], n_tokens: int) -> list[int]:
