@@ -375,6 +375,13 @@ def test_base_model_without_a_tokenizer_is_refused(
     assert not (data / "06_models").exists()
 
 
+def test_base_model_without_a_file_is_refused(refused, make_corpus, tmp_path):
+    (tmp_path / "empty").mkdir()
+    corpus = str(make_corpus())
+    message = refused("forget_set", "finetuning", corpus=corpus, **start_from(tmp_path / "empty"))
+    assert message.startswith(f"{tmp_path}/empty: no tokenizer there")
+
+
 def test_base_model_that_does_not_exist_is_refused(refused, make_corpus, tmp_path, data):
     corpus = str(make_corpus())
     message = refused("forget_set", "finetuning", corpus=corpus, **start_from(tmp_path / "nope"))

@@ -44,6 +44,10 @@ def test_other_files_have_another_fingerprint(folder, change):
     assert fingerprint([str(folder)]).sha256 != before.sha256
 
 
+def test_a_folder_may_be_empty(tmp_path):
+    assert fingerprint([str(tmp_path)]) == fingerprint([])
+
+
 def test_a_file_of_another_size_is_read_again_whatever_its_time(folder):
     weights = folder / "inner" / "weights"
     os.utime(weights, (1, 1))

@@ -2,11 +2,13 @@
 
 import hashlib
 import importlib.util
+import shutil
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from closer_look import judges
 from closer_look.errors import InputError
@@ -213,6 +215,17 @@ def test_judge_with_weights_that_are_cut_short_is_refused(language_model, tmp_pa
         load(str(tmp_path))
     assert str(caught.value).startswith(f"{message}'{tmp_path}' (")
     assert "\n" not in str(caught.value)
+
+
+def test_entailment_model_whose_head_is_missing_is_refused(nli, tmp_path):
+    """A base model with labels: its verdicts would be random."""
+    shutil.copytree(nli, tmp_path / "nli")
+    weights = load_file(tmp_path / "nli" / "model.safetensors")
+    body = {name: w for name, w in weights.items() if not name.startswith("classifier")}
+    assert len(body) < len(weights)
+    save_file(body, tmp_path / "nli" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"nli: \d of its weights are missing, such as classifier"):
+        load_nli(str(tmp_path / "nli"))
 
 
 def test_classifier_without_a_label_entailment_is_refused(language_model, tmp_path):

@@ -1,9 +1,11 @@
 """Loading a model: what is not one is refused in one line."""
 
 import json
+import re
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from closer_look.errors import InputError
 from closer_look.language_model import check_precision, check_weights, load_language_model
@@ -70,6 +72,32 @@ def test_weights_that_are_cut_short_are_refused(folder):
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     assert refused(folder).startswith("no causal language model there")
+
+
+def test_weights_that_are_missing_are_not_made_up(folder):
+    weights = load_file(folder / "model.safetensors")
+    missing = sorted(name for name in weights if "mlp" in name)
+    save_file(
+        {name: weights[name] for name in weights.keys() - missing},
+        folder / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    assert refused(folder) == (f"{len(missing)} of its weights are missing, such as {missing[0]}")
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("content", ["{}", "[]", '"x"', '{"model_type": 3}'])
+def test_files_of_another_content_are_refused(folder, file, content):
+    (folder / file).write_text(content)
+    assert re.match(
+        r"no causal language model|no tokenizer|the tokenizer has no end", refused(folder)
+    )
+
+
+def test_weights_of_another_size_are_refused(folder):
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(settings | {"hidden_size": 32}))
+    assert refused(folder).startswith("no causal language model there (")
 
 
 def test_tokenizer_without_end_of_sequence_is_refused(folder):

@@ -148,6 +148,24 @@ def test_model_that_adapters_are_for_is_looked_at_too(folder, tmp_path):
         check_folder(str(tmp_path / "adapters"))
 
 
+def test_model_that_adapters_of_a_module_are_for_is_looked_at_too(folder, tmp_path):
+    module = tmp_path / "embedder" / "0_Transformer"
+    module.mkdir(parents=True)
+    write(module / "adapter_config.json", {"base_model_name_or_path": str(folder)})
+    check_folder(str(tmp_path / "embedder"))
+    (folder / "modeling.py").touch()
+    with pytest.raises(InputError, match=rf"^{folder}: modeling\.py is code"):
+        check_folder(str(tmp_path / "embedder"))
+
+
+@pytest.mark.parametrize("named", [None, 3, [], ["weights.bin"], {"lm_head.weight": 3}])
+def test_weights_that_have_no_name_are_refused(folder, named):
+    write(folder / "model.safetensors.index.json", {"weight_map": named})
+    message = refused(folder)
+    assert message.startswith("model.safetensors.index.json names the weights ")
+    assert message.endswith("; only safetensors beside it are read")
+
+
 def test_adapters_that_name_each_other_come_to_an_end(folder):
     write(folder / "adapter_config.json", {"base_model_name_or_path": str(folder)})
     check_folder(str(folder))

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 
+import huggingface_hub
 import pytest
 
 from closer_look import fingerprints
@@ -233,18 +234,43 @@ def test_other_code_of_a_loss_is_refused_where_it_is_used(refused, monkeypatch):
     assert not [node for node in nodes if "ga_kl" not in node]
 
 
-def test_another_model_in_the_judge_s_folder_is_refused(
-    kedro_run, data, tmp_path, monkeypatch, refused
+@pytest.fixture(params=["folder", "hub"])
+def judge(request, tmp_path, monkeypatch):
+    """Name of an entailment model, and a function that puts weights under it."""
+    if request.param == "folder":
+        weights = tmp_path / "judge" / "model.safetensors"
+        weights.parent.mkdir()
+        return str(weights.parent), weights.write_text
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--someone--judge"
+
+    def download(weights):
+        revision = weights.encode().hex().ljust(40, "0")
+        (repository / "snapshots" / revision).mkdir(parents=True, exist_ok=True)
+        for file in ("config.json", "model.safetensors"):
+            (repository / "snapshots" / revision / file).write_text(weights)
+        (repository / "refs").mkdir(exist_ok=True)
+        (repository / "refs" / "main").write_text(revision)
+
+    return "someone/judge", download
+
+
+def test_another_model_under_the_judge_s_name_is_refused(
+    kedro_run, data, judge, monkeypatch, refused, resume
 ):
+    name, put = judge
+
+    def entails(premises, *_):
+        put("one")  # the first time that it is loaded, the hub's is downloaded
+        return [True] * len(premises)
+
     monkeypatch.setattr("closer_look.judges.load_nli", lambda name: None)
-    monkeypatch.setattr("closer_look.judges.entails", lambda premises, *_: [True] * len(premises))
-    judge = tmp_path / "judge"
-    judge.mkdir()
-    (judge / "model.safetensors").write_text("one")
-    changed = {"judges": {"entailment": str(judge)}}
+    monkeypatch.setattr("closer_look.judges.entails", entails)
+    changed = {"judges": {"entailment": name}}
     _, nodes = refused(**changed)
     kedro_run(data, "continual", parameters=SHAPE | changed, from_nodes=nodes)
-    (judge / "model.safetensors").write_text("other")
+    assert resume(**changed) == []
+    put("other")
     difference, _ = refused(**changed)
     assert re.fullmatch(
         r"continual\.\S+\.judgements was made from another judges\.entailment than there is now",

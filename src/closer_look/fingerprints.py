@@ -55,10 +55,11 @@ def _files(source: str) -> Iterator[tuple[str, str | Path, tuple[int, ...]]]:
     if "://" in source:
         yield "", source, ()
         return
-    paths = [path for path in sorted(Path(source).rglob("*")) if path.is_file()] or [Path(source)]
-    for path in paths:
+    root = Path(source)
+    inside = sorted(root.rglob("*")) if root.is_dir() else [root]
+    for path in filter(Path.is_file, inside):
         stat = path.stat()
-        name = path.relative_to(source).as_posix()
+        name = path.relative_to(root).as_posix()
         yield name, path.absolute(), (stat.st_size, stat.st_mtime_ns)
 
 

@@ -12,7 +12,7 @@ from kedro.framework.project import pipelines
 from closer_look import experiment
 from closer_look.datasets.folder_dataset import CheckpointsDataset
 from closer_look.errors import InputError
-from closer_look.provenance import PROVENANCE, History, fingerprints, origin
+from closer_look.provenance import PROVENANCE, History, fingerprints, models, origin
 from closer_look.run_lock import lock_run
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ class ProvenanceHooks:
         """Say what is going to be saved: if the process is killed, it may have been."""
         if node.name in self._lines:
             catalog, line, _ = self._lines[node.name]
+            line["inputs"] = models(line["parameters"]) | line["inputs"]  # with what it downloaded
             before = fingerprints(node.outputs, catalog)
             catalog.save(PROVENANCE, line | {"before": before})
 

@@ -15,6 +15,7 @@ import pandas as pd
 
 from closer_look.errors import InputError, first_line, quote
 from closer_look.fingerprints import file_sha256
+from closer_look.language_model import check_complete
 from closer_look.model_folder import check_folder
 from closer_look.progress import progress_bar
 
@@ -189,7 +190,6 @@ def load_embedder(name: str) -> SentenceTransformer:
             ``model_folder.check_folder``), or the bundled model's package is absent or its weights
             are not the known ones.
     """
-    from safetensors import SafetensorError
     from sentence_transformers import SentenceTransformer
 
     folder = str(bundled_embedder()) if name == BUNDLED_EMBEDDER else name
@@ -198,7 +198,7 @@ def load_embedder(name: str) -> SentenceTransformer:
         return SentenceTransformer(
             folder, trust_remote_code=False, model_kwargs={"use_safetensors": True}
         )
-    except (OSError, ValueError, SafetensorError) as error:
+    except Exception as error:  # files may be wrong in any way
         raise InputError(
             f"parameter judges.embedder: no sentence-embedding model at '{name}' "
             f"({first_line(error)})"
@@ -231,24 +231,23 @@ def load_nli(name: str) -> TextClassificationPipeline:
     """Load an entailment classifier once in a process.
 
     Raises:
-        InputError: there is no model under that name, its folder holds what is not read (see
-            ``model_folder.check_folder``), or it has no label "entailment".
+        InputError: there is no model under that name, weights are missing, its folder holds what
+            is not read (see ``model_folder.check_folder``), or it has no label "entailment".
     """
-    from safetensors import SafetensorError
-    from transformers import pipeline
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
     check_folder(name)
-    try:
-        classifier = pipeline(
-            "text-classification",
-            model=name,
-            trust_remote_code=False,
-            model_kwargs={"use_safetensors": True},
+    try:  # a folder or a name that the user chose: there is no revision to pin
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)  # nosec B615
+        model, found = AutoModelForSequenceClassification.from_pretrained(  # nosec B615
+            name, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
-    except (OSError, ValueError, SafetensorError) as error:
+        classifier = pipeline("text-classification", model=model, tokenizer=tokenizer)
+    except Exception as error:  # files may be wrong in any way
         raise InputError(
             f"parameter judges.entailment: no text classifier at '{name}' ({first_line(error)})"
         ) from None
+    check_complete(name, found)
     labels = classifier.model.config.label2id
     if "entailment" not in {label.casefold() for label in labels}:
         raise InputError(

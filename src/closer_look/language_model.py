@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -83,6 +84,21 @@ def check_weights(folder: str, sha256: str) -> None:
         )
 
 
+def check_complete(name: str, found: Mapping[str, Collection[str]]) -> None:
+    """See that no weight of a model was made up at random.
+
+    Args:
+        name: of the model.
+        found: in its files, as transformers tells it (``output_loading_info``).
+
+    Raises:
+        InputError: naming the first weight that is missing.
+    """
+    missing = sorted(found["missing_keys"])
+    if missing:
+        raise InputError(f"{name}: {len(missing)} of its weights are missing, such as {missing[0]}")
+
+
 def load_language_model(name: str, prompt: str = "chat_template") -> LanguageModel:
     """Load a model and its tokenizer from a folder or the hub, weights in fp32.
 
@@ -95,11 +111,10 @@ def load_language_model(name: str, prompt: str = "chat_template") -> LanguageMod
         prompt: see ``prompts.set_prompt``.
 
     Raises:
-        InputError: there is no model or no usable tokenizer under that name, or its folder holds
-            what is not read (see ``model_folder.check_folder``).
+        InputError: there is no model or no usable tokenizer under that name, weights are missing,
+            or its folder holds what is not read (see ``model_folder.check_folder``).
     """
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     check_folder(name)
@@ -108,7 +123,7 @@ def load_language_model(name: str, prompt: str = "chat_template") -> LanguageMod
         tokenizer = AutoTokenizer.from_pretrained(  # nosec B615
             name, trust_remote_code=False
         )
-    except (OSError, ValueError) as error:
+    except Exception as error:  # files may be wrong in any way
         raise InputError(
             f"{name}: no tokenizer there that transformers can read ({first_line(error)})"
         ) from None
@@ -121,9 +136,13 @@ def load_language_model(name: str, prompt: str = "chat_template") -> LanguageMod
             from peft import AutoPeftModelForCausalLM
 
             model = AutoPeftModelForCausalLM.from_pretrained(name, is_trainable=True, **options)
+            found = {"missing_keys": []}  # PEFT looks itself
         else:
-            model = AutoModelForCausalLM.from_pretrained(name, **options)  # nosec B615
-    except (OSError, ValueError, SafetensorError) as error:
+            model, found = AutoModelForCausalLM.from_pretrained(  # nosec B615
+                name, output_loading_info=True, **options
+            )
+    except Exception as error:
         raise InputError(f"{name}: no causal language model there ({first_line(error)})") from None
+    check_complete(name, found)
     device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
     return LanguageModel(model.to(device), tokenizer)

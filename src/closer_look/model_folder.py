@@ -8,7 +8,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from closer_look.errors import InputError
+from closer_look.errors import InputError, quote
 
 # Reading a pickle may run code. ``training_args.bin``, which trainers leave in a folder, is one
 # too, but nothing ever reads it.
@@ -21,11 +21,12 @@ PICKLED = (
     "*.pkl",
     "*.pickle",
 )
+CONFIGURATIONS = ("config.json", "adapter_config.json")
 SAFE_WEIGHTS = (".safetensors", ".safetensors.index.json")
 
 
 def check_folder(name: str) -> None:
-    """See that a model's folder, and that of the model its adapters are for, holds only data.
+    """See that a model's folder, and those of the models its adapters are for, hold only data.
 
     Args:
         name: a folder; of a hub name nothing is looked at.
@@ -34,15 +35,41 @@ def check_folder(name: str) -> None:
         InputError: naming the first file that is a pickle, code or a link out of the folder, or
             that asks for one of these.
     """
-    checked = set()
-    while os.path.isdir(name) and name not in checked:
+    checked: set[str] = set()
+    waiting = [name]
+    while waiting:
+        name = waiting.pop()
+        if name in checked or not os.path.isdir(name):
+            continue
         checked.add(name)
         folder = Path(name)
         for path in sorted(folder.rglob("*")):
             fault = _find_fault(path, folder)
             if fault:
                 raise InputError(f"{folder}: {path.relative_to(folder)} {fault}")
-        name = str(_settings(folder / "adapter_config.json").get("base_model_name_or_path") or "")
+            if path.name == "adapter_config.json":
+                waiting.append(str(_settings(path).get("base_model_name_or_path")))
+
+
+def local_folder(name: str) -> str | None:
+    """Where the files of a model lie, if they are here.
+
+    Args:
+        name: a folder; or a hub name, whose files are in the hub's cache once it has been loaded.
+    """
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    if os.path.isdir(name):
+        return name
+    for file in CONFIGURATIONS:
+        try:
+            found = try_to_load_from_cache(name, file)
+        except HFValidationError:  # the name of a model that comes in a package
+            return None
+        if isinstance(found, str):
+            return os.path.dirname(found)
+    return None
 
 
 def _find_fault(path: Path, folder: Path) -> str | None:
@@ -63,8 +90,8 @@ def _find_fault(path: Path, folder: Path) -> str | None:
         if not module.startswith("sentence_transformers."):
             return f"asks for code of the model's own ({module}), which is never run"
     for file in _named_weights(path):
-        if not file.endswith(SAFE_WEIGHTS) or Path(file).name != file:
-            return f"names the weights '{file}'; only safetensors beside it are read"
+        if not str(file).endswith(SAFE_WEIGHTS) or Path(file).name != file:
+            return f"names the weights {quote(file)}; only safetensors beside it are read"
     return None
 
 
@@ -79,13 +106,14 @@ def _modules(path: Path) -> list[str]:
     return [str(module.get("type")) for module in modules if isinstance(module, dict)]
 
 
-def _named_weights(path: Path) -> list[str]:
-    """The files of weights that a file names in place of the usual ones."""
+def _named_weights(path: Path) -> list[object]:
+    """What a file names as files of weights, in place of the usual ones."""
     if path.name == "config.json":
         named = _settings(path).get("transformers_weights")
         return [named] if named else []
     if path.name.endswith(".safetensors.index.json"):
-        return list(_settings(path).get("weight_map", {}).values())
+        named = _settings(path).get("weight_map", {})
+        return list(named.values()) if isinstance(named, dict) else [named]
     return []
 
 

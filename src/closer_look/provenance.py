@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from closer_look.fingerprints import (
     loss_fingerprint,
     remember,
 )
+from closer_look.model_folder import local_folder
 from closer_look.parameters import MODEL_NAMES, RUNTIME, MethodParameters
 from closer_look.run_record import plain, run_record
 
@@ -46,7 +46,7 @@ def origin(node: Node, catalog: CatalogProtocol) -> Line:
         "node": node.name,
         "parameters": parameters,
         "code": code_fingerprint(node.func) | _losses(node, catalog),
-        "inputs": fingerprints(node.inputs, catalog) | dict(_models(parameters)),
+        "inputs": fingerprints(node.inputs, catalog) | models(parameters),
     }
 
 
@@ -54,6 +54,19 @@ def fingerprints(names: Iterable[str], catalog: CatalogProtocol) -> dict[str, Fi
     """Of those datasets that hold something on which results depend."""
     files = {name: _files(catalog[name]) for name in names if not _is_parameter(name)}
     return {name: fingerprint(paths) for name, paths in files.items() if paths}
+
+
+def models(parameters: Mapping[str, Any], path: str = "") -> dict[str, Fingerprint]:
+    """Of the models that parameters name, such as a judge: of what this machine has of them."""
+    found = {}
+    for name, value in parameters.items():
+        if isinstance(value, dict):
+            found |= models(value, f"{path}{name}.")
+        elif name in MODEL_NAMES and isinstance(value, str):
+            folder = local_folder(value)
+            if folder is not None:
+                found[f"{path}{name}"] = fingerprint([folder])
+    return found
 
 
 class History:
@@ -232,15 +245,6 @@ def _arguments(node: Node) -> dict[str, str]:
     if isinstance(node._inputs, dict):
         return node._inputs
     return dict(zip(inspect.signature(node.func).parameters, node.inputs, strict=False))
-
-
-def _models(parameters: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Fingerprint]]:
-    """Parameters that name a folder, such as a judge's: what lies in it."""
-    for name, value in parameters.items():
-        if isinstance(value, dict):
-            yield from _models(value, f"{path}{name}.")
-        elif name in MODEL_NAMES and isinstance(value, str) and Path(value).is_dir():
-            yield f"{path}{name}", fingerprint([value])
 
 
 def _changes(was: Any, now: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
