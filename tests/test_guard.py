@@ -114,6 +114,12 @@ def test_task_goes_back_to_the_best_weights_below_the_bound(
     assert list(log.loc[log["in_model"], "step"]) == list(range(1, kept_step + 1))
 
 
+def test_an_epoch_counts_by_its_own_steps(with_losses, weights):
+    forget, retain = [0, 0, -6, -6, -5, -5, -4, -4], [*[1] * 7, 3]
+    model, _, _ = with_losses(forget, retain, max_retain_loss=2, epochs=4)
+    assert model.equal(weights[4])
+
+
 def test_weights_that_kept_below_the_bound_to_the_end_stay(with_losses, weights):
     model, log, said = with_losses(FALLING, LOW, max_retain_loss=1)
     assert said == []

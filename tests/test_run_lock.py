@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from closer_look.errors import InputError
-from closer_look.run_lock import lock_run, locked_for_children
+from closer_look.run_lock import HELD_BY_PARENT, lock_run, locked_for_children
 
 HOLD = """
 import sys
@@ -93,3 +93,11 @@ def test_children_of_who_holds_it_share_it(folder, hold):
 def test_children_of_who_holds_it_share_no_other(folder, tmp_path, hold):
     with locked_for_children(tmp_path / "08_reporting" / "other"):
         assert hold()[1] == "True"
+
+
+def test_nobody_but_the_children_has_it_meanwhile(folder, monkeypatch):
+    with locked_for_children(folder), monkeypatch.context() as stranger:
+        stranger.delenv(HELD_BY_PARENT)
+        with pytest.raises(InputError, match="another process is at work on run 'test'"):
+            lock_run(folder)
+    lock_run(folder).release()

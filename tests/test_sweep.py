@@ -6,6 +6,8 @@ import sys
 import pandas as pd
 import pytest
 
+from closer_look.run_lock import lock_run
+
 SHAPE = {"experiment": {"n_tasks": 1, "methods": ["me_gd", "npo_kl"], "retain_only": "finetuned"}}
 PARAMS = "experiment.n_tasks=1,experiment.methods=me_gd npo_kl,experiment.retain_only=finetuned"
 
@@ -39,3 +41,12 @@ def test_what_fails_is_named_and_ends_the_sweep(root, tmp_path):
     assert finished.returncode == 1
     assert finished.stderr.startswith("forget_set,finetuning failed:")
     assert "nope/forget.jsonl is missing" in finished.stderr
+
+
+def test_a_run_that_is_at_work_is_not_swept(root, tmp_path):
+    lock = lock_run(tmp_path / "08_reporting" / "test")
+    finished = sweep(root, "--params", f"data={tmp_path.as_posix()}")
+    lock.release()
+    assert finished.returncode == 1
+    assert finished.stderr.splitlines()[-1].startswith("Error: another process is at work on run")
+    assert finished.stdout == ""
