@@ -240,6 +240,7 @@ def judge(request, tmp_path, monkeypatch):
     if request.param == "folder":
         weights = tmp_path / "judge" / "model.safetensors"
         weights.parent.mkdir()
+        weights.write_text("one")
         return str(weights.parent), weights.write_text
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     repository = tmp_path / "models--someone--judge"
