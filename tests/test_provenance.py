@@ -135,7 +135,9 @@ def test_a_middle_model_that_was_made_otherwise_is_refused(refused, kedro_run, d
     kedro_run(data, "continual", parameters=SHAPE, node_names=["continual.ga_kl.task_01.unlearn"])
 
 
-def test_a_middle_model_that_comes_out_otherwise_ends_the_run(resume, data, monkeypatch):
+@pytest.fixture
+def other_weights(monkeypatch):
+    """Let models come out otherwise."""
     from closer_look import training
 
     def other(*args, **kwargs):
@@ -148,6 +150,20 @@ def test_a_middle_model_that_comes_out_otherwise_ends_the_run(resume, data, monk
 
     unlearn = training.unlearn
     monkeypatch.setattr(training, "unlearn", other)
+
+
+@pytest.mark.usefixtures("other_weights")
+def test_a_middle_model_that_came_out_otherwise_is_refused_though_it_was_deleted(kedro_run, data):
+    kedro_run(data, "continual", parameters=SHAPE, node_names=["continual.ga_kl.task_01.unlearn"])
+    remove(data, MODEL)
+    with pytest.raises(
+        InputError, match=r"was made from another continual\.ga_kl\.task_01\.model than"
+    ):
+        kedro_run(data, "continual", parameters=SHAPE, tags=["reporting"])
+
+
+@pytest.mark.usefixtures("other_weights")
+def test_a_middle_model_that_comes_out_otherwise_ends_the_run(resume, data):
     remove(data, MODEL)
     with pytest.raises(InputError) as caught:
         resume()
@@ -179,6 +195,20 @@ def test_one_method_more_is_refused_with_an_old_report_and_mended_without_the_ot
     ran = kedro_run(data, "continual", parameters=methods, from_nodes=nodes)
     assert "continual.write_report" in ran
     assert not [node for node in ran if "ga_kl" in node or node == "finetune"]
+
+
+def test_one_method_less_is_refused_with_an_old_report_and_mended_without_training(
+    refused, kedro_run, open_session, data
+):
+    fewer = {"experiment": {"methods": ["ga_kl"], "n_tasks": 2}}
+    difference, nodes = refused(**fewer)
+    assert re.fullmatch(r"continual\.\w+ was made with \S*idk_ap\S* .*", difference)
+    ran = kedro_run(data, "continual", parameters=fewer, from_nodes=nodes)
+    assert not [node for node in ran if not re.fullmatch(r"continual\.\w+", node)]
+    with open_session(data, fewer) as session:
+        summary = session.load_context().catalog.load("continual.summary")
+    assert "idk_ap" not in set(summary["method"])
+    assert kedro_run(data, "continual", parameters=fewer, only_missing_outputs=True) == []
 
 
 @pytest.mark.parametrize(
@@ -293,6 +323,12 @@ def test_a_part_of_the_pipeline_is_refused_on_what_no_longer_holds(kedro_run, da
     ):
         kedro_run(data, "continual", parameters=changed, tags=["reporting"])
     assert "finetune" in kedro_run(data, "continual", parameters=changed)  # nothing is used
+
+
+def test_a_part_of_the_pipeline_is_refused_on_what_is_far_behind_it(kedro_run, data):
+    changed = SHAPE | {"base_model": {"small_llama": {"seed": 7}}}
+    with pytest.raises(InputError, match=r"base_model was made with base_model\.small_llama\.seed"):
+        kedro_run(data, "continual", parameters=changed, tags=["reporting"])
 
 
 # --- the record --------------------------------------------------------------------------------

@@ -169,7 +169,7 @@ class History:
             if name not in used:
                 yield f"{what} without {name}"
             elif name not in found:
-                if name not in node.inputs and name in self.producers:
+                if name not in node.inputs and name.rpartition(".")[2] not in MODEL_NAMES:
                     yield f"{what} with {name}, which is no longer part of it"
             elif name not in remade and found[name][0] != used[name][0]:
                 yield f"{what} from another {name} than there is now"
