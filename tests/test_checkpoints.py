@@ -13,7 +13,7 @@ import torch
 from closer_look import checkpoints, losses, training
 from closer_look.checkpoints import Checkpoints, training_key
 from closer_look.errors import InputError
-from closer_look.language_model import LanguageModel
+from closer_look.language_model import SPARE_BYTES, LanguageModel
 from closer_look.parameters import (
     FinetuningParameters,
     LoraParameters,
@@ -314,6 +314,25 @@ def test_checkpoint_of_another_method_on_the_same_rows_is_never_resumed(
     resumed, n_passes = broken_off(lambda: unlearn(tmp_path, next(methods)), 5)
     assert_same(undisturbed, resumed)
     assert n_passes == 9
+
+
+def test_key_tells_apart_tensors_whose_middle_differs(fresh):
+    """Of which Python shows the ends alone."""
+    ones, other = torch.ones(2000), torch.ones(2000).index_fill(0, torch.tensor([1000]), 2)
+    keys = {training_key(fresh(), [{"states": states}], {}) for states in (ones, other)}
+    assert len(keys) == 2
+
+
+@pytest.mark.parametrize("copies", [3, 4], ids=["no moments", "moments"])
+def test_room_is_for_the_optimiser_s_moments_too(
+    fresh, finetune, tmp_path, saved, monkeypatch, copies
+):
+    """Of weights, two moments, and the weights that are kept."""
+    size = sum(weight.numel() * weight.element_size() for weight in fresh().model.parameters())
+    usage = SimpleNamespace(free=SPARE_BYTES + copies * size)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+    finetune(tmp_path)
+    assert bool(saved) == (copies == 4)
 
 
 def test_key_tells_apart_tensors_of_other_shapes(fresh):

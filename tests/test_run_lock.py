@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from closer_look.errors import InputError
+from closer_look.pipelines.forget_set import nodes
 from closer_look.run_lock import HELD_BY_PARENT, lock_run, locked_for_children
 
 HOLD = """
@@ -53,6 +54,24 @@ def test_second_run_of_a_name_stops_at_once(kedro_run, hold, tmp_path):
         "another name: --params run=NAME"
     )
     assert not (tmp_path / "03_primary").exists()
+
+
+def test_a_run_that_has_ended_lets_go_though_its_process_stays(kedro_run, folder, tmp_path):
+    """As a notebook's does."""
+    kedro_run(tmp_path, "forget_set")
+    lock_run(folder).release()
+
+
+def test_a_run_that_has_failed_lets_go_though_its_process_stays(
+    kedro_run, folder, tmp_path, monkeypatch
+):
+    def fails(*args):
+        raise InputError("no")
+
+    monkeypatch.setattr(nodes, "check_questions", fails)
+    with pytest.raises(InputError, match="no"):
+        kedro_run(tmp_path, "forget_set")
+    lock_run(folder).release()
 
 
 def test_a_run_of_another_name_is_free(kedro_run, hold, tmp_path):
