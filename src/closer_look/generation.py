@@ -128,11 +128,10 @@ def _decode(
             cache.batch_select_indices(kept)
             mask, position = mask[kept], position[kept]
             rows = [row for row in rows if row in unfinished]
-        texts = [prompts[row] + answers[row] for row in rows]
-        n_positions = POSITIONS if _forgets_nothing(cache) else 1
-        guesses = [_guess(text, n_positions // len(rows) - 1) for text in texts]
+        n_to_guess = POSITIONS // len(rows) - 1 if _forgets_nothing(cache) else 0
+        guesses = [_guess(prompts[row] + answers[row], n_to_guess) for row in rows]
         guessed = pad_sequence([torch.tensor(g, dtype=torch.long) for g in guesses], True)
-        last = torch.tensor([text[-1:] for text in texts])
+        last = torch.tensor([answers[row][-1:] for row in rows])
         input_ids = torch.cat([last, guessed], dim=1).to(model.device)
         guessed = input_ids[:, 1:]
         mask = torch.cat([mask, torch.ones_like(input_ids)], dim=1)
@@ -153,6 +152,8 @@ def _forgets_nothing(cache: Cache) -> bool:
 
 def _guess(text: list[int], n_tokens: int) -> list[int]:
     """Go on as the text did when its last two tokens stood there before, round and round."""
+    if n_tokens < 1:  # many answers go on: no time is spent on looking
+        return []
     for start in range(len(text) - 3, -1, -1):
         if text[start : start + 2] == text[-2:]:
             repeated = text[start + 2 :]

@@ -136,7 +136,7 @@ def load_language_model(name: str, prompt: str = "chat_template") -> LanguageMod
             from peft import AutoPeftModelForCausalLM
 
             model = AutoPeftModelForCausalLM.from_pretrained(name, is_trainable=True, **options)
-            found = {"missing_keys": []}  # PEFT looks itself
+            found = {"missing_keys": []}  # PEFT warns
         else:
             model, found = AutoModelForCausalLM.from_pretrained(  # nosec B615
                 name, output_loading_info=True, **options

@@ -46,10 +46,7 @@ def halve_until_it_fits(
         # Only here is the error gone, and with it the tensors that its traceback held.
         clear_device_cache(garbage_collection=True)
         if n_rows == 1:
-            raise InputError(
-                f"out of memory: a single row does not fit on this device beside the model "
-                f"({reason}){advice}"
-            )
+            raise _does_not_fit("a single row does", reason, advice)
         log.warning(
             "out of memory with %s rows in a pass; going on with %s%s", n_rows, n_rows // 2, remark
         )
@@ -72,10 +69,7 @@ def needed_at_once(what: str, advice: str = "") -> Iterator[None]:
     except RuntimeError as error:
         if not should_reduce_batch_size(error):
             raise
-        raise InputError(
-            f"out of memory: {what} do not fit on this device beside the model "
-            f"({first_line(error)}){advice}"
-        ) from None
+        raise _does_not_fit(f"{what} do", first_line(error), advice) from None
 
 
 def in_passes(
@@ -99,6 +93,12 @@ def in_passes(
         result, n_rows = halve_until_it_fits(partial(_on_first, work, rows), n_rows)
         yield rows[:n_rows], result
         rows = rows[n_rows:]
+
+
+def _does_not_fit(what: str, reason: str, advice: str) -> InputError:
+    return InputError(
+        f"out of memory: {what} not fit on this device beside the model ({reason}){advice}"
+    )
 
 
 def _on_first(work: Callable[[Sequence[Row]], Result], rows: Sequence[Row], n_rows: int) -> Result:

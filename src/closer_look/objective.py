@@ -116,8 +116,8 @@ class Objective:
     def __init__(self, method: MethodParameters) -> None:
         self.forget = Term("forget", method.forget, FORGET)
         self.retain = Term("retain", method.retain, RETAIN)
-        self.losses = (self.forget.function, self.retain.function)
-        self.blocks = [(term, v) for term in (self.forget, self.retain) for v in term.variants]
+        self.terms = (self.forget, self.retain)
+        self.blocks = [(term, v) for term in self.terms for v in term.variants]
 
     def encode(
         self,

@@ -44,7 +44,7 @@ LOGGED = (
 )
 """Columns of a training log."""
 
-LESS_MEMORY = "gradient_checkpointing and LoRA need less memory"
+LESS_MEMORY = "; gradient_checkpointing and LoRA need less memory"
 
 
 def finetune(
@@ -149,7 +149,11 @@ def unlearn(
         epochs=1,  # the plan already holds every epoch, in order
         sampling="sequential",
         checkpoints=checkpoints,
-        determined_by=(method, head, *map(loss_fingerprint, objective.losses)),
+        determined_by=(
+            method,
+            head,
+            *(loss_fingerprint(term.function) for term in objective.terms),
+        ),
         guard=guard,
         description=description,
     )
@@ -193,7 +197,7 @@ class _Trainer(Trainer):
             if self.state.log_history
             else self.micro_batch_size,
             remark=f", gradients accumulate to the same batch of {self.args.train_batch_size}",
-            advice=f"; {LESS_MEMORY}",
+            advice=LESS_MEMORY,
         )
         if self.guard and self.guard.ends(self.state, self.terms):
             self.control.should_training_stop = True
@@ -336,7 +340,7 @@ def _train(
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
         needs = "gradients and the optimiser's moments"  # the passes see to themselves
-        with rows_kept_apart(model), needed_at_once(needs, f"; {LESS_MEMORY}"):
+        with rows_kept_apart(model), needed_at_once(needs, LESS_MEMORY):
             trainer.train(resume_from_checkpoint=own_checkpoints.latest)
         # Without the mixed precision of training: as the model will be when it is read from disk.
         trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
