@@ -130,7 +130,29 @@ def test_answers_that_have_ended_leave_the_batch(ending, passes, monkeypatch):
     with passes(language_model.model) as shapes:
         generate(language_model, QUESTIONS, MAX_LENGTH, batch_size=4)
     tokens = answers["n_tokens"] + (answers["stopped_by"] == "eos")
-    assert [rows for rows, _ in shapes] == [(tokens > step).sum() for step in range(tokens.max())]
+    rows = [rows for rows, _ in shapes[1:]]  # after what all prompts begin with
+    assert rows == [(tokens > step).sum() for step in range(tokens.max())]
+
+
+def test_what_all_prompts_begin_with_goes_through_the_model_once(language_model, prompts, passes):
+    n_shared = next(
+        n for n, tokens in enumerate(zip(*prompts, strict=False)) if set(tokens[1:]) != {tokens[0]}
+    )
+    with passes(language_model.model) as shapes:
+        generate(language_model, QUESTIONS, MAX_LENGTH, batch_size=4)
+    assert n_shared > 5
+    assert shapes[:2] == [(1, n_shared), (4, max(map(len, prompts)) - n_shared)]
+
+
+def test_a_pass_for_what_hardly_costs_anything_is_not_made(language_model, prompts, passes):
+    with passes(language_model.model) as shapes:
+        generate(language_model, QUESTIONS[:1], MAX_LENGTH, batch_size=4)
+    assert shapes[0] == (1, len(prompts[0]))
+
+
+def test_prompts_that_say_the_same_get_the_same_answer(language_model, plain):
+    answers = generate(language_model, QUESTIONS[:1] * 20, MAX_LENGTH, batch_size=20)
+    assert set(answers["generated"]) == {language_model.tokenizer.decode(plain[0]).strip()}
 
 
 @pytest.fixture
@@ -172,13 +194,26 @@ def test_what_stood_there_before_is_guessed_round_and_round():
     assert _guess([1, 2, 3], 3) == _guess([1], 3) == []
 
 
-@pytest.mark.parametrize("window", [8, 32])
-def test_nothing_is_guessed_where_a_window_slides(passes, window):
-    """Wrong guesses would fill it."""
+def sliding_model(window):
     torch.manual_seed(0)
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
     heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "sliding_window": window}
-    model = MistralForCausalLM(MistralConfig(vocab_size=9, **sizes, **heads)).eval()
+    return MistralForCausalLM(MistralConfig(vocab_size=9, **sizes, **heads)).eval()
+
+
+@pytest.mark.parametrize("window", [8, 32])
+def test_what_prompts_share_stays_with_them_where_a_window_slides(window):
+    """Padding behind it would fill it."""
+    model = sliding_model(window)
+    prompts = [[1, 2, 3, 4, 5, 6, 7, 8, 1, 3, *own] for own in ([2], [2, 5, 5, 7, 3, 8, 4, 6], [4])]
+    answers = generation._decode(model, prompts, [20] * 3, set())
+    assert answers == [argmax_decoding(model, prompt, len(prompt) + 20) for prompt in prompts]
+
+
+@pytest.mark.parametrize("window", [8, 32])
+def test_nothing_is_guessed_where_a_window_slides(passes, window):
+    """Wrong guesses would fill it."""
+    model = sliding_model(window)
     prompt = [1, 2, 3, 4, 5]
     with passes(model) as shapes:
         (answer,) = generation._decode(model, [prompt], [40], set())

@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-from closer_look.packing import PACKED, answer_logits, answer_states, pack, rows_kept_apart
+from closer_look.packing import (
+    PACKED,
+    answer_logits,
+    answer_states,
+    distinct_logits,
+    pack,
+    rows_kept_apart,
+)
 from closer_look.tokens import Tokens, encode
 
 ROWS = [
@@ -139,6 +146,17 @@ def test_logits_are_those_of_each_row_by_itself(family):
     with rows_kept_apart(model):
         logits = answer_logits(model, pack(ROWS))
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("family", ["llama", "mamba"])
+def test_a_token_that_rows_share_has_its_logits_once(family):
+    model = random_model(family, (FAMILIES | ONE_BY_ONE)[family])
+    with rows_kept_apart(model):
+        logits, place = distinct_logits(model, pack(ROWS))
+        torch.testing.assert_close(logits[place], answer_logits(model, pack(ROWS)))
+    n_labels, n_distinct = 11, 9
+    assert len(logits) == (n_distinct if family in FAMILIES else n_labels)
 
 
 @torch.inference_mode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from transformers import Cache, PreTrainedModel
 
     from closer_look.language_model import LanguageModel
+    from closer_look.tokens import Batch
 
 STILL_DECODED = 0.75  # of a batch's answers; when fewer go on, the ended ones leave the cache
 POSITIONS = 16  # in a pass that takes little longer than one with a single position
@@ -98,7 +100,7 @@ def _decode(
     Returns:
         Token ids of each answer, with its end if it has one; what follows it means nothing.
     """
-    inputs = on_device(prompt_batch(prompts), model.device)
+    inputs = _prefill(model, prompts)
     mask, guessed = inputs["attention_mask"], inputs["input_ids"][:, :0]
     position = mask.sum(1, keepdim=True)  # of the next token
     end = max(len(prompt) + n for prompt, n in zip(prompts, room, strict=True))
@@ -145,8 +147,29 @@ def _decode(
         position = position + 1
 
 
+def _prefill(model: PreTrainedModel, prompts: list[list[int]]) -> Batch:
+    """Inputs of the first pass; what all prompts begin with has gone through the model once."""
+    columns = zip(*(prompt[:-1] for prompt in prompts), strict=False)
+    n_shared = len(list(takewhile(lambda tokens: len(set(tokens)) == 1, columns)))
+    cache = None
+    if n_shared * (len(prompts) - 1) > POSITIONS:  # it spares more than a pass of its own costs
+        shared = torch.tensor([prompts[0][:n_shared]], device=model.device)
+        cache = model(input_ids=shared, logits_to_keep=1, use_cache=True).past_key_values
+    if cache is None or not _forgets_nothing(cache):  # padding behind it would fill a window
+        return on_device(prompt_batch(prompts), model.device)
+    cache.batch_repeat_interleave(len(prompts))
+    own = on_device(prompt_batch([prompt[n_shared:] for prompt in prompts]), model.device)
+    seen = torch.ones_like(own["input_ids"][:, :1]).expand(-1, n_shared)
+    return {
+        "input_ids": own["input_ids"],
+        "attention_mask": torch.cat([seen, own["attention_mask"]], dim=1),
+        "position_ids": own["position_ids"] + n_shared,
+        "past_key_values": cache,
+    }
+
+
 def _forgets_nothing(cache: Cache) -> bool:
-    """Whether a wrong guess can be taken back: not from a window that slides, or from a state."""
+    """Whether every token stays by itself: none slides out of a window or goes into a state."""
     return all(type(layer) is DynamicLayer for layer in cache.layers)
 
 

@@ -111,6 +111,18 @@ def answer_logits(model: PreTrainedModel, batch: Batch) -> Tensor:
     return _row_by_row(batch, lambda ids: model(input_ids=ids, use_cache=False).logits)
 
 
+def distinct_logits(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
+    """``answer_logits``, but those of a token that several rows share only once, (m, V).
+
+    Returns:
+        The logits, and which of them predicts each label, (n,).
+    """
+    if _takes_packed_rows(model):
+        predictors, place = batch["predictors"].unique(return_inverse=True)
+        return answer_logits(model, batch | {"predictors": predictors}), place
+    return answer_logits(model, batch), torch.arange(len(batch["labels"]), device=model.device)
+
+
 def answer_states(model: PreTrainedModel, batch: Batch) -> Tensor:
     """Hidden states from which the output head makes ``answer_logits``, (n, hidden size)."""
     decoder = model.get_decoder()

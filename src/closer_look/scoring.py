@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
-from torch.nn.functional import cross_entropy
 
 from closer_look.memory import in_passes
-from closer_look.packing import answer_logits, pack, rows_kept_apart
+from closer_look.packing import distinct_logits, pack, rows_kept_apart
 from closer_look.progress import progress_bar
 from closer_look.tokens import encode, on_device
 
@@ -71,9 +70,10 @@ def score(
 def _score_batch(model: PreTrainedModel, rows: Sequence[Tokens]) -> list[dict[str, object]]:
     """Score answers; what rows begin with in common goes through the model once."""
     batch = on_device(pack(rows), model.device)
-    logits, labels, lengths = answer_logits(model, batch), batch["labels"], batch["answer_lengths"]
-    log_probabilities = -cross_entropy(logits.float(), labels, reduction="none")
-    hits = logits.argmax(-1) == labels
+    logits, place = distinct_logits(model, batch)
+    labels, lengths = batch["labels"], batch["answer_lengths"]
+    log_probabilities = logits.float().log_softmax(-1)[place, labels]
+    hits = logits.argmax(-1)[place] == labels
     return [
         {
             "nll": -values.sum().item(),
