@@ -4,6 +4,10 @@ The models know the rows to retain and not those to forget, as after unlearning:
 the gold ones, others are not, and nearly all of them end.
 """
 
+import time
+from collections import defaultdict
+from statistics import median
+
 import published
 import pytest
 from setups import NLI
@@ -14,19 +18,18 @@ from closer_look.parameters import FinetuningParameters
 from closer_look.scoring import first_choices, given_answers, score
 from closer_look.training import finetune
 
-ROWS = {"small_llama": 40, "smollm2": 8}  # of each of the two sets
+ROWS = 40  # of forget01, and as many of those to retain
 LEARNING = {
     "small_llama": {"epochs": 80, "learning_rate": 1e-3},
     "smollm2": {"epochs": 12, "learning_rate": 1e-4},
 }
-BATCH_SIZE = 32
+SCORED, DECODED = 32, 64  # rows in a pass, as conf/smollm2 has them
 LENGTH = 200
 
 
 @pytest.fixture
-def evaluation(questions, request):
-    n_rows = ROWS[request.node.callspec.params["language_model"]]
-    return questions.groupby("split").head(n_rows).reset_index(drop=True)
+def evaluation(questions):
+    return questions.groupby("split").head(ROWS).reset_index(drop=True)
 
 
 @pytest.fixture
@@ -41,37 +44,58 @@ def knowing(language_model, evaluation, loaded, request):
     return loaded[name, "knowing"]
 
 
-def test_scores(benchmark, side_by_side, knowing, evaluation):
-    answers = given_answers(evaluation)
-    benchmark.name = "scores"
+@pytest.fixture
+def timed(benchmark):
+    """Do a part of the work; keep the median of the seconds that it takes, beside the whole's."""
+    parts = defaultdict(lambda: defaultdict(list))
 
-    def here():
-        score(knowing, list(answers["question"]), list(answers["text"]), BATCH_SIZE)
+    def timed(way, part, function, *arguments):
+        start = time.perf_counter()
+        result = function(*arguments)
+        parts[part][way].append(time.perf_counter() - start)
+        return result
 
-    side_by_side("evaluation", here, lambda: published.score(knowing, answers, LENGTH))
+    yield timed
+    benchmark.extra_info["parts"] = {
+        part: {way: median(times[1:]) for way, times in ways.items()}  # the first one warms up
+        for part, ways in parts.items()
+    }
 
 
-def test_whole_task(benchmark, side_by_side, knowing, evaluation):
+def test_whole_task(benchmark, side_by_side, timed, knowing, evaluation):
     if not NLI.exists():
         pytest.skip(f"the entailment model is not beside the repository ({NLI})")
-    benchmark.name = "scores, answers and judges"
+    benchmark.name = "whole task"
     answers = given_answers(evaluation)
     questions, gold = list(evaluation["question"]), list(evaluation["gold_answer"])
+    sets = [rows for _, rows in evaluation.groupby("split")]
 
     def here():
         embed_references.cache_clear()  # the references of a run's first evaluation
-        scores = score(knowing, list(answers["question"]), list(answers["text"]), BATCH_SIZE)
+        given = list(answers["question"]), list(answers["text"])
+        scores = timed("here", "scores", score, knowing, *given, SCORED)
         hits = list(scores.loc[answers["kind"] == "answer", "token_hits"])
         openings = first_choices(knowing.tokenizer, questions, gold, hits)
-        answered = generate(knowing, questions, LENGTH, BATCH_SIZE, openings)
-        judge(evaluation[["row_id"]].join(answered), evaluation, BUNDLED_EMBEDDER, str(NLI))
+        asked = knowing, questions, LENGTH, DECODED, openings
+        answered = timed("here", "answers", generate, *asked)
+        table = evaluation[["row_id"]].join(answered)
+        timed("here", "judges", judge, table, evaluation, BUNDLED_EMBEDDER, str(NLI))
         return answered
 
     def other():
-        for _, rows in evaluation.groupby("split"):
-            published.score(knowing, given_answers(rows), LENGTH)
-            generated = published.generate(knowing, rows, LENGTH)
-            published.judge(generated, list(rows["answer"]), BUNDLED_EMBEDDER, str(NLI))
+        def score_all():
+            for rows in sets:
+                published.score(knowing, given_answers(rows), LENGTH)
+
+        def answer_all():
+            return [published.generate(knowing, rows, LENGTH) for rows in sets]
+
+        def judge_all(answered):
+            for texts, rows in zip(answered, sets, strict=True):
+                published.judge(texts, list(rows["answer"]), BUNDLED_EMBEDDER, str(NLI))
+
+        timed("published", "scores", score_all)
+        timed("published", "judges", judge_all, timed("published", "answers", answer_all))
 
     answered = side_by_side("evaluation", here, other)
     benchmark.extra_info["answers"] = {

@@ -82,9 +82,11 @@ def pytest_benchmark_update_json(config, benchmarks, output_json):
     for one in output_json["benchmarks"]:
         info, name = one["extra_info"], f"{one['group']}: {one['name']}"
         if "published" in info:
-            here, published = info["here"], info["published"]
-            cells = (f"{value:.3g} {info['unit']}" for value in (here, published))
-            lines.append(f"| {name} | {' | '.join(cells)} | {published / here:.1f} |")
+            parts = {f"{name}, {part}": times for part, times in info.get("parts", {}).items()}
+            for what, times in ({name: info} | parts).items():
+                here, published = times["here"], times["published"]
+                cells = (f"{value:.3g} {info['unit']}" for value in (here, published))
+                lines.append(f"| {what} | {' | '.join(cells)} | {published / here:.1f} |")
         else:
             others.append(f"| {name} | {info['value']:.3g} {info['unit']} |")
     for table in (lines, others):
