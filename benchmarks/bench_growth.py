@@ -45,21 +45,23 @@ def test_rows(measured, questions, method):
 
 @pytest.mark.parametrize("method", ["ga_gd", "npo_kl"])
 def test_length(measured, questions, method):
-    """Steps whose answers are the same text once, twice and four times."""
+    """Steps whose questions and answers are the same texts once, twice and four times."""
     method = load_method(method)
     sizes, tokens = [1, 2, 4], []
     with ExitStack() as stack:
         steps = []
         for size in sizes:
-            answers = [" ".join([one] * size) for one in questions["answer"]]
-            longer = questions.assign(answer=answers)
-            model = load_model("small_llama", context_length=1024)
+            longer = questions.copy()
+            for column in ("question", "answer"):
+                longer[column] = [" ".join([text] * size) for text in questions[column]]
+            model = load_model("small_llama", context_length=2048)
             plan = load_plan(longer).head(BATCH_SIZE)
-            asked = longer.set_index("row_id").loc[plan["forget_row_id"], ["question", "answer"]]
+            row_ids = [*plan["forget_row_id"], *plan["retain_row_id"]]
+            asked = longer.set_index("row_id").loc[row_ids, ["question", "answer"]]
             tokens.append(sum(map(len, encode(model.tokenizer, *asked.to_numpy().T))))
             steps.append(stack.enter_context(step_here(model, plan, longer, method)))
-        found = exponent(tokens, steps)
-    measured("growth", f"length, answers x 1, 2, 4, {method.label}", "(exponent)", value=found)
+        found = exponent(tokens, steps, rounds=15)
+    measured("growth", f"length, rows x 1, 2, 4, {method.label}", "(exponent)", value=found)
 
 
 @pytest.mark.parametrize("method", ["ga_gd", "me_gd", "npo_kl"])

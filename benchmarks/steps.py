@@ -10,6 +10,7 @@ import torch
 from closer_look.objective import Objective
 from closer_look.packing import answer_logits, rows_kept_apart
 from closer_look.reference import reference_scores
+from closer_look.training import tied_embeddings
 
 BATCH_SIZE = 4
 
@@ -28,7 +29,7 @@ def step_here(language_model, plan, questions, method):
         logits = answer_logits(language_model.model, batch)
         return objective.loss(logits, batch, reference.output_head)["loss"]
 
-    with rows_kept_apart(language_model.model):
+    with rows_kept_apart(language_model.model), tied_embeddings(language_model.model):
         yield _stepper(language_model.model, loss)
 
 

@@ -198,4 +198,4 @@ def test_a_question_with_two_answers_is_there_once(language_model, questions, pl
     answered = [row[name] for name in ("forget_tokens", "forget_idk_tokens") for row in rows]
     for row, n_own in zip(answered[2:], batch["own_lengths"][2:4], strict=True):
         assert n_own <= len(row.answer)
-    assert batch["path_lengths"][2:4] == [len(row) for row in answered[2:]]
+    assert batch["path_lengths"][2:4] == [len(row) - 1 for row in answered[2:]]

@@ -80,17 +80,17 @@ def alone(model, row):
 
 def test_what_rows_begin_with_in_common_is_there_once():
     batch = pack(ROWS)
-    assert batch["input_ids"].tolist() == [[5, 6, 7, 8, 9, 0, 4, 4, 0, 3, 4, 0, 3, 8, 0]]
-    assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 4, 5, 4, 5, 6, 0, 1, 2, 2, 3, 4]]
-    assert batch["own_lengths"] == [6, 3, 3, 3, 0]
-    assert batch["path_lengths"] == [6, 7, 3, 5, 3]
+    assert batch["input_ids"].tolist() == [[5, 6, 7, 8, 9, 4, 4, 3, 4, 3, 8]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 4, 4, 5, 0, 1, 2, 3]]
+    assert batch["own_lengths"] == [5, 2, 2, 2, 0]
+    assert batch["path_lengths"] == [5, 6, 2, 4, 2]
 
 
 def test_labels_are_the_answers_predicted_from_the_token_before():
     batch = pack(ROWS)
     assert batch["labels"].tolist() == [9, 0, 4, 4, 0, 0, 6, 3, 8, 0, 0]
     assert batch["answer_lengths"] == [2, 3, 1, 4, 1]
-    assert batch["predictors"].tolist() == [3, 4, 3, 6, 7, 10, 0, 1, 12, 13, 10]
+    assert batch["predictors"].tolist() == [3, 4, 3, 5, 6, 8, 0, 1, 9, 10, 8]
 
 
 @many_texts
@@ -112,9 +112,9 @@ def test_each_row_is_found_again_and_a_label_stands_behind_its_predictor(languag
     paths = batch["paths"].split(batch["path_lengths"])
     predictors = batch["predictors"].split(batch["answer_lengths"])
     for row, path, of_row in zip(rows, paths, predictors, strict=True):
-        assert batch["input_ids"][0, path].tolist() == row.prompt + row.answer
-        assert batch["position_ids"][0, path].tolist() == list(range(len(row)))
-        assert of_row.tolist() == path[len(row.prompt) - 1 : -1].tolist()
+        assert batch["input_ids"][0, path].tolist() == row.prompt + row.answer[:-1]
+        assert batch["position_ids"][0, path].tolist() == list(range(len(row) - 1))
+        assert of_row.tolist() == path[len(row.prompt) - 1 :].tolist()
     assert batch["input_ids"].shape[1] == sum(batch["own_lengths"])
 
 

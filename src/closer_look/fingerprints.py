@@ -125,14 +125,16 @@ def _functions(function: Callable, inside: str) -> Iterator[tuple[str, str, list
         seen.add(function)
         tree = ast.parse(dedent(inspect.getsource(function)))
         names = sorted({node.id for node in ast.walk(tree) if isinstance(node, ast.Name)})
-        used = {n: function.__globals__[n] for n in names if n in function.__globals__}
+        there = vars(inspect.getmodule(function))
+        used = {name: there[name] for name in names if name in there}
         numbers = {name: value for name, value in used.items() if isinstance(value, int | float)}
         modules = [*_imports(tree, function.__module__.rpartition(".")[0])]
         for value in used.values():
             module = value.__name__ if inspect.ismodule(value) else getattr(value, "__module__", "")
-            if inspect.isfunction(value) and f"{module}.".startswith(f"{inside}."):
+            is_inside = f"{module}.".startswith(f"{inside}.")
+            if is_inside and (inspect.isfunction(value) or inspect.isclass(value)):
                 waiting.append(value)
-            else:
+            if not (is_inside and inspect.isfunction(value)):
                 modules.append(module or "")
         name = f"{function.__module__}.{function.__qualname__}"
         yield name, _hash([ast.dump(tree), numbers])[:12], modules

@@ -31,11 +31,14 @@ PACKED = "packed_rows"
 def pack(rows: Sequence[Tokens]) -> Batch:
     """Lay rows one behind the other; what they begin with in common is there once.
 
+    A row's last token predicts nothing and is not there.
+
     Returns:
         Of N tokens and n answer tokens: ``input_ids`` and ``position_ids`` (1, N); ``labels`` (n,),
         the answers' tokens; ``predictors`` (n,), the positions whose logits predict them; a number
-        a row, ``answer_lengths``, ``path_lengths``, all its tokens, and ``own_lengths``, those that
-        no row before it begins with; ``paths``, the positions of each row's tokens, row after row.
+        a row, ``answer_lengths``, ``path_lengths``, its tokens but the last, and ``own_lengths``,
+        those that no row before it begins with; ``paths``, the positions of each row's tokens, row
+        after row.
     """
     ids: list[int] = []
     depths: list[int] = []
@@ -43,7 +46,7 @@ def pack(rows: Sequence[Tokens]) -> Batch:
     paths, own_lengths = [], []
     for row in rows:
         n_before, path = len(ids), [-1]
-        for depth, token in enumerate(row.prompt + row.answer):
+        for depth, token in enumerate(row.prompt + row.answer[:-1]):
             step = (path[-1], token)
             if step not in place:
                 place[step] = len(ids)
@@ -60,12 +63,12 @@ def pack(rows: Sequence[Tokens]) -> Batch:
             [
                 position
                 for row, path in zip(rows, paths, strict=True)
-                for position in path[len(row.prompt) - 1 : -1]
+                for position in path[len(row.prompt) - 1 :]
             ]
         ),
         "answer_lengths": [len(row.answer) for row in rows],
         "own_lengths": own_lengths,
-        "path_lengths": [len(row) for row in rows],
+        "path_lengths": [len(path) for path in paths],
         "paths": torch.tensor([position for path in paths for position in path]),
     }
 
@@ -107,7 +110,7 @@ def _mixes_rows(model: PreTrainedModel) -> bool:
 def answer_logits(model: PreTrainedModel, batch: Batch) -> Tensor:
     """Logits that predict ``batch["labels"]``, (n, V)."""
     if _takes_packed_rows(model):  # no others are computed
-        return _forward(model, batch, logits_to_keep=batch["predictors"]).logits[0]
+        return _forward(model, batch, logits_to_keep=batch["predictors"]).logits.flatten(0, 1)
     return _row_by_row(batch, lambda ids: model(input_ids=ids, use_cache=False).logits)
 
 
@@ -145,7 +148,7 @@ def _row_by_row(batch: Batch, forward: Callable[[Tensor], Tensor]) -> Tensor:
     paths = batch["paths"].split(batch["path_lengths"])
     values = [forward(batch["input_ids"][:, path])[0] for path in paths]
     lengths = batch["answer_lengths"]
-    return torch.cat([of_row[-n - 1 : -1] for of_row, n in zip(values, lengths, strict=True)])
+    return torch.cat([of_row[-n:] for of_row, n in zip(values, lengths, strict=True)])
 
 
 def _attend_within_rows(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import UserList
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from accelerate import PartialState
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
@@ -28,6 +30,7 @@ from closer_look.tokens import encode
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import PreTrainedModel
 
     from closer_look.parameters import (
         FinetuningParameters,
@@ -159,6 +162,25 @@ def unlearn(
     )
     last_step = guard.restore()
     return language_model, log.assign(in_model=log["step"] <= last_step)
+
+
+@contextmanager
+def tied_embeddings(model: PreTrainedModel) -> Iterator[None]:
+    """Where embeddings are the output head too, add to its gradient for the tokens seen alone.
+
+    Otherwise a gradient of the whole vocabulary, of zeros but for these tokens, is made and added.
+    On a CPU and in one process: with several, gradients that come sparse must stay sparse.
+    """
+    embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
+    is_tied = head is not None and embeddings.weight is head.weight
+    own = getattr(embeddings, "sparse", False)
+    embeddings.sparse = own or (
+        is_tied and model.device.type == "cpu" and PartialState().num_processes == 1
+    )
+    try:
+        yield
+    finally:
+        embeddings.sparse = own
 
 
 class _Trainer(Trainer):
@@ -340,7 +362,11 @@ def _train(
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
         needs = "gradients and the optimiser's moments"  # the passes see to themselves
-        with rows_kept_apart(model), needed_at_once(needs, LESS_MEMORY):
+        with (
+            rows_kept_apart(model),
+            tied_embeddings(model),
+            needed_at_once(needs, LESS_MEMORY),
+        ):
             trainer.train(resume_from_checkpoint=own_checkpoints.latest)
         # Without the mixed precision of training: as the model will be when it is read from disk.
         trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import cross_entropy
 
 IGNORE = -100
 PIECE = 2**21  # elements of a (positions, vocabulary) tensor computed at a time
@@ -39,9 +40,7 @@ def answer_logits(logits: Tensor, labels: Tensor) -> Tensor:
 
 def token_nll(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the nll of each answer token, (number of answer tokens,)."""
-    return functional.cross_entropy(
-        answer_logits(logits, labels), labels[labels != IGNORE], reduction="none"
-    )
+    return cross_entropy(answer_logits(logits, labels), labels[labels != IGNORE], reduction="none")
 
 
 def sequence_nll(logits: Tensor, labels: Tensor) -> Tensor:
@@ -70,34 +69,44 @@ def mean_or_zero(values: Tensor) -> Tensor:
     return values.sum() / max(values.numel(), 1)
 
 
-def mean_over_positions(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+def mean_over_positions(function: Callable[..., Tensor], logits: Tensor, *others: Tensor) -> Tensor:
     """Average a function over positions; its intermediate results are never all there at once.
 
-    Of many positions they are computed for some at a time, and again in the backward pass: beside
-    the logits and their gradient, no (positions, vocabulary) tensor is kept.
+    They are computed for some positions at a time, and the gradient in the logits right after the
+    values: beside the logits and it, no (positions, vocabulary) tensor is ever there as a whole.
 
     Args:
-        function: ((n, ...), ...) -> (n,).
-        inputs: one or more (positions, ...), the first one (positions, V).
+        function: ((n, V), (n, ...), ...) -> (n,), each position by itself.
+        logits: (positions, V).
+        others: (positions, ...), aligned; they get no gradient.
 
     Returns:
         Scalar; 0 (with a zero gradient) of no positions.
     """
-    n_positions, vocabulary = inputs[0].shape
-    size = max(1, PIECE // vocabulary)
-    if n_positions <= size:
-        return mean_or_zero(function(*inputs))
-    pieces = zip(*(one.split(size) for one in inputs), strict=True)
-    sums = [
-        checkpoint(
-            lambda *piece: function(*piece).sum(),
-            *piece,
-            use_reentrant=False,
-            preserve_rng_state=False,
-        )
-        for piece in pieces
-    ]
-    return torch.stack(sums).sum() / n_positions
+    return mean_or_zero(_ValuesOfPositions.apply(function, logits, *others))
+
+
+class _ValuesOfPositions(Function):
+    @staticmethod
+    def forward(ctx, function, logits, *others):
+        size = max(1, PIECE // logits.shape[-1])
+        pieces = zip(*(one.split(size) for one in (logits, *others)), strict=True)
+        if not ctx.needs_input_grad[1]:
+            return torch.cat([function(*piece) for piece in pieces])
+        gradient, values = torch.empty_like(logits), []
+        for (of_logits, *of_others), of_gradient in zip(pieces, gradient.split(size), strict=True):
+            with torch.enable_grad():
+                piece = of_logits.detach().requires_grad_()
+                values.append(function(piece, *of_others))
+                of_gradient.copy_(*torch.autograd.grad(values[-1].sum(), piece))
+        ctx.save_for_backward(gradient)
+        return torch.cat(values).detach()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, of_values):
+        (gradient,) = ctx.saved_tensors
+        return (None, gradient * of_values[:, None], *(None for _ in ctx.needs_input_grad[2:]))
 
 
 def mean_over_answered_rows(values: Tensor, *labels: Tensor) -> Tensor:
