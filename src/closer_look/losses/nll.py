@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import cross_entropy
 
 IGNORE = -100
-PIECE = 2**21  # elements of a (positions, vocabulary) tensor computed at a time
+PIECE = 64  # positions at a time where not all are needed: few for the cache, many for a product
 
 
 def in_full_precision(logits: Tensor) -> Tensor:
@@ -89,12 +89,11 @@ def mean_over_positions(function: Callable[..., Tensor], logits: Tensor, *others
 class _ValuesOfPositions(Function):
     @staticmethod
     def forward(ctx, function, logits, *others):
-        size = max(1, PIECE // logits.shape[-1])
-        pieces = zip(*(one.split(size) for one in (logits, *others)), strict=True)
+        pieces = zip(*(one.split(PIECE) for one in (logits, *others)), strict=True)
         if not ctx.needs_input_grad[1]:
             return torch.cat([function(*piece) for piece in pieces])
         gradient, values = torch.empty_like(logits), []
-        for (of_logits, *of_others), of_gradient in zip(pieces, gradient.split(size), strict=True):
+        for (of_logits, *of_others), of_gradient in zip(pieces, gradient.split(PIECE), strict=True):
             with torch.enable_grad():
                 piece = of_logits.detach().requires_grad_()
                 values.append(function(piece, *of_others))
