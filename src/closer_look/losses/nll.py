@@ -83,29 +83,33 @@ def mean_over_positions(function: Callable[..., Tensor], logits: Tensor, *others
     Returns:
         Scalar; 0 (with a zero gradient) of no positions.
     """
-    return mean_or_zero(_ValuesOfPositions.apply(function, logits, *others))
+    return _MeanOverPositions.apply(function, logits, *others)
 
 
-class _ValuesOfPositions(Function):
+class _MeanOverPositions(Function):
     @staticmethod
     def forward(ctx, function, logits, *others):
-        pieces = zip(*(one.split(PIECE) for one in (logits, *others)), strict=True)
+        pieces = list(zip(*(one.split(PIECE) for one in (logits, *others)), strict=True))
+        n_positions = max(len(logits), 1)
         if not ctx.needs_input_grad[1]:
-            return torch.cat([function(*piece) for piece in pieces])
-        gradient, values = torch.empty_like(logits), []
+            return torch.stack([function(*piece).sum() for piece in pieces]).sum() / n_positions
+        gradient, shares = torch.empty_like(logits), []
         for (of_logits, *of_others), of_gradient in zip(pieces, gradient.split(PIECE), strict=True):
             with torch.enable_grad():
                 piece = of_logits.detach().requires_grad_()
-                values.append(function(piece, *of_others))
-                of_gradient.copy_(*torch.autograd.grad(values[-1].sum(), piece))
+                share = function(piece, *of_others).sum() / n_positions
+                of_gradient.copy_(*torch.autograd.grad(share, piece))
+            shares.append(share.detach())
         ctx.save_for_backward(gradient)
-        return torch.cat(values).detach()
+        return torch.stack(shares).sum()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, of_values):
+    def backward(ctx, of_mean):
         (gradient,) = ctx.saved_tensors
-        return (None, gradient * of_values[:, None], *(None for _ in ctx.needs_input_grad[2:]))
+        if of_mean != 1:  # as it mostly is, and a product is a copy
+            gradient = gradient * of_mean
+        return (None, gradient, *(None for _ in ctx.needs_input_grad[2:]))
 
 
 def mean_over_answered_rows(values: Tensor, *labels: Tensor) -> Tensor:
