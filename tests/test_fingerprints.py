@@ -134,3 +134,9 @@ def test_a_loss_is_the_functions_and_numbers_it_uses(monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(forget, "maximum_entropy", None)
     assert loss_fingerprint(forget.npo) == before
+
+
+def test_a_class_that_a_loss_uses_is_the_loss_s_code(monkeypatch):
+    before = loss_fingerprint(forget.maximum_entropy)
+    monkeypatch.setattr(nll, "PIECE", 1)  # which a class alone reads
+    assert loss_fingerprint(forget.maximum_entropy) != before

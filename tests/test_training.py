@@ -100,7 +100,7 @@ def test_a_method_may_have_its_own_learning_rate(fresh, questions):
     assert log["learning_rate"].max() == pytest.approx(7e-4)
 
 
-def test_embeddings_that_are_the_output_head_have_the_same_gradient_added_in_place(fresh):
+def test_embeddings_that_are_the_output_head_have_the_same_gradient_by_their_tokens_alone(fresh):
     model = fresh.model
     embeddings = model.get_input_embeddings()
     assert embeddings.weight is model.get_output_embeddings().weight

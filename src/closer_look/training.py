@@ -362,11 +362,7 @@ def _train(
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
         needs = "gradients and the optimiser's moments"  # the passes see to themselves
-        with (
-            rows_kept_apart(model),
-            tied_embeddings(model),
-            needed_at_once(needs, LESS_MEMORY),
-        ):
+        with rows_kept_apart(model), tied_embeddings(model), needed_at_once(needs, LESS_MEMORY):
             trainer.train(resume_from_checkpoint=own_checkpoints.latest)
         # Without the mixed precision of training: as the model will be when it is read from disk.
         trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
