@@ -1,5 +1,6 @@
 """A tiny model, small tables and Kedro runs for the tests of all modules."""
 
+import gc
 import json
 import logging
 import os
@@ -34,6 +35,13 @@ main()
 """
 HERE = ("127.0.0.1", "::1", "localhost", "", None)
 CORPUS = ROOT / "data" / "01_raw" / "invented_people"
+
+
+@pytest.fixture(autouse=True)
+def few_objects_to_collect():
+    """Each training has garbage collected; what was imported before is not looked through again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -4,11 +4,9 @@ Each case is a process of its own that kills itself (SIGKILL) at the n-th call o
 ``--only-missing-outputs`` takes the run up again.
 """
 
-import json
 import logging
+import multiprocessing
 import signal
-import subprocess
-import sys
 
 import pandas as pd
 import pytest
@@ -17,18 +15,24 @@ PARAMETERS = {"experiment": {"methods": ["ga_kl"], "n_tasks": 2}}
 RESULTS = ("summary", "metrics", "answers", "training_logs")
 FINETUNING_STEPS = 7
 
+PROCESSES = multiprocessing.get_context("forkserver")  # one server imports for all of them
+PROCESSES.set_forkserver_preload(
+    ["closer_look.pipeline_registry", "closer_look.training", "closer_look.figures"]
+    + ["kedro_datasets.plotly", "sentence_transformers"]
+)
+
 KILLED = """
-import importlib, json, os, signal, sys
+import importlib, os, signal
 from closer_look.session import Session
 from kedro.framework.startup import bootstrap_project
 
-root, data, parameters, module, name, calls, half = sys.argv[1:]
+root, data, parameters, module, name, calls, half = arguments
 bootstrap_project(root)
 owner = importlib.import_module(module)
 for part in name.split(".")[:-1]:
     owner = getattr(owner, part)
 name = name.split(".")[-1]
-original, calls = getattr(owner, name), int(calls)
+original = getattr(owner, name)
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -47,7 +51,7 @@ def counted(*args, **kwargs):
     return original(*args, **kwargs)
 
 setattr(owner, name, counted)
-parameters = {"data": data} | json.loads(parameters)
+parameters = {"data": data.as_posix()} | parameters
 with Session.create(root, env="test", runtime_params=parameters) as session:
     session.run(pipeline_names=["continual"])
 """
@@ -90,12 +94,12 @@ def undisturbed(kedro_run, results, tmp_path_factory):
     return started, results(data)
 
 
-def run_until_killed(root, data, parameters, *where):
-    arguments = [str(root), data.as_posix(), json.dumps(parameters), *map(str, where)]
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", KILLED, *arguments], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
+def run_until_killed(*arguments):
+    """In a process of its own; its standard error is this one's."""
+    process = PROCESSES.Process(target=exec, args=(KILLED, {"arguments": arguments}))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -123,12 +123,11 @@ def _functions(function: Callable, inside: str) -> Iterator[tuple[str, str, list
         if function in seen:
             continue
         seen.add(function)
-        tree = ast.parse(dedent(inspect.getsource(function)))
-        names = sorted({node.id for node in ast.walk(tree) if isinstance(node, ast.Name)})
+        code, names, imported = _parsed(function)
         there = vars(inspect.getmodule(function))
         used = {name: there[name] for name in names if name in there}
         numbers = {name: value for name, value in used.items() if isinstance(value, int | float)}
-        modules = [*_imports(tree, function.__module__.rpartition(".")[0])]
+        modules = [*imported]
         for value in used.values():
             module = value.__name__ if inspect.ismodule(value) else getattr(value, "__module__", "")
             is_inside = f"{module}.".startswith(f"{inside}.")
@@ -137,7 +136,15 @@ def _functions(function: Callable, inside: str) -> Iterator[tuple[str, str, list
             if not (is_inside and inspect.isfunction(value)):
                 modules.append(module or "")
         name = f"{function.__module__}.{function.__qualname__}"
-        yield name, _hash([ast.dump(tree), numbers])[:12], modules
+        yield name, _hash([code, numbers])[:12], modules
+
+
+@cache
+def _parsed(function: Callable) -> tuple[str, list[str], list[str]]:
+    """A function's or class's code without comments, names in it, and what it imports."""
+    tree = ast.parse(dedent(inspect.getsource(function)))
+    names = sorted({node.id for node in ast.walk(tree) if isinstance(node, ast.Name)})
+    return ast.dump(tree), names, [*_imports(tree, function.__module__.rpartition(".")[0])]
 
 
 @cache
