@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+from accelerate.utils import send_to_device
 
 from closer_look.errors import InputError, quote
 from closer_look.prompts import render_prompts
@@ -120,7 +121,4 @@ def prompt_batch(prompts: Sequence[Sequence[int]]) -> Batch:
 
 def on_device(batch: Batch, device: torch.device) -> Batch:
     """The same batch, its tensors on a device."""
-    return {
-        name: value.to(device) if isinstance(value, torch.Tensor) else value
-        for name, value in batch.items()
-    }
+    return send_to_device(batch, device)
