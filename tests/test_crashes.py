@@ -16,10 +16,8 @@ RESULTS = ("summary", "metrics", "answers", "training_logs")
 FINETUNING_STEPS = 7
 
 PROCESSES = multiprocessing.get_context("forkserver")  # one server imports for all of them
-PROCESSES.set_forkserver_preload(
-    ["closer_look.pipeline_registry", "closer_look.training", "closer_look.figures"]
-    + ["kedro_datasets.plotly", "sentence_transformers"]
-)
+IMPORTED = ["closer_look.pipeline_registry", "closer_look.training", "closer_look.figures"]
+PROCESSES.set_forkserver_preload([*IMPORTED, "kedro_datasets.plotly", "sentence_transformers"])
 
 KILLED = """
 import importlib, os, signal

@@ -120,6 +120,23 @@ def test_each_row_is_found_again_and_a_label_stands_behind_its_predictor(languag
 
 @many_texts
 @given(texts=some_texts)
+def test_each_token_is_found_among_the_groups_in_which_rows_attend(language_model, texts):
+    batch = pack(encode(language_model.tokenizer, *zip(*texts, strict=True)))
+    (ids,) = batch["input_ids"]
+    among_groups = torch.cat([ids[own].flatten() for own, *_ in batch["groups"]])
+    assert torch.equal(among_groups[batch["slots"]], ids)
+
+
+@many_texts
+@given(texts=some_texts)
+def test_padding_less_than_doubles_a_row(language_model, texts):
+    batch = pack(encode(language_model.tokenizer, *zip(*texts, strict=True)))
+    for side, lengths in enumerate((batch["own_lengths"], batch["path_lengths"])):
+        assert sum(group[side].numel() for group in batch["groups"]) < 2 * sum(lengths)
+
+
+@many_texts
+@given(texts=some_texts)
 def test_no_label_is_predicted_from_within_a_prompt(language_model, texts):
     rows = encode(language_model.tokenizer, *zip(*texts, strict=True))
     batch = pack(rows)

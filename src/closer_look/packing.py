@@ -8,6 +8,7 @@ once, and for no token twice.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 PACKED = "packed_rows"
 
 Group = tuple["Tensor", "Tensor", "Tensor | None"]
-"""Rows that attend in one call, padded with 0: positions of the tokens that are a row's own, (R, q),
-and of those on its path, (R, k); how deep on the path its own are, (R, q), None if all are its own.
+"""Rows that attend in one call, padded with 0: positions of each row's own tokens, (R, q), and of
+those on its path, (R, k); how deep on the path its own are, (R, q), None where all are its own.
 """
 
 
@@ -84,30 +85,24 @@ def pack(rows: Sequence[Tokens]) -> Batch:
 
 
 def _group(paths: list[list[int]], own_lengths: list[int]) -> tuple[list[Group], Tensor]:
-    """Put rows of about the same size together: padding less than doubles the attention of each."""
-    of_size: list[list[int]] = []
-    size = 0, 0
-    for row in sorted(range(len(paths)), key=lambda row: (own_lengths[row], len(paths[row])))[::-1]:
-        n_own, n_path = own_lengths[row], len(paths[row])
-        if not n_own:
-            break  # it was there before, as are all after it
-        if 2 * n_own * n_path <= size[0] * size[1] or not of_size:
-            of_size.append([])
-            size = n_own, n_path
-        size = size[0], max(size[1], n_path)
-        of_size[-1].append(row)
-    groups, slots = [], torch.empty(sum(own_lengths), dtype=torch.long)
-    n_slots = 0
-    for rows in of_size:
-        path = [torch.tensor(paths[row]) for row in rows]
-        depths = [torch.arange(len(paths[row]))[-own_lengths[row] :] for row in rows]
-        own = [positions[depth] for positions, depth in zip(path, depths, strict=True)]
-        padded = [pad_sequence(of_rows, batch_first=True) for of_rows in (own, path, depths)]
-        is_causal = all(own_lengths[row] == len(paths[row]) for row in rows)
-        groups.append((*padded[:2], None if is_causal else padded[2]))
+    """Put rows of about the same size together: padding less than doubles either length."""
+    of_size = defaultdict(list)
+    for path, n_own in zip(paths, own_lengths, strict=True):
+        if n_own:  # a row that was there before has no tokens of its own
+            depths = torch.arange(len(path))[-n_own:]
+            of_size[len(path).bit_length(), n_own.bit_length()].append((torch.tensor(path), depths))
+    groups, slots, n_slots = [], torch.empty(sum(own_lengths), dtype=torch.long), 0
+    for rows in of_size.values():
+        own = [path[depths] for path, depths in rows]
+        columns = (own, *zip(*rows, strict=True))
+        own_padded, path_padded, depths_padded = (
+            pad_sequence(column, batch_first=True) for column in columns
+        )
+        is_causal = all(len(path) == len(depths) for path, depths in rows)
+        groups.append((own_padded, path_padded, None if is_causal else depths_padded))
         for positions in own:
             slots[positions] = n_slots + torch.arange(len(positions))
-            n_slots += padded[0].shape[1]
+            n_slots += own_padded.shape[1]
     return groups, slots
 
 
