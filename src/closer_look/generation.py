@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
+from accelerate.utils import send_to_device
 from torch.nn.utils.rnn import pad_sequence
 from transformers.cache_utils import DynamicLayer
 
@@ -15,7 +16,7 @@ from closer_look.errors import InputError, quote
 from closer_look.memory import in_passes
 from closer_look.metrics import token_entropy
 from closer_look.progress import progress_bar
-from closer_look.tokens import encode_prompts, on_device, prompt_batch
+from closer_look.tokens import encode_prompts, prompt_batch
 
 if TYPE_CHECKING:
     from transformers import Cache, PreTrainedModel
@@ -156,9 +157,9 @@ def _prefill(model: PreTrainedModel, prompts: list[list[int]]) -> Batch:
         shared = torch.tensor([prompts[0][:n_shared]], device=model.device)
         cache = model(input_ids=shared, logits_to_keep=1, use_cache=True).past_key_values
     if cache is None or not _forgets_nothing(cache):  # padding behind it would fill a window
-        return on_device(prompt_batch(prompts), model.device)
+        return send_to_device(prompt_batch(prompts), model.device)
     cache.batch_repeat_interleave(len(prompts))
-    own = on_device(prompt_batch([prompt[n_shared:] for prompt in prompts]), model.device)
+    own = send_to_device(prompt_batch([prompt[n_shared:] for prompt in prompts]), model.device)
     seen = torch.ones_like(own["input_ids"][:, :1]).expand(-1, n_shared)
     return {
         "input_ids": own["input_ids"],

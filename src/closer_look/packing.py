@@ -14,11 +14,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
+from accelerate.utils import send_to_device
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from closer_look.tokens import Tokens, on_device
+from closer_look.tokens import Tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -133,7 +134,7 @@ def _mixes_rows(model: PreTrainedModel) -> bool:
     model.eval()
     row = Tokens([1], [2, 1])
     one, other = (
-        answer_logits(model, on_device(pack([Tokens([first], [2]), row]), model.device))[1:]
+        answer_logits(model, send_to_device(pack([Tokens([first], [2]), row]), model.device))[1:]
         for first in (0, 2)
     )
     model.train(was_training)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
+from accelerate.utils import send_to_device
 
 from closer_look.errors import InputError
 from closer_look.memory import in_passes
@@ -15,7 +16,6 @@ from closer_look.packing import answer_logits, answer_states, pack, rows_kept_ap
 from closer_look.reference_cache import ReferenceCache, cache_key, model_fingerprint
 from closer_look.reference_scores import ReferenceScores
 from closer_look.scoring import score
-from closer_look.tokens import on_device
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -119,7 +119,7 @@ def _hidden_states(
     states = {}
 
     def pass_states(chosen: Sequence[int]) -> tuple[Batch, Sequence[Tensor]]:
-        batch = on_device(pack([encoded[i] for i in chosen]), model.device)
+        batch = send_to_device(pack([encoded[i] for i in chosen]), model.device)
         return batch, answer_states(model, batch).float().cpu().split(batch["answer_lengths"])
 
     with rows_kept_apart(model):

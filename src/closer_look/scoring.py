@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
+from accelerate.utils import send_to_device
 
 from closer_look.memory import in_passes
 from closer_look.packing import distinct_logits, pack, rows_kept_apart
 from closer_look.progress import progress_bar
-from closer_look.tokens import encode, on_device
+from closer_look.tokens import encode
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -69,7 +70,7 @@ def score(
 
 def _score_batch(model: PreTrainedModel, rows: Sequence[Tokens]) -> list[dict[str, object]]:
     """Score answers; what rows begin with in common goes through the model once."""
-    batch = on_device(pack(rows), model.device)
+    batch = send_to_device(pack(rows), model.device)
     logits, place = distinct_logits(model, batch)
     labels, lengths = batch["labels"], batch["answer_lengths"]
     log_probabilities = logits.float().log_softmax(-1)[place, labels]

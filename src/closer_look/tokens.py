@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from accelerate.utils import send_to_device
 
 from closer_look.errors import InputError, quote
 from closer_look.prompts import render_prompts
@@ -117,8 +116,3 @@ def prompt_batch(prompts: Sequence[Sequence[int]]) -> Batch:
         "attention_mask": attention_mask,
         "position_ids": position_ids,
     }
-
-
-def on_device(batch: Batch, device: torch.device) -> Batch:
-    """The same batch, its tensors on a device."""
-    return send_to_device(batch, device)
