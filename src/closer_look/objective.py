@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import linear
 from torch.nn.utils.rnn import pad_sequence
 
-from closer_look.losses import FORGET, MEANS_OVER_POSITIONS, RETAIN, TENSORS, mean_over_positions
+from closer_look.losses import FORGET, RETAIN, TENSORS, mean_over_positions
 from closer_look.packing import pack
 from closer_look.tokens import IGNORED, Tokens, encode
 
@@ -68,26 +68,7 @@ class Term:
             value = self._of({name: tensors[name] for name in self.inputs})
         if self.parameters.padded_length is None:
             return value
-        return value * tensors["labels"].numel() / (n_rows * self.parameters.padded_length)
-
-    def arrange(self, logits: Tensor, labels: Tensor, lengths: Sequence[int]) -> tuple[Tensor, ...]:
-        """Give logits and labels of answers that lie one behind the other their batch dimension.
-
-        Args:
-            logits: (n, V).
-            labels: (n,).
-            lengths: labels of each row, n together.
-
-        Returns:
-            (B, T, V) and (B, T), padded; one row of all (1, n, V) and (1, n) for a loss that is a
-            mean over positions, whatever row they are in.
-        """
-        if self.parameters.loss in MEANS_OVER_POSITIONS:
-            return logits[None], labels[None]
-        return (
-            pad_sequence(logits.split(lengths), batch_first=True),
-            pad_sequence(labels.split(lengths), batch_first=True, padding_value=IGNORED),
-        )
+        return value * len(tensors["logits"]) / (n_rows * self.parameters.padded_length)
 
     def _of(self, tensors: Mapping[str, Tensor]) -> Tensor:
         return self.function(**tensors, **self.parameters.hyperparameters)
@@ -99,10 +80,11 @@ class Term:
             with torch.autocast(logits.device.type, enabled=False):  # in fp32, as it was computed
                 reference_logits = linear(states, output_head)
             given = {"logits": logits, "labels": labels, "reference_logits": reference_logits}
-            mean = self._of({name: given[name][None] for name in self.inputs})
+            mean = self._of({name: given[name] for name in self.inputs})
             return mean.expand(len(logits))
 
-        aligned = (tensors["logits"][0], tensors["labels"][0], tensors["reference_states"])
+        labels = tensors["labels"][tensors["labels"] != IGNORED]
+        aligned = (tensors["logits"], labels, tensors["reference_states"])
         return mean_over_positions(of_positions, *aligned)
 
 
@@ -181,9 +163,9 @@ class Objective:
         of_blocks = [lengths[i : i + n_rows] for i in range(0, len(lengths), n_rows)]
         sizes = [sum(of_block) for of_block in of_blocks]
         pieces = zip(logits.split(sizes), batch["labels"].split(sizes), of_blocks, strict=True)
-        for (term, variant), piece in zip(self.blocks, pieces, strict=True):
-            names = (f"{variant}logits", f"{variant}labels")
-            tensors[term.side] |= dict(zip(names, term.arrange(*piece), strict=True))
+        for (term, variant), (of_block, labels, of_rows) in zip(self.blocks, pieces, strict=True):
+            rows = pad_sequence(labels.split(of_rows), batch_first=True, padding_value=IGNORED)
+            tensors[term.side] |= {f"{variant}logits": of_block, f"{variant}labels": rows}
         forget = self.forget(tensors["forget"], n_rows)
         retain = self.retain(tensors["retain"], n_rows, output_head)
         total = self.forget.parameters.weight * forget + self.retain.parameters.weight * retain

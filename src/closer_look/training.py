@@ -87,9 +87,7 @@ def finetune(
         collate=lambda chosen: (
             pack([item["row"] for item in chosen]) | {"names": [item["name"] for item in chosen]}
         ),
-        compute_loss=lambda logits, batch: {
-            "loss": gradient_descent(logits[None], batch["labels"][None])
-        },
+        compute_loss=lambda logits, batch: {"loss": gradient_descent(logits, batch["labels"])},
         parameters=parameters,
         rows_per_epoch=len(rows),
         epochs=parameters.epochs,

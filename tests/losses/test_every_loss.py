@@ -95,6 +95,13 @@ def test_padding_changes_nothing_whatever_stands_in_it(loss, batch, call, side):
 
 
 @every_loss
+def test_logits_of_the_labels_alone_are_enough(loss, batch, call):
+    labels_of = dict(zip(LOGITS, LABELS, strict=True)) | {"reference_logits": "labels"}
+    alone = batch | {name: batch[name][batch[of] != -100] for name, of in labels_of.items()}
+    assert call(loss, alone) == call(loss, batch)
+
+
+@every_loss
 @pytest.mark.parametrize("n_rows", [3, 0])
 def test_batch_without_a_label_is_zero_with_a_zero_gradient(loss, batch, call, n_rows):
     empty = {name: tensor[:n_rows] for name, tensor in batch.items()}

@@ -1,8 +1,9 @@
 """Unlearning losses: pure functions on aligned logits and labels.
 
 Aligned means already shifted: ``logits[b, t]`` predicts ``labels[b, t]``. Positions whose label is
--100 (question, padding) count for nothing. Half-precision logits are computed in float32, float64
-stays float64. A loss over nothing (no label in the batch) is 0 and has a zero gradient.
+-100 (question, padding) count for nothing, and logits may come without them: (n, V) are those of
+the n labels, row after row. Half-precision logits are computed in float32, float64 stays float64. A
+loss over nothing (no label in the batch) is 0 and has a zero gradient.
 
 A training loop reads from a loss's parameter names what it needs: those in ``TENSORS`` it provides;
 every other parameter (``beta``, ``direction``) is a hyperparameter.

@@ -20,22 +20,19 @@ def in_full_precision(logits: Tensor) -> Tensor:
 
 
 def answer_logits(logits: Tensor, labels: Tensor) -> Tensor:
-    """Select the positions that have a label.
+    """Select the positions that have a label, where they are not yet.
 
     They are selected before anything is computed: question and padding, often most of the batch,
     then cost no (positions, vocabulary) tensor, and whatever stands there gets no gradient.
 
     Args:
-        logits: (B, T, V).
+        logits: (B, T, V), or (positions with a label, V), which are not copied.
         labels: (B, T), -100 where there is no label.
 
     Returns:
         (positions with a label, V), in full precision.
     """
-    labelled = labels != IGNORE
-    if labelled.all():
-        return in_full_precision(logits.flatten(0, -2))  # without a copy
-    return in_full_precision(logits[labelled])
+    return in_full_precision(logits if logits.dim() == 2 else logits[labels != IGNORE])
 
 
 def token_nll(logits: Tensor, labels: Tensor) -> Tensor:
@@ -49,7 +46,7 @@ def sequence_nll(logits: Tensor, labels: Tensor) -> Tensor:
     ``nll(y|x)`` of arXiv 2410.08109: a sum, not a mean.
 
     Args:
-        logits: (B, T, V); ``logits[b, t]`` predicts ``labels[b, t]``.
+        logits: (B, T, V), where ``logits[b, t]`` predicts ``labels[b, t]``, or (n, V).
         labels: (B, T), -100 where there is no label.
 
     Returns:

@@ -8,7 +8,7 @@ returns a scalar in nats.
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import cross_entropy, logsigmoid
 
 from closer_look.losses.nll import (
     answer_logits,
@@ -47,8 +47,8 @@ def kl(logits: Tensor, reference_logits: Tensor, labels: Tensor | None = None) -
 def divergence(logits: Tensor, reference_logits: Tensor) -> Tensor:
     """``KL(p_ref || p)`` of each position: (N, V), (N, V) -> (N,), in nats."""
     p_ref = reference_logits.softmax(dim=-1)
-    log_normaliser = logits.logsumexp(dim=-1) - reference_logits.logsumexp(dim=-1)
-    return log_normaliser + (p_ref * (reference_logits - logits)).sum(dim=-1)
+    entropy = cross_entropy(reference_logits, p_ref, reduction="none")
+    return cross_entropy(logits, p_ref, reduction="none") - entropy
 
 
 def answer_preservation(
