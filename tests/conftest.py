@@ -187,6 +187,7 @@ def tiny_llama():
             layers=layers,
             heads=2,
             context_length=context_length,
+            initializer_range=0.02,
             seed=1,
         )
         return small_llama(texts, parameters)

@@ -508,6 +508,7 @@ def test_shipped_tasks_give_the_metrics_that_are_asked_for(root, monkeypatch):
             layers=1,
             heads=2,
             context_length=1024,
+            initializer_range=0.02,
             seed=1,
         ),
     )

@@ -29,6 +29,7 @@ SMALL_LLAMA = {
     "layers": 1,
     "heads": 2,
     "context_length": 64,
+    "initializer_range": 0.02,
     "seed": 1,
 }
 

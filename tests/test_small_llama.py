@@ -16,6 +16,7 @@ SIZES = {
     "layers": 2,
     "heads": 2,
     "context_length": 64,
+    "initializer_range": 0.02,
     "seed": 1,
 }
 
@@ -41,6 +42,7 @@ def test_model_has_the_sizes_asked_for(made):
         "layers": config.num_hidden_layers,
         "heads": config.num_attention_heads,
         "context_length": config.max_position_embeddings,
+        "initializer_range": config.initializer_range,
     } == {name: SIZES[name] for name in SIZES if name not in ("vocabulary_size", "seed")}
 
 

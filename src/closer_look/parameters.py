@@ -138,7 +138,10 @@ class ForgetSetParameters(Parameters):
 
 
 class SmallLlamaParameters(Parameters):
-    """A Llama with a byte-level BPE tokenizer of its own, initialised at random."""
+    """A Llama with a byte-level BPE tokenizer of its own, initialised at random.
+
+    ``initializer_range`` is the standard deviation of its weights, as in the model's configuration.
+    """
 
     vocabulary_size: PositiveInt
     hidden_size: PositiveInt
@@ -146,6 +149,7 @@ class SmallLlamaParameters(Parameters):
     layers: PositiveInt
     heads: PositiveInt
     context_length: PositiveInt
+    initializer_range: PositiveFloat
     seed: int
 
     @model_validator(mode="after")

@@ -42,6 +42,7 @@ def small_llama(texts: Iterable[str], parameters: SmallLlamaParameters) -> Langu
             num_attention_heads=parameters.heads,
             num_key_value_heads=parameters.heads,
             max_position_embeddings=parameters.context_length,
+            initializer_range=parameters.initializer_range,
             tie_word_embeddings=True,
             bos_token_id=None,
             eos_token_id=tokenizer.eos_token_id,
