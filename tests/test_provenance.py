@@ -96,7 +96,7 @@ def test_other_learning_rate_is_refused_and_mended_without_training_the_target_m
     changed = {"unlearning": {"learning_rate": 0.002}}
     difference, nodes = refused(**changed)
     assert re.fullmatch(
-        r"continual\.\w+\.task_01\.model was made with unlearning\.learning_rate 0\.0003, "
+        r"continual\.\w+\.task_01\.model was made with unlearning\.learning_rate 0\.0005, "
         r"which is 0\.002 now",
         difference,
     )
