@@ -55,16 +55,19 @@ def test_mean_over_answered_rows_leaves_out_rows_that_lack_one_of_the_answers():
     assert mean_over_answered_rows(values, answer, refusal).item() == pytest.approx((1 + 2) / 2)
 
 
-def test_mean_over_positions_is_the_mean_of_all_pieces(monkeypatch):
+@pytest.mark.parametrize("piece", [2, 4, 6])
+def test_mean_over_positions_is_the_mean_of_all_pieces(monkeypatch, piece):
     values = torch.arange(12.0, dtype=torch.float64).reshape(6, 2).requires_grad_()
-    monkeypatch.setattr(nll, "PIECE", 2)
+    monkeypatch.setattr(nll, "PIECE", piece)
     mean = mean_over_positions(lambda z: z.square().sum(-1), values)
     assert mean.item() == pytest.approx(506 / 6)
     torch.testing.assert_close(torch.autograd.grad(mean, values)[0], values.detach() / 3)
 
 
-def test_mean_over_positions_gives_no_gradient_where_none_is_asked_for():
+@pytest.mark.parametrize("piece", [2, 6])
+def test_mean_over_positions_gives_no_gradient_where_none_is_asked_for(monkeypatch, piece):
     values = torch.arange(12.0).reshape(6, 2)
+    monkeypatch.setattr(nll, "PIECE", piece)
     mean = mean_over_positions(lambda z: z.square().sum(-1), values)
     assert mean.item() == pytest.approx(506 / 6)
     assert not mean.requires_grad
