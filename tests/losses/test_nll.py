@@ -65,6 +65,15 @@ def test_mean_over_positions_is_the_mean_of_all_pieces(monkeypatch, piece):
 
 
 @pytest.mark.parametrize("piece", [2, 6])
+def test_mean_over_positions_gives_the_logits_alone_a_gradient(monkeypatch, piece):
+    values, others = (torch.ones(6, 2, requires_grad=True) for _ in range(2))
+    monkeypatch.setattr(nll, "PIECE", piece)
+    mean_over_positions(lambda z, other: (z * other).sum(-1), values, others).backward()
+    torch.testing.assert_close(values.grad, torch.full((6, 2), 1 / 6))
+    assert others.grad is None
+
+
+@pytest.mark.parametrize("piece", [2, 6])
 def test_mean_over_positions_gives_no_gradient_where_none_is_asked_for(monkeypatch, piece):
     values = torch.arange(12.0).reshape(6, 2)
     monkeypatch.setattr(nll, "PIECE", piece)

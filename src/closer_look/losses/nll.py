@@ -69,8 +69,9 @@ def mean_or_zero(values: Tensor) -> Tensor:
 def mean_over_positions(function: Callable[..., Tensor], logits: Tensor, *others: Tensor) -> Tensor:
     """Average a function over positions; its intermediate results are never all there at once.
 
-    They are computed for some positions at a time, and the gradient in the logits right after the
-    values: beside the logits and it, no (positions, vocabulary) tensor is ever there as a whole.
+    They are computed for a piece of the positions at a time, and the gradient in the logits right
+    after the values: beside the logits and it, no (positions, vocabulary) tensor is ever there as a
+    whole. No more positions than a piece has are left to autograd.
 
     Args:
         function: ((n, V), (n, ...), ...) -> (n,), each position by itself.
@@ -80,6 +81,7 @@ def mean_over_positions(function: Callable[..., Tensor], logits: Tensor, *others
     Returns:
         Scalar; 0 (with a zero gradient) of no positions.
     """
+    others = tuple(one.detach() for one in others)
     if len(logits) <= PIECE:  # as where a function of pieces is itself a mean
         return mean_or_zero(function(logits, *others))
     return _MeanOverPositions.apply(function, logits, *others)
@@ -89,7 +91,7 @@ class _MeanOverPositions(Function):
     @staticmethod
     def forward(ctx, function, logits, *others):
         pieces = list(zip(*(one.split(PIECE) for one in (logits, *others)), strict=True))
-        n_positions = max(len(logits), 1)
+        n_positions = len(logits)
         if not ctx.needs_input_grad[1]:
             return torch.stack([function(*piece).sum() for piece in pieces]).sum() / n_positions
         gradient, shares = torch.empty_like(logits), []

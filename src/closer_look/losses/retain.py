@@ -41,7 +41,7 @@ def kl(logits: Tensor, reference_logits: Tensor, labels: Tensor | None = None) -
         z, z_ref = (in_full_precision(one).flatten(0, -2) for one in (logits, reference_logits))
     else:
         z, z_ref = (answer_logits(one, labels) for one in (logits, reference_logits))
-    return mean_over_positions(divergence, z, z_ref.detach())
+    return mean_over_positions(divergence, z, z_ref)
 
 
 def divergence(logits: Tensor, reference_logits: Tensor) -> Tensor:
