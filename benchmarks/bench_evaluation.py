@@ -12,11 +12,11 @@ import published
 import pytest
 from setups import NLI
 
-from closer_look.generation import generate
-from closer_look.judges import BUNDLED_EMBEDDER, embed_references, judge
-from closer_look.parameters import FinetuningParameters
-from closer_look.scoring import first_choices, given_answers, score
-from closer_look.training import finetune
+from closer_look.evaluation.judges import BUNDLED_EMBEDDER, embed_references, judge
+from closer_look.inference.generation import generate
+from closer_look.inference.scoring import first_choices, given_answers, score
+from closer_look.parameters.training import FinetuningParameters
+from closer_look.training.finetuning import finetune
 
 ROWS = 40  # of forget01, and as many of those to retain
 LEARNING = {

@@ -11,7 +11,7 @@ import pytest
 from setups import ROOT, load_method, load_model, load_plan, seconds
 from steps import BATCH_SIZE, step_here
 
-from closer_look.tokens import encode
+from closer_look.models.tokens import encode
 
 
 def exponent(sizes, functions, rounds=5):
@@ -104,7 +104,7 @@ def run_chain(data, n_tasks):
     """Run the nodes of a chain with Kedro: seconds in each kind of node, rows evaluated."""
     from kedro.framework.startup import bootstrap_project
 
-    from closer_look.session import Session
+    from closer_look.project.session import Session
 
     bootstrap_project(ROOT)
     parameters = {
@@ -138,7 +138,7 @@ class Stopwatch(logging.Handler):
         self.node = None
 
     def emit(self, record):
-        if record.name == "closer_look.node_log":
+        if record.name == "closer_look.project.node_log":
             self.stop(record.created)
             self.node, self.start = record.args[-1].rpartition(".")[2], record.created
 

@@ -10,9 +10,9 @@ import inspect
 
 import torch
 
-from closer_look.judges import load_embedder, load_nli
+from closer_look.evaluation.judges import load_embedder, load_nli
 from closer_look.losses import FORGET, RETAIN, kl, sequence_nll
-from closer_look.tokens import IGNORED, encode, encode_prompts, prompt_batch
+from closer_look.models.tokens import IGNORED, encode, encode_prompts, prompt_batch
 
 LENGTH = 500  # of rows in training
 BATCH_SIZE = 8  # in evaluation
@@ -47,8 +47,8 @@ def _padded(tokenizer, asked, answers, length):
 
 def loss(model, reference_model, variants, method):
     """The method's loss on a batch of all variants."""
-    forget = _term(model, reference_model, variants, "forget", FORGET[method.forget.loss])
-    retain = _term(model, reference_model, variants, "retain", RETAIN[method.retain.loss])
+    forget = _term(model, reference_model, variants, "forget", FORGET[method.forget.loss].function)
+    retain = _term(model, reference_model, variants, "retain", RETAIN[method.retain.loss].function)
     return method.forget.weight * forget + method.retain.weight * retain
 
 

@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from closer_look.data.planning import draw_plan
 from closer_look.datasets.raw_rows import QuestionsDataset, RefusalsDataset
-from closer_look.language_model import load_language_model
-from closer_look.parameters import MethodParameters, SmallLlamaParameters
-from closer_look.planning import draw_plan
-from closer_look.prompts import set_prompt
-from closer_look.small_llama import small_llama
+from closer_look.models.language_model import load_language_model
+from closer_look.models.prompts import set_prompt
+from closer_look.models.small_llama import small_llama
+from closer_look.parameters.models import SmallLlamaParameters
+from closer_look.parameters.training import MethodParameters
 
 ROOT = Path(__file__).parents[1]
 ROWS = ROOT.parent / "shared" / "data" / "closer_look"

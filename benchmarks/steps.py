@@ -7,10 +7,10 @@ from contextlib import contextmanager
 import published
 import torch
 
-from closer_look.objective import Objective
-from closer_look.packing import answer_logits, rows_kept_apart
-from closer_look.reference import reference_scores
-from closer_look.training import tied_embeddings
+from closer_look.models.packing import answer_logits, rows_kept_apart
+from closer_look.training.objective import Objective
+from closer_look.training.reference import reference_scores
+from closer_look.training.trainer import tied_embeddings
 
 BATCH_SIZE = 4
 

@@ -177,8 +177,8 @@ def tiny_llama():
     """A function that makes a Llama of few tokens and layers, with its tokenizer."""
 
     def tiny_llama(texts, vocabulary_size=300, layers=1, context_length=256):
-        from closer_look.parameters import SmallLlamaParameters
-        from closer_look.small_llama import small_llama
+        from closer_look.models.small_llama import small_llama
+        from closer_look.parameters.models import SmallLlamaParameters
 
         parameters = SmallLlamaParameters(
             vocabulary_size=vocabulary_size,
@@ -203,7 +203,7 @@ def language_model(tiny_llama):
     """
     import torch
 
-    from closer_look.prompts import set_prompt
+    from closer_look.models.prompts import set_prompt
 
     texts = (CORPUS / "forget.jsonl").read_text(encoding="utf-8").splitlines()
     made = tiny_llama([json.loads(line)["answer"] for line in texts])
@@ -219,7 +219,7 @@ def language_model(tiny_llama):
 @pytest.fixture
 def make_questions():
     """Build a questions table: each group is (split, task_id, number of rows)."""
-    from closer_look.questions import QUESTIONS
+    from closer_look.data.questions import QUESTIONS
 
     def make(*groups):
         import pandas as pd
@@ -249,10 +249,10 @@ def unlearn_first_task():
     """A function that unlearns the first task with a pair of losses; the model is changed."""
     import numpy as np
 
-    from closer_look import training
-    from closer_look.parameters import MethodParameters, UnlearningParameters
-    from closer_look.planning import draw_plan
-    from closer_look.reference import reference_scores
+    from closer_look.data.planning import draw_plan
+    from closer_look.parameters.training import MethodParameters, UnlearningParameters
+    from closer_look.training import unlearning
+    from closer_look.training.reference import reference_scores
 
     def unlearn(language_model, questions, forget, retain, checkpoints=None, own=None, **options):
         losses = {"forget": {"loss": forget}, "retain": {"loss": retain}}
@@ -268,7 +268,7 @@ def unlearn_first_task():
             generator=np.random.default_rng(1),
         )
         scores = reference_scores(language_model, plan, questions, method, batch_size=4)
-        return training.unlearn(
+        return unlearning.unlearn(
             language_model, plan, questions, scores, method, parameters, checkpoints
         )
 
@@ -280,7 +280,7 @@ def unlearn(language_model, unlearn_first_task):
     """A function that unlearns the first task, from the same model each time."""
     import copy
 
-    from closer_look.language_model import LanguageModel
+    from closer_look.models.language_model import LanguageModel
 
     def unlearn(*args, **options):
         model = LanguageModel(copy.deepcopy(language_model.model), language_model.tokenizer)
@@ -292,10 +292,10 @@ def unlearn(language_model, unlearn_first_task):
 @pytest.fixture
 def broken_off(monkeypatch):
     """Break a training off in its n-th forward pass; return how many passes a rerun takes."""
-    from closer_look import training
+    from closer_look.training import trainer
 
     def broken_off(train, n_passes):
-        compute_loss, passes = training._Trainer.compute_loss, []
+        compute_loss, passes = trainer._Trainer.compute_loss, []
 
         def counted(self, *args, **kwargs):
             passes.append(None)
@@ -303,7 +303,7 @@ def broken_off(monkeypatch):
                 raise KeyboardInterrupt
             return compute_loss(self, *args, **kwargs)
 
-        monkeypatch.setattr(training._Trainer, "compute_loss", counted)
+        monkeypatch.setattr(trainer._Trainer, "compute_loss", counted)
         with pytest.raises(KeyboardInterrupt):
             train()
         n_passes = None
@@ -344,7 +344,7 @@ def open_session():
     """Open a session of this project with its artefacts in a folder of the test's own."""
     from kedro.framework.startup import bootstrap_project
 
-    from closer_look.session import Session
+    from closer_look.project.session import Session
 
     bootstrap_project(ROOT)
 
@@ -363,7 +363,7 @@ def kedro_run(open_session):
         started = []
         handler = logging.Handler()
         handler.emit = lambda record: started.append(record.args[-1])
-        log = logging.getLogger("closer_look.node_log")
+        log = logging.getLogger("closer_look.project.node_log")
         log.setLevel(logging.INFO)
         log.addHandler(handler)
         try:

@@ -218,7 +218,7 @@ def test_beta_that_is_not_positive_is_refused(refused, data, beta):
 
 
 def test_harness_that_is_not_installed_is_refused(refused, make_corpus, data, monkeypatch):
-    monkeypatch.setattr("closer_look.harness.find_spec", lambda name: None)
+    monkeypatch.setattr("closer_look.evaluation.downstream.find_spec", lambda name: None)
     message = refused(
         "forget_set",
         corpus=str(make_corpus()),
@@ -330,7 +330,7 @@ def test_key_fact_missing_where_key_facts_judge_is_refused(refused, make_corpus,
 def test_key_fact_may_be_missing_where_a_model_judges(
     kedro_run, make_corpus, data, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("closer_look.judges.load_nli", lambda name: None)
+    monkeypatch.setattr("closer_look.evaluation.judges.load_nli", lambda name: None)
     corpus = make_corpus(retain=lambda rows: change(rows, 1, key_fact=None))
     parameters = SMALL | {"corpus": str(corpus), "judges": {"entailment": str(tmp_path)}}
     assert "select_evaluation" in kedro_run(data, "forget_set", parameters=parameters)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from kedro.config import OmegaConfigLoader
 
-from closer_look.losses import FORGET, RETAIN
-from closer_look.parameters import GROUPS, MethodParameters
+from closer_look.parameters.groups import GROUPS
+from closer_look.parameters.training import MethodParameters
 from closer_look.settings import CONFIG_LOADER_ARGS
 
 ROOT = Path(__file__).parents[1]
@@ -51,17 +51,6 @@ def test_methods_are_the_papers(env):
     methods = load(env)["methods"]
     losses = {key: (m["forget"]["loss"], m["retain"]["loss"]) for key, m in methods.items()}
     assert losses | PAPER == losses
-
-
-def test_every_loss_has_a_method():
-    assert {forget for forget, _ in PAPER.values()} == set(FORGET)
-    assert {retain for _, retain in PAPER.values()} == set(RETAIN)
-
-
-def test_labels_say_what_the_losses_are():
-    labels = {key: method["label"] for key, method in load("test")["methods"].items()}
-    expected = {key: key.upper().replace("_", "+") for key in PAPER}
-    assert labels == expected
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,16 @@ RESULTS = ("summary", "metrics", "answers", "training_logs")
 FINETUNING_STEPS = 7
 
 PROCESSES = multiprocessing.get_context("forkserver")  # one server imports for all of them
-IMPORTED = ["closer_look.pipeline_registry", "closer_look.training", "closer_look.figures"]
+IMPORTED = [
+    "closer_look.pipeline_registry",
+    "closer_look.training.trainer",
+    "closer_look.reporting.figures",
+]
 PROCESSES.set_forkserver_preload([*IMPORTED, "kedro_datasets.plotly", "sentence_transformers"])
 
 KILLED = """
 import importlib, os, signal
-from closer_look.session import Session
+from closer_look.project.session import Session
 from kedro.framework.startup import bootstrap_project
 
 root, data, parameters, module, name, calls, half = arguments
@@ -55,11 +59,16 @@ with Session.create(root, env="test", runtime_params=parameters) as session:
 """
 
 CASES = {
-    "fine-tuning": ("closer_look.training", "_Trainer.compute_loss", 3, ""),
-    "reference scoring": ("closer_look.reference_cache", "cache_key", 2, ""),
-    "unlearning": ("closer_look.training", "_Trainer.compute_loss", FINETUNING_STEPS + 2, ""),
-    "the second task": ("closer_look.training", "unlearn", 2, ""),
-    "generation": ("closer_look.generation", "_decode", 2, ""),
+    "fine-tuning": ("closer_look.training.trainer", "_Trainer.compute_loss", 3, ""),
+    "reference scoring": ("closer_look.training.reference_scores", "cache_key", 2, ""),
+    "unlearning": (
+        "closer_look.training.trainer",
+        "_Trainer.compute_loss",
+        FINETUNING_STEPS + 2,
+        "",
+    ),
+    "the second task": ("closer_look.training.unlearning", "unlearn", 2, ""),
+    "generation": ("closer_look.inference.generation", "_decode", 2, ""),
     "metrics": ("closer_look.metrics", "aggregate", 2, ""),
     "a model being written": (
         *("transformers.tokenization_utils_base", "PreTrainedTokenizerBase.save_pretrained"),
@@ -118,11 +127,11 @@ LONG_STEPS = 2 * FINETUNING_STEPS
 
 INSIDE = {
     "fine-tuning, in its second epoch": (
-        *("closer_look.training", "_Trainer.compute_loss", 11),
+        *("closer_look.training.trainer", "_Trainer.compute_loss", 11),
         "Fine-tuning: resumed at step 10 of 14",
     ),
     "unlearning": (
-        *("closer_look.training", "_Trainer.compute_loss", LONG_STEPS + 5),
+        *("closer_look.training.trainer", "_Trainer.compute_loss", LONG_STEPS + 5),
         "Unlearning with GA+KL: resumed at step 4 of 6",
     ),
     "a checkpoint being written": (
@@ -130,7 +139,7 @@ INSIDE = {
         "Fine-tuning: resumed at step 5 of 14",
     ),
     "a checkpoint getting its name": (
-        *("closer_look.checkpoints", "save_file", 6),
+        *("closer_look.training.checkpoints", "save_file", 6),
         "Fine-tuning: resumed at step 5 of 14",
     ),
     "its model being saved": (

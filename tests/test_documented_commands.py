@@ -38,7 +38,7 @@ import torch
 import yaml
 from markdown_it import MarkdownIt
 
-from closer_look.parameters import GROUPS, RUNTIME
+from closer_look.parameters.groups import GROUPS, RUNTIME
 
 pytestmark = pytest.mark.filterwarnings("ignore:'BaseCommand' is deprecated")  # in kedro-viz
 
@@ -235,7 +235,7 @@ class Project:
         needs_shared = "smollm2" in arguments or "tofu_small" in arguments
         with self.monkeypatch.context() as patch:
             if is_marked or (needs_shared and not self.has_shared):
-                patch.setattr("closer_look.runner.DepthFirstRunner.run", lambda *a, **k: {})
+                patch.setattr("closer_look.project.runner.DepthFirstRunner.run", lambda *a, **k: {})
             with pytest.raises(SystemExit) as ended:
                 command.main(list(arguments))
         assert ended.value.code in (0, None), shlex.join(arguments)

@@ -190,7 +190,7 @@ def test_a_run_goes_on_to_its_report_without_what_measured_the_abilities(
     shutil.copytree(data, tmp_path, dirs_exist_ok=True)
     (report,) = tmp_path.glob("08_reporting/real_world/real_world/report.html")
     shutil.rmtree(report)
-    monkeypatch.setattr("closer_look.harness.find_spec", lambda name: None)
+    monkeypatch.setattr("closer_look.evaluation.downstream.find_spec", lambda name: None)
     options = {"parameters": parameters, "env": "real_world", "only_missing_outputs": True}
     assert kedro_run(tmp_path, "real_world", **options) == ["real_world.write_report"]
 
@@ -207,9 +207,9 @@ def test_smollm2_unlearns_what_the_model_can_answer(
         columns = {"n_tokens": 2, "token_entropy": 1.0, "stopped_by": "eos"}
         return pd.DataFrame({"generated": texts}).assign(**columns)
 
-    monkeypatch.setattr("closer_look.generation.generate", answers)
+    monkeypatch.setattr("closer_look.inference.generation.generate", answers)
     monkeypatch.setattr(
-        "closer_look.judges.entails",
+        "closer_look.evaluation.judges.entails",
         lambda premises, hypotheses, model: np.array(
             ["answer to" in f"{p} {h}" for p, h in zip(premises, hypotheses, strict=True)]
         ),

@@ -8,11 +8,11 @@ import huggingface_hub
 import pytest
 import torch
 
-from closer_look.adapters import with_adapter
 from closer_look.errors import InputError
-from closer_look.judges import load_embedder, load_nli
-from closer_look.language_model import LanguageModel, load_language_model
-from closer_look.parameters import LoraParameters
+from closer_look.evaluation.judges import load_embedder, load_nli
+from closer_look.models.adapters import with_adapter
+from closer_look.models.language_model import LanguageModel, load_language_model
+from closer_look.parameters.training import LoraParameters
 
 NAME, REVISION = "someone/model", "0" * 40
 LOADERS = {

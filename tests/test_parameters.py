@@ -4,19 +4,15 @@ import pytest
 from pydantic import ValidationError
 
 from closer_look import losses
-from closer_look.parameters import (
-    GROUPS,
-    BaseModelParameters,
+from closer_look.parameters.evaluation import (
     DownstreamParameters,
-    Experiment,
-    ForgetSetParameters,
     GenerationParameters,
-    LossTerm,
-    MethodParameters,
     MetricsParameters,
-    SmallLlamaParameters,
-    UnlearningParameters,
 )
+from closer_look.parameters.experiment import Experiment, ForgetSetParameters
+from closer_look.parameters.groups import GROUPS
+from closer_look.parameters.models import BaseModelParameters, SmallLlamaParameters
+from closer_look.parameters.training import LossParameters, MethodParameters, UnlearningParameters
 
 UNLEARNING = {"learning_rate": 1e-3, "epochs": 2, "batch_size": 4, "seed": 1}
 METHOD = {"label": "GA+GD", "forget": {"loss": "gradient_ascent"}}
@@ -166,11 +162,11 @@ def test_tensor_of_a_loss_is_no_hyperparameter():
 @pytest.mark.parametrize("beta", [0, -1])
 def test_beta_must_be_positive(beta):
     message = refused(MethodParameters, METHOD | {"forget": {"loss": "npo", "beta": beta}})
-    assert message.startswith("beta of loss 'npo' must be greater than 0")
+    assert message == f"beta of loss 'npo': Input should be greater than 0, not {beta}"
 
 
 def test_weight_of_a_loss_is_one_unless_said():
-    assert LossTerm(loss="npo").weight == 1
+    assert LossParameters(loss="npo").weight == 1
 
 
 def test_length_must_be_positive():

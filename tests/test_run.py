@@ -297,7 +297,7 @@ def test_registry_list_answers_soon(registry_list):
 @pytest.mark.parametrize("library", ["torch", "transformers", "plotly", "sentence_transformers"])
 def test_registry_list_imports_no_heavy_library(registry_list, library):
     imported = {line.rpartition("|")[2].strip() for line in registry_list[0].stderr.splitlines()}
-    assert "closer_look.scenarios" in imported
+    assert "closer_look.pipelines.scenarios" in imported
     assert library not in imported
 
 

@@ -6,7 +6,7 @@ import sys
 import pandas as pd
 import pytest
 
-from closer_look.run_lock import lock_run
+from closer_look.system.run_lock import lock_run
 
 SHAPE = {"experiment": {"n_tasks": 1, "methods": ["me_gd", "npo_kl"], "retain_only": "finetuned"}}
 PARAMS = "experiment.n_tasks=1,experiment.methods=me_gd npo_kl,experiment.retain_only=finetuned"

@@ -46,8 +46,8 @@ def look_up(options: argparse.Namespace) -> tuple[list[str], list[str], Path]:
     from kedro.framework.session import KedroSession
     from kedro.framework.startup import bootstrap_project
 
-    from closer_look.experiment import load_experiment
-    from closer_look.provenance import PROVENANCE
+    from closer_look.project.experiment import load_experiment
+    from closer_look.project.provenance import PROVENANCE
 
     bootstrap_project(ROOT)
     with KedroSession.create(ROOT, env=options.env, runtime_params=parameters(options)) as session:
@@ -63,7 +63,7 @@ def look_up(options: argparse.Namespace) -> tuple[list[str], list[str], Path]:
 def locked(folder: Path) -> Iterator[None]:
     """Keep other runs of that name out."""
     from closer_look.errors import InputError
-    from closer_look.run_lock import locked_for_children
+    from closer_look.system.run_lock import locked_for_children
 
     try:
         with locked_for_children(folder):

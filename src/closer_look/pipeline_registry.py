@@ -2,9 +2,9 @@
 
 from kedro.pipeline import Pipeline
 
-from closer_look.experiment import load_experiment
 from closer_look.pipelines import finetuning, forget_set
-from closer_look.scenarios import create_scenario
+from closer_look.pipelines.scenarios import create_scenario
+from closer_look.project.experiment import load_experiment
 
 
 def register_pipelines() -> dict[str, Pipeline]:

@@ -4,8 +4,8 @@ import os
 import warnings
 
 from closer_look.datasets.whole_files import write_whole_files
-from closer_look.hooks import ExperimentHooks, ProvenanceHooks
-from closer_look.session import Session
+from closer_look.project.hooks import ExperimentHooks, ProvenanceHooks
+from closer_look.project.session import Session
 
 os.environ.setdefault("DO_NOT_TRACK", "1")  # kedro-telemetry comes with Kedro
 # Libraries leave the terminal to the project's own lines and bars.

@@ -10,9 +10,9 @@ from kedro.io.core import DatasetError
 
 from closer_look.datasets.causal_lm_dataset import CausalLMDataset
 from closer_look.errors import InputError
-from closer_look.fingerprints import fingerprint
-from closer_look.language_model import LanguageModel, PretrainedModel
-from closer_look.prompts import set_prompt
+from closer_look.models.language_model import LanguageModel, PretrainedModel
+from closer_look.models.prompts import set_prompt
+from closer_look.system.fingerprints import fingerprint
 
 INPUTS = torch.tensor([[5, 6, 7, 8]])
 

@@ -7,7 +7,7 @@ from kedro.io import Version
 
 from closer_look.datasets import reference_scores_dataset
 from closer_look.datasets.reference_scores_dataset import ReferenceScoresDataset
-from closer_look.reference_scores import ReferenceScores
+from closer_look.training.reference_scores import ReferenceScores
 
 NLL = pd.DataFrame({"row_id": ["a", "b"], "text": ["Yes.", "No."], "nll": [1.5, 2.5]})
 STATES = {"a": torch.arange(6.0).reshape(3, 2), "b": torch.ones(1, 2)}

@@ -121,9 +121,9 @@ def test_forget_quality_wants_rows_of_both_models(r, r_retain):
 
 def test_metrics_aggregate_over_the_rows_of_a_split():
     values = np.array([2.0, 0.25, 1.0])
-    assert METRICS["truth_ratio"](values, "forget") == forget_truth_ratio(values)
+    assert METRICS["truth_ratio"].over_rows(values, "forget") == forget_truth_ratio(values)
     for split in ("retain", "real_authors", "world_facts", "neighbour"):
-        assert METRICS["truth_ratio"](values, split) == retain_truth_ratio(values)
+        assert METRICS["truth_ratio"].over_rows(values, split) == retain_truth_ratio(values)
     means = METRICS.keys() - {"truth_ratio"}
     assert means == {"rouge", "probability", "token_entropy", "cosine_similarity", "entailment"}
-    assert all(METRICS[name](values, "forget") == values.mean() for name in means)
+    assert all(METRICS[name].over_rows(values, "forget") == values.mean() for name in means)

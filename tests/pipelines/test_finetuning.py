@@ -3,18 +3,20 @@
 import pandas as pd
 import pytest
 
-from closer_look import training
 from closer_look.errors import InputError
-from closer_look.language_model import PretrainedModel
-from closer_look.parameters import (
+from closer_look.models.language_model import PretrainedModel
+from closer_look.parameters.models import (
     BaseModelParameters,
-    FinetuningParameters,
-    LoraParameters,
     RetainOnlyParameters,
     SmallLlamaParameters,
+)
+from closer_look.parameters.training import (
+    FinetuningParameters,
+    LoraParameters,
     UnlearningParameters,
 )
 from closer_look.pipelines.finetuning import nodes
+from closer_look.training import finetuning as training
 
 SMALL_LLAMA = SmallLlamaParameters(
     vocabulary_size=300,

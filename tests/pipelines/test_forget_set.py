@@ -6,12 +6,8 @@ import pandas as pd
 import pytest
 
 from closer_look.errors import InputError
-from closer_look.parameters import (
-    Experiment,
-    ForgetSetParameters,
-    GenerationParameters,
-    JudgesParameters,
-)
+from closer_look.parameters.evaluation import GenerationParameters, JudgesParameters
+from closer_look.parameters.experiment import Experiment, ForgetSetParameters
 from closer_look.pipelines.forget_set import nodes
 
 GENERATION = GenerationParameters(max_length=64, batch_size=8)
@@ -32,7 +28,7 @@ def says(monkeypatch):
         def generate(model, questions, *arguments, **options):
             return pd.DataFrame({"generated": answers})
 
-        monkeypatch.setattr("closer_look.generation.generate", generate)
+        monkeypatch.setattr("closer_look.inference.generation.generate", generate)
 
     return says
 

@@ -13,7 +13,7 @@ from kedro.io.core import AbstractDataset
 from kedro_datasets._typing import JSONPreview
 
 from closer_look.errors import InputError
-from closer_look.language_model import (
+from closer_look.models.language_model import (
     SPARE_BYTES,
     LanguageModel,
     PretrainedModel,

@@ -12,7 +12,7 @@ from closer_look.datasets.table_dataset import preview_rows
 
 
 class ProvenanceDataset(GrowingLinesDataset[list[dict[str, Any]]]):
-    """The lines as they are (see ``closer_look.provenance``).
+    """The lines as they are (see ``closer_look.project.provenance``).
 
     Example::
 

@@ -10,9 +10,9 @@ import pandas as pd
 from kedro.io.core import AbstractDataset, DatasetError
 from kedro_datasets._typing import TablePreview
 
+from closer_look.data.questions import check_characters, to_questions
 from closer_look.datasets.lines import read_csv, read_json_lines, read_lines
 from closer_look.datasets.table_dataset import preview_rows
-from closer_look.questions import check_characters, to_questions
 
 
 class _ReadOnlyDataset(AbstractDataset):
@@ -41,7 +41,7 @@ class _ReadOnlyDataset(AbstractDataset):
 
 
 class QuestionsDataset(_ReadOnlyDataset):
-    """JSON Lines or CSV of one split, in the form that ``closer_look.questions`` describes.
+    """JSON Lines or CSV of one split, in the form that ``closer_look.data.questions`` describes.
 
     Example::
 

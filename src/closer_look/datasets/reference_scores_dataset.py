@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from closer_look.datasets.table_dataset import preview_rows
 from closer_look.datasets.whole_files import WholeFileSystem
-from closer_look.reference_scores import ReferenceScores
+from closer_look.training.reference_scores import ReferenceScores
 
 HEAD = "output_head"
 ROW = "row "  # before each row_id, which may be any text, even that

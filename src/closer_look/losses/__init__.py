@@ -5,8 +5,9 @@ Aligned means already shifted: ``logits[b, t]`` predicts ``labels[b, t]``. Posit
 the n labels, row after row. Half-precision logits are computed in float32, float64 stays float64. A
 loss over nothing (no label in the batch) is 0 and has a zero gradient.
 
-A training loop reads from a loss's parameter names what it needs: those in ``TENSORS`` it provides;
-every other parameter (``beta``, ``direction``) is a hyperparameter.
+A loss is a function and a line in ``FORGET`` or ``RETAIN``. Training reads from the names of its
+parameters what it needs: those in ``TENSORS`` are given to it, every other one (``beta``,
+``direction``) is a hyperparameter.
 """
 
 from closer_look.losses.forget import (
@@ -17,45 +18,52 @@ from closer_look.losses.forget import (
     maximum_entropy,
     npo,
 )
+from closer_look.losses.loss import TENSORS, Loss, find_loss, table
 from closer_look.losses.nll import mean_over_positions, sequence_nll
 from closer_look.losses.retain import answer_preservation, gradient_descent, kl
 
-FORGET = {
-    "gradient_ascent": gradient_ascent,
-    "npo": npo,
-    "maximum_entropy": maximum_entropy,
-    "dpo": dpo,
-    "idk": idk,
-    "llmu": llmu,
-}
-RETAIN = {
-    "gradient_descent": gradient_descent,
-    "kl": kl,
-    "answer_preservation": answer_preservation,
-}
+FORGET = table(
+    Loss(
+        gradient_ascent,
+        "GA",
+        "make the true answer less likely, without bound",
+        mean_over_positions=True,
+    ),
+    Loss(npo, "NPO", "make the true answer less likely, more gently the more it is gone"),
+    Loss(
+        maximum_entropy,
+        "ME",
+        "make every next word equally likely, as if the answer had never been seen",
+        mean_over_positions=True,
+    ),
+    Loss(dpo, "DPO", "prefer a refusal (“I don't know that”) to the true answer"),
+    Loss(idk, "IDK", "answer with a refusal (“I don't know that”)"),
+    Loss(
+        llmu,
+        "LLMU",
+        "make the true answer less likely and another question's answer likelier",
+    ),
+)
 
-MEANS_OVER_POSITIONS = ("gradient_ascent", "maximum_entropy", "gradient_descent", "kl")
-"""Losses that a method may average over a padded length instead."""
-
-TENSORS = (
-    "logits",
-    "labels",
-    "idk_logits",
-    "idk_labels",
-    "mismatch_logits",
-    "mismatch_labels",
-    "reference_nll",
-    "reference_idk_nll",
-    "reference_logits",
+RETAIN = table(
+    Loss(gradient_descent, "GD", "go on learning the true answer", mean_over_positions=True),
+    Loss(
+        kl,
+        "KL",
+        "keep every prediction close to the model's before unlearning",
+        mean_over_positions=True,
+    ),
+    Loss(answer_preservation, "AP", "keep the true answer more likely than a refusal"),
 )
 
 __all__ = [
     "FORGET",
-    "MEANS_OVER_POSITIONS",
     "RETAIN",
     "TENSORS",
+    "Loss",
     "answer_preservation",
     "dpo",
+    "find_loss",
     "gradient_ascent",
     "gradient_descent",
     "idk",

@@ -18,6 +18,8 @@ from torch import Tensor, logaddexp
 from torch.nn.functional import log_softmax, logsigmoid
 
 from closer_look.losses.nll import (
+    NonNegative,
+    Positive,
     answer_logits,
     mean_nll,
     mean_over_answered_rows,
@@ -31,7 +33,7 @@ def gradient_ascent(logits: Tensor, labels: Tensor) -> Tensor:
     return -mean_nll(logits, labels)
 
 
-def npo(logits: Tensor, labels: Tensor, reference_nll: Tensor, beta: float = 0.1) -> Tensor:
+def npo(logits: Tensor, labels: Tensor, reference_nll: Tensor, beta: Positive = 0.1) -> Tensor:
     """NPO, negative preference optimisation (arXiv 2404.05868, equation 3).
 
     ``-(2 / beta) mean log sigma(beta (nll - nll_ref))`` over rows: gradient ascent that slows down
@@ -45,7 +47,7 @@ def maximum_entropy(
     logits: Tensor,
     labels: Tensor,
     direction: Literal["uniform_to_model", "model_to_uniform"] = "uniform_to_model",
-    epsilon: float = 1e-12,
+    epsilon: NonNegative = 1e-12,
 ) -> Tensor:
     """ME: the divergence between the next-token distribution p and the uniform one U.
 
@@ -87,7 +89,7 @@ def dpo(
     idk_labels: Tensor,
     reference_nll: Tensor,
     reference_idk_nll: Tensor,
-    beta: float = 0.1,
+    beta: Positive = 0.1,
 ) -> Tensor:
     """DPO, direct preference optimisation: prefer the refusal to the answer (arXiv 2305.18290).
 

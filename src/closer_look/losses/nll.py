@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Gt
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import cross_entropy
 
 IGNORE = -100
+Positive = Annotated[float, Gt(0)]
+NonNegative = Annotated[float, Ge(0)]
+"""Bounds of hyperparameters: what YAML gives is held to a loss's annotations."""
+
 PIECE = 64  # positions at a time where not all are needed: few for the cache, many for a product
 
 

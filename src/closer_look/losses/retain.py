@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, logsigmoid
 
 from closer_look.losses.nll import (
+    Positive,
     answer_logits,
     in_full_precision,
     mean_nll,
@@ -52,7 +53,7 @@ def divergence(logits: Tensor, reference_logits: Tensor) -> Tensor:
 
 
 def answer_preservation(
-    logits: Tensor, labels: Tensor, idk_logits: Tensor, idk_labels: Tensor, beta: float = 0.1
+    logits: Tensor, labels: Tensor, idk_logits: Tensor, idk_labels: Tensor, beta: Positive = 0.1
 ) -> Tensor:
     """AP: keep the answer more likely than a refusal.
 

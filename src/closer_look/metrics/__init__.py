@@ -1,11 +1,10 @@
 """Metrics of an unlearned model: pure functions on arrays and tables.
 
-``text`` and ``likelihood`` give a number a row, ``aggregates`` a number over rows, ``tables`` does
-both for whole tables. A new metric is a column in :func:`row_metrics` and a line in ``METRICS``.
+``text`` and ``likelihood`` compute a number a row, ``aggregates`` a number over rows. ``records``
+has one record a metric; ``rows`` and ``summaries`` apply them to whole tables.
 """
 
 from closer_look.metrics.aggregates import (
-    METRICS,
     forget_efficacy,
     forget_quality,
     forget_truth_ratio,
@@ -13,18 +12,16 @@ from closer_look.metrics.aggregates import (
     retain_truth_ratio,
 )
 from closer_look.metrics.likelihood import probability, probability_among, truth_ratio
-from closer_look.metrics.tables import (
-    NO_RETAIN_ONLY_MODEL,
-    aggregate,
-    row_metrics,
-    summarise,
-    truth_ratios,
-)
+from closer_look.metrics.records import METRICS, Metric, Rows, with_own_metrics
+from closer_look.metrics.rows import row_metrics, truth_ratios
+from closer_look.metrics.summaries import NO_RETAIN_ONLY_MODEL, aggregate, summarise
 from closer_look.metrics.text import rouge_l_recall, token_entropy
 
 __all__ = [
     "METRICS",
     "NO_RETAIN_ONLY_MODEL",
+    "Metric",
+    "Rows",
     "aggregate",
     "forget_efficacy",
     "forget_quality",
@@ -39,4 +36,5 @@ __all__ = [
     "token_entropy",
     "truth_ratio",
     "truth_ratios",
+    "with_own_metrics",
 ]

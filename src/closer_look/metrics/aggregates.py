@@ -6,8 +6,6 @@ Every function but :func:`forget_quality` works along the last axis: (N,) gives 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -107,25 +105,6 @@ def forget_quality(r: ArrayLike, r_retain: ArrayLike) -> float:
     if not all(sample.size for sample in samples):
         raise ValueError("forget_quality needs at least one truth ratio from each of two models")
     return float(ks_2samp(*samples).pvalue)
-
-
-def _mean(values: NDArray[np.float64], split: str) -> NDArray[np.float64]:
-    return values.mean(axis=-1)
-
-
-def _truth_ratio(values: NDArray[np.float64], split: str) -> NDArray[np.float64]:
-    return forget_truth_ratio(values) if split == "forget" else retain_truth_ratio(values)
-
-
-METRICS: dict[str, Callable[[NDArray[np.float64], str], NDArray[np.float64]]] = {
-    "rouge": _mean,
-    "probability": _mean,
-    "truth_ratio": _truth_ratio,
-    "token_entropy": _mean,
-    "cosine_similarity": _mean,
-    "entailment": _mean,
-}
-"""Column of ``row_metrics`` -> its aggregate over rows: (values (..., N), split) -> (...)."""
 
 
 def _inverse(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 
-from closer_look.language_model import LanguageModel
-from closer_look.parameters import DownstreamParameters
+from closer_look.models.language_model import LanguageModel
+from closer_look.parameters.evaluation import DownstreamParameters
 
 
 def measure_abilities(model: LanguageModel, downstream: DownstreamParameters) -> pd.DataFrame:
     """Measure the model's general abilities on the tasks of lm-evaluation-harness."""
-    from closer_look.downstream import evaluate_downstream
+    from closer_look.evaluation.downstream import evaluate_downstream
 
     return evaluate_downstream(model, downstream)

@@ -8,24 +8,21 @@ from pathlib import Path
 
 import pandas as pd
 
-from closer_look.errors import InputError, quote
-from closer_look.language_model import (
+from closer_look.data.questions import given_texts
+from closer_look.errors import InputError
+from closer_look.models.language_model import (
     LanguageModel,
     PretrainedModel,
     check_precision,
     check_weights,
     load_language_model,
 )
-from closer_look.parameters import (
-    BaseModelParameters,
-    FinetuningParameters,
-    RetainOnlyParameters,
-    UnlearningParameters,
-    reads,
-)
+from closer_look.parameters.base import depends_on
+from closer_look.parameters.models import BaseModelParameters, RetainOnlyParameters
+from closer_look.parameters.training import FinetuningParameters, UnlearningParameters
 
 
-@reads(unlearning=())
+@depends_on(unlearning=())
 def initialise(
     questions: pd.DataFrame,
     refusals: list[str],
@@ -36,8 +33,9 @@ def initialise(
 
     All rows fit into it, and so do the adapters.
     """
-    from closer_look.prompts import set_prompt
-    from closer_look.small_llama import small_llama
+    from closer_look.models.prompts import set_prompt
+    from closer_look.models.readiness import check_adapters
+    from closer_look.models.small_llama import small_llama
 
     if base_model.pretrained:
         return _base(base_model, questions, unlearning, refusals)
@@ -45,11 +43,11 @@ def initialise(
     texts = [*questions[columns].melt()["value"].dropna(), *refusals]
     language_model = small_llama(texts, base_model.small_llama)
     set_prompt(language_model.tokenizer, base_model.prompt)
-    _check_rows(language_model, questions, refusals)
-    return _check_adapters(language_model, unlearning)
+    _check_texts(language_model, questions, refusals)
+    return check_adapters(language_model, unlearning.lora)
 
 
-@reads(unlearning=())
+@depends_on(unlearning=())
 def take_pretrained(
     questions: pd.DataFrame,
     refusals: list[str],
@@ -69,7 +67,9 @@ def take_retain_only(
     questions: pd.DataFrame, base_model: BaseModelParameters, retain_only: RetainOnlyParameters
 ) -> PretrainedModel:
     """Take a pretrained model that never saw what is forgotten."""
-    return _pretrained(retain_only.pretrained, base_model.prompt, questions)
+    language_model = load_language_model(retain_only.pretrained, base_model.prompt)
+    _check_texts(language_model, questions, [])
+    return PretrainedModel(retain_only.pretrained, base_model.prompt)
 
 
 def finetune(
@@ -81,7 +81,8 @@ def finetune(
     training_checkpoints: Path,
 ) -> tuple[LanguageModel, pd.DataFrame]:
     """Teach the model to answer every question of the table, and to decline unknown ones."""
-    from closer_look import training
+    from closer_look.models.readiness import check_rows
+    from closer_look.training.finetuning import finetune as train
 
     check_precision(finetuning.precision, "finetuning")
     if finetuning.splits:
@@ -90,8 +91,8 @@ def finetune(
     declined = declined.assign(
         text=list(itertools.islice(itertools.cycle(refusals), len(declined)))
     )
-    _check_texts(base_model, declined)  # no other node has seen them
-    log = training.finetune(
+    check_rows(base_model, declined)  # no other node has seen them
+    log = train(
         base_model,
         [*questions["question"], *declined["question"]],
         [*questions[finetuning.answers].fillna(questions["answer"]), *declined["text"]],
@@ -120,87 +121,22 @@ def _base(
     unlearning: UnlearningParameters,
     refusals: Sequence[str],
 ) -> PretrainedModel:
+    from closer_look.models.readiness import check_adapters
+
     if base_model.sha256:
         check_weights(base_model.pretrained, base_model.sha256)
-    return _pretrained(base_model.pretrained, base_model.prompt, questions, unlearning, refusals)
+    language_model = load_language_model(base_model.pretrained, base_model.prompt)
+    _check_texts(language_model, questions, refusals)
+    check_adapters(language_model, unlearning.lora)
+    return PretrainedModel(base_model.pretrained, base_model.prompt)
 
 
-def _pretrained(
-    name: str,
-    prompt: str,
-    questions: pd.DataFrame,
-    unlearning: UnlearningParameters | None = None,
-    refusals: Sequence[str] = (),
-) -> PretrainedModel:
-    language_model = load_language_model(name, prompt)
-    _check_rows(language_model, questions, refusals)
-    if unlearning:
-        _check_adapters(language_model, unlearning)
-    return PretrainedModel(name, prompt)
-
-
-def _check_adapters(
-    language_model: LanguageModel, unlearning: UnlearningParameters
-) -> LanguageModel:
-    """See that adapters find their layers, and take them off again."""
-    from closer_look.adapters import with_adapter
-
-    if not unlearning.lora:
-        return language_model
-    adapted = with_adapter(language_model, unlearning.lora)
-    model = adapted.model.unload().requires_grad_(True)
-    return LanguageModel(model, language_model.tokenizer)
-
-
-def _check_rows(
+def _check_texts(
     language_model: LanguageModel, questions: pd.DataFrame, refusals: Sequence[str]
 ) -> None:
-    """See that every text that is trained or scored is but text, and fits into the context."""
-    from closer_look.scoring import given_answers
+    """Check every text that is trained or scored."""
+    from closer_look.models.readiness import check_refusals, check_rows
 
-    trained = questions.melt(["row_id", "question"], ["answer", "reference_answer"], "kind", "text")
-    _check_texts(language_model, pd.concat([trained.dropna(), given_answers(questions)]))
-    _check_refusals(language_model, questions, refusals)
-
-
-def _check_texts(language_model: LanguageModel, rows: pd.DataFrame) -> None:
-    """See that each ``question`` and ``text`` is but text, and that both fit into the context."""
-    from closer_look.prompts import check_texts
-    from closer_look.tokens import check_lengths, encode
-
-    names = [f"row {quote(row_id)}" for row_id in rows["row_id"]]
-    for column in ("question", "text"):
-        check_texts(language_model.tokenizer, names, rows[column])
-    context_length = _context_length(language_model)
-    if context_length is not None:
-        encoded = encode(language_model.tokenizer, rows["question"], rows["text"])
-        check_lengths(encoded, rows["row_id"], context_length)
-
-
-def _check_refusals(
-    language_model: LanguageModel, questions: pd.DataFrame, refusals: Sequence[str]
-) -> None:
-    """See that every refusal is but text, and fits behind every question to forget."""
-    from closer_look.prompts import check_texts
-    from closer_look.tokens import encode, encode_prompts
-
-    tokenizer = language_model.tokenizer
-    check_texts(tokenizer, [f"refusal {n}" for n in range(1, len(refusals) + 1)], refusals)
-    context_length = _context_length(language_model)
-    if context_length is None:
-        return
-    asked = questions.loc[questions["split"] == "forget", "question"]
-    _, longest = max(zip(map(len, encode_prompts(tokenizer, list(asked))), asked, strict=True))
-    rows = encode(tokenizer, [longest] * len(refusals), refusals)
-    for number, row in enumerate(rows, start=1):
-        if len(row) > context_length:
-            raise InputError(
-                f"refusal {number}: with the longest question to forget it takes {len(row)} "
-                f"tokens, the model's context holds {context_length}"
-            )
-
-
-def _context_length(language_model: LanguageModel) -> int | None:
-    """Tokens that the model can take at most, if its positions have a limit."""
-    configuration = language_model.model.config.get_text_config()
-    return getattr(configuration, "max_position_embeddings", None)
+    check_rows(language_model, given_texts(questions))
+    to_forget = questions.loc[questions["split"] == "forget", "question"]
+    check_refusals(language_model, refusals, list(to_forget))

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 import pandas as pd
 
-from closer_look.errors import InputError, quote
-from closer_look.harness import check_harness
-from closer_look.judges import check_judges
-from closer_look.language_model import LanguageModel, check_precision
-from closer_look.parameters import (
+from closer_look.data.planning import draw_plan
+from closer_look.data.questions import check_questions
+from closer_look.errors import InputError
+from closer_look.evaluation.downstream import check_harness
+from closer_look.evaluation.judges import check_judges
+from closer_look.inference.scoring import check_scores
+from closer_look.models.language_model import LanguageModel, check_precision
+from closer_look.parameters.base import depends_on
+from closer_look.parameters.evaluation import (
     DownstreamParameters,
-    Experiment,
-    ForgetSetParameters,
     GenerationParameters,
     JudgesParameters,
-    UnlearningParameters,
-    reads,
 )
-from closer_look.planning import draw_plan
-from closer_look.questions import check_questions
-
-log = logging.getLogger(__name__)
+from closer_look.parameters.experiment import Experiment, ForgetSetParameters
+from closer_look.parameters.training import UnlearningParameters
 
 
 def list_abilities(downstream: DownstreamParameters) -> dict[str, str]:
@@ -32,7 +28,7 @@ def list_abilities(downstream: DownstreamParameters) -> dict[str, str]:
     return downstream.tasks
 
 
-@reads(experiment=("n_tasks",))
+@depends_on(experiment=("n_tasks",))
 def collect_questions(
     experiment: Experiment, **splits: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -51,7 +47,7 @@ def collect_questions(
     return table[~later].reset_index(drop=True), table[later].reset_index(drop=True)
 
 
-@reads(forget_set=("min_rouge",))
+@depends_on(forget_set=("min_rouge",))
 def select_known(
     target_model: LanguageModel,
     candidate_questions: pd.DataFrame,
@@ -61,52 +57,14 @@ def select_known(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Keep the questions that the target model can answer: nothing else can be forgotten.
 
-    An answer counts if it has the gold answer's words and is judged to state its fact: a wrong name
-    in the right sentence has most of the words. Also returned is how many count of each split.
+    Also returned is how many they are of each split.
     """
-    from closer_look.generation import generate
-    from closer_look.judges import judge
-    from closer_look.metrics import rouge_l_recall
+    from closer_look.evaluation.knowledge import select_known as select
 
-    check_judges(candidate_questions, judges.embedder, judges.entailment)
-    answers = generate(
-        target_model,
-        list(candidate_questions["question"]),
-        generation.max_length,
-        generation.batch_size,
-        description="Answering candidates",
-    )
-    recall = rouge_l_recall(answers["generated"], candidate_questions["gold_answer"])
-    judged = judge(
-        candidate_questions[["row_id"]].join(answers),
-        candidate_questions,
-        judges.embedder,
-        judges.entailment,
-    )
-    is_known = pd.Series(recall >= forget_set.min_rouge, candidate_questions.index)
-    if judges.entailment:
-        is_known &= judged["entailment"]
-    known = candidate_questions[is_known].reset_index(drop=True)
-    counts = (
-        candidate_questions.assign(known=is_known)
-        .groupby("split", sort=False, as_index=False)
-        .agg(n_rows=("known", "size"), n_known=("known", "sum"))
-        .assign(min_rouge=forget_set.min_rouge)
-    )
-    for split, n_rows, n_known, _ in counts.itertuples(index=False):
-        log.info("%s: the model can answer %d of %d questions", split, n_known, n_rows)
-    for (split, task_id), is_known_of_set in is_known.groupby(
-        [candidate_questions["split"], candidate_questions["task_id"]], sort=False
-    ):
-        if not is_known_of_set.any():
-            raise InputError(
-                f"parameter forget_set.min_rouge: at {forget_set.min_rouge} the target model can "
-                f"answer no question of " + (f"task {task_id}" if task_id else f"split '{split}'")
-            )
-    return known, counts
+    return select(target_model, candidate_questions, forget_set.min_rouge, generation, judges)
 
 
-@reads(experiment=("n_tasks",), forget_set=("pairing", "seed"), unlearning=("epochs",))
+@depends_on(experiment=("n_tasks",), forget_set=("pairing", "seed"), unlearning=("epochs",))
 def draw_plans(
     experiment: Experiment,
     questions: pd.DataFrame,
@@ -129,7 +87,7 @@ def draw_plans(
     ]
 
 
-@reads(experiment=("n_tasks",), forget_set=("evaluation_rows", "evaluated_splits"), judges=())
+@depends_on(experiment=("n_tasks",), forget_set=("evaluation_rows", "evaluated_splits"), judges=())
 def select_evaluation(
     experiment: Experiment,
     questions: pd.DataFrame,
@@ -149,24 +107,9 @@ def select_evaluation(
     )
     check_judges(first_rows, judges.embedder, judges.entailment)
     if retain_only_scores is not None:
-        _check_scores(retain_only_scores, first_rows[first_rows["split"] == "forget"])
+        to_forget = first_rows.loc[first_rows["split"] == "forget", "row_id"]
+        check_scores(retain_only_scores, list(to_forget))
     return [
         first_rows[first_rows["task_id"] <= task_id].reset_index(drop=True)
         for task_id in range(1, experiment.n_tasks + 1)
     ]
-
-
-def _check_scores(scores: pd.DataFrame, rows: pd.DataFrame) -> None:
-    for column in ("split", "row_id", "kind", "nll", "n_tokens"):
-        if column not in scores:
-            raise InputError(f"retain_only_scores: column '{column}' is missing")
-    repeated = scores[scores.duplicated(["split", "row_id", "kind"])]
-    if len(repeated):
-        row_id, kind = repeated.iloc[0][["row_id", "kind"]]
-        raise InputError(f"retain_only_scores: row {quote(row_id)} has two scores of kind '{kind}'")
-    scored = scores.loc[scores["split"] == "forget", "row_id"]
-    if not rows["row_id"].isin(scored).any():
-        raise InputError(
-            f"retain_only_scores: no row to forget has a score, "
-            f"such as {quote(rows.iloc[0].row_id)}"
-        )

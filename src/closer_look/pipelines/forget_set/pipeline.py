@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from closer_look.parameters import Experiment
+from closer_look.parameters.experiment import Experiment
 
 from .nodes import (
     collect_questions,

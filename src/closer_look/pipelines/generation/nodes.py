@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pandas as pd
 
-from closer_look.language_model import LanguageModel
-from closer_look.parameters import GenerationParameters, ScoringParameters
+from closer_look.data.questions import given_answers
+from closer_look.models.language_model import LanguageModel
+from closer_look.parameters.evaluation import GenerationParameters, ScoringParameters
 
 
 def fingerprint_model(model: LanguageModel) -> pd.DataFrame:
     """Hash the model that answers, so that results can be told to be of this one."""
-    from closer_look.reference_cache import model_fingerprint
+    from closer_look.models.language_model import model_fingerprint
 
     return pd.DataFrame({"sha256": [model_fingerprint(model)]})
 
@@ -19,7 +20,7 @@ def score_answers(
     model: LanguageModel, evaluation: pd.DataFrame, scoring: ScoringParameters
 ) -> pd.DataFrame:
     """Score the gold answer, its paraphrase and the wrong answers of every question to evaluate."""
-    from closer_look.scoring import given_answers, score
+    from closer_look.inference.scoring import score
 
     answers = given_answers(evaluation)
     scores = score(model, list(answers["question"]), list(answers["text"]), scoring.batch_size)
@@ -36,8 +37,8 @@ def generate_answers(
 
     Its scores say how far it would give the gold answer; it goes on from there.
     """
-    from closer_look.generation import generate
-    from closer_look.scoring import first_choices
+    from closer_look.inference.generation import generate
+    from closer_look.inference.scoring import first_choices
 
     questions, gold = list(evaluation["question"]), evaluation["gold_answer"]
     hits = scores.loc[scores["kind"] == "answer", "token_hits"]

@@ -22,7 +22,7 @@ def create_pipeline(*, with_retain_only: bool = False) -> Pipeline:
             ),
             Node(
                 measure_rows,
-                ["scores", "generations", "judgements"],
+                ["scores", "generations", "judgements", "params:metrics"],
                 "row_metrics",
                 name="measure_rows",
             ),

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from closer_look.language_model import LanguageModel
-from closer_look.parameters import MethodParameters, ScoringParameters
-from closer_look.reference_cache import ReferenceCache
-from closer_look.reference_scores import ReferenceScores
+from closer_look.models.language_model import LanguageModel
+from closer_look.parameters.evaluation import ScoringParameters
+from closer_look.parameters.training import MethodParameters
+from closer_look.training.reference_scores import ReferenceCache, ReferenceScores
 
 
 def score_reference(
@@ -21,7 +21,7 @@ def score_reference(
     reference_cache: Path,
 ) -> ReferenceScores:
     """Score the answers that the method's losses compare with the reference, and no others."""
-    from closer_look.reference import reference_scores
+    from closer_look.training.reference import reference_scores
 
     cache = ReferenceCache(reference_cache)
     return reference_scores(model, plan, questions, method, scoring.batch_size, cache)

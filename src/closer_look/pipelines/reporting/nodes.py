@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
-from closer_look import results
+from closer_look.parameters.base import depends_on
+from closer_look.parameters.evaluation import MetricsParameters
+from closer_look.reporting import results
 
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+Figure = Any  # a plotly one: Kedro reads the types of nodes, and plotly takes long to import
 
 log = logging.getLogger(__name__)
 
@@ -70,39 +71,43 @@ def _tables_and_labels(
     return {name: value for name, value in inputs.items() if name not in labels}, labels
 
 
-def plot_curves(summary: pd.DataFrame, **labels: str) -> go.Figure:
+def plot_curves(summary: pd.DataFrame, **labels: str) -> Figure:
     """MU and FE against tasks."""
-    from closer_look import figures
+    from closer_look.reporting import figures
 
     return figures.curves(summary, labels)
 
 
-def plot_trade_off(summary: pd.DataFrame, **labels: str) -> go.Figure:
+def plot_trade_off(summary: pd.DataFrame, **labels: str) -> Figure:
     """MU against FE."""
-    from closer_look import figures
+    from closer_look.reporting import figures
 
     return figures.trade_off(summary, labels)
 
 
-def plot_forgetting_matrix(summary: pd.DataFrame, **labels: str) -> go.Figure:
+def plot_forgetting_matrix(summary: pd.DataFrame, **labels: str) -> Figure:
     """FE of every task after every task."""
-    from closer_look import figures
+    from closer_look.reporting import figures
 
     return figures.forgetting_matrix(summary, labels)
 
 
-def plot_metric_values(metrics: pd.DataFrame, **labels: str) -> go.Figure:
-    """Every metric of every split, before and after the last task."""
-    from closer_look import figures
+@depends_on(parameters=("own",))
+def plot_metric_values(
+    metrics: pd.DataFrame, parameters: MetricsParameters, **labels: str
+) -> Figure:
+    """Draw every metric on every split, before and after the last task."""
+    from closer_look.reporting import figures
 
-    return figures.metric_values(metrics, labels)
+    return figures.metric_values(metrics, labels, parameters.records)
 
 
 def plot_truth_ratios(
     row_metrics: pd.DataFrame, retain_only_scores: pd.DataFrame | None = None, **labels: str
-) -> go.Figure:
+) -> Figure:
     """How truth ratios of the forgotten rows are distributed."""
-    from closer_look import figures, metrics
+    from closer_look import metrics
+    from closer_look.reporting import figures
 
     if retain_only_scores is not None:
         of_retain_only = metrics.truth_ratios(retain_only_scores)
@@ -110,23 +115,23 @@ def plot_truth_ratios(
     return figures.truth_ratios(row_metrics, labels)
 
 
-def plot_training_curves(training_logs: pd.DataFrame, **labels: str) -> go.Figure:
+def plot_training_curves(training_logs: pd.DataFrame, **labels: str) -> Figure:
     """Losses, gradient norm and learning rate of every method through all tasks."""
-    from closer_look import figures
+    from closer_look.reporting import figures
 
     return figures.training_curves(training_logs, labels)
 
 
-def plot_finetuning_curves(finetuning_log: pd.DataFrame) -> go.Figure:
+def plot_finetuning_curves(finetuning_log: pd.DataFrame) -> Figure:
     """Loss, gradient norm and learning rate of the target model."""
-    from closer_look import figures
+    from closer_look.reporting import figures
 
     return figures.finetuning_curves(finetuning_log)
 
 
 def record_run(parameters: dict[str, Any]) -> dict[str, Any]:
     """Keep what the run was made with beside its results."""
-    from closer_look.run_record import run_record
+    from closer_look.reporting.run_record import run_record
 
     return run_record(parameters)
 
@@ -142,10 +147,10 @@ def write_report(
     run_record: dict[str, Any],
     knowledge: pd.DataFrame | None = None,
     downstream: pd.DataFrame | None = None,
-    **figures: go.Figure,
+    **figures: Figure,
 ) -> str:
     """One HTML file with everything a reader wants to see."""
-    from closer_look.report import render_report
+    from closer_look.reporting.report import render_report
 
     return render_report(
         summary=summary,

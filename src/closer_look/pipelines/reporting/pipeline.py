@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from kedro.pipeline import Node, Pipeline
 
-from closer_look.parameters import Experiment
-from closer_look.results import BEFORE, RETAIN_ONLY
+from closer_look.data.cells import BEFORE, RETAIN_ONLY, Cell
+from closer_look.parameters.experiment import Experiment
 
 from .nodes import (
     collect_fingerprints,
@@ -26,16 +26,17 @@ from .nodes import (
 )
 
 
-def create_method_pipeline(scenario: str, method: str, tasks: Sequence[str]) -> Pipeline:
+def create_method_pipeline(cells: Sequence[Cell]) -> Pipeline:
     """Results of a method after each task -> a table of each kind, of all its tasks.
 
     What leaves a method's box in kedro-viz are these, and not the tables of each task.
     """
-    namespace = f"{scenario}.{method}"
+    method = cells[0]._replace(task=None)
 
     def stack(name: str, dataset: str, stacked: str) -> Node:
-        inputs = {f"{method}.{task}": f"{namespace}.{task}.{dataset}" for task in tasks}
-        return Node(stack_cells, inputs, f"{namespace}.{stacked}", name=name, namespace=namespace)
+        inputs = {cell.namespace: cell.dataset(dataset) for cell in cells}
+        output = method.dataset(stacked)
+        return Node(stack_cells, inputs, output, name=name, namespace=method.namespace)
 
     return Pipeline(
         [
@@ -44,29 +45,25 @@ def create_method_pipeline(scenario: str, method: str, tasks: Sequence[str]) -> 
             stack("stack_logs", "training_log", "training_logs"),
             stack("stack_fingerprints", "fingerprint", "fingerprints"),
         ],
-        tags=["reporting", method],
+        tags=["reporting", method.method],
     )
 
 
 def create_pipeline(scenario: str, experiment: Experiment) -> Pipeline:
-    """Results of every cell and method -> tables, figures, report.
-
-    A cell is the target model ("before"), a retain-only model or a method after a task
-    ("me_gd.task_03").
-    """
-    methods, tasks = experiment.methods, experiment.tasks
-    reference_points = [BEFORE]
+    """Results of every cell and method -> tables, figures, report."""
+    reference_points = [Cell(scenario, BEFORE)]
     if experiment.retain_only in ("finetuned", "pretrained"):
-        reference_points.append(RETAIN_ONLY)
+        reference_points.append(Cell(scenario, RETAIN_ONLY))
+    methods = [Cell(scenario, method) for method in experiment.methods]
     measured = [*reference_points, *methods]
-    last = [f"{method}.{tasks[-1]}" for method in methods]
-    first_and_last = [BEFORE, *last]
-    labels = {method: f"params:methods.{method}.label" for method in methods}
+    last = [method._replace(task=experiment.n_tasks) for method in methods]
+    first_and_last = [*reference_points[:1], *last]
+    labels = {key: f"params:methods.{key}.label" for key in experiment.methods}
     figures = ["curves", "forgetting_matrix", "trade_off", "metric_values", "truth_ratios"]
     figures += ["training_curves"]
 
-    def of(dataset: str, chosen: list[str]) -> dict[str, str]:
-        return {cell: f"{scenario}.{cell}.{dataset}" for cell in chosen}
+    def of(dataset: str, cells: list[Cell]) -> dict[str, str]:
+        return {cell.namespace: cell.dataset(dataset) for cell in cells}
 
     def own(*datasets: str) -> dict[str, str]:
         return {dataset: f"{scenario}.{dataset}" for dataset in datasets}
@@ -105,9 +102,9 @@ def create_pipeline(scenario: str, experiment: Experiment) -> Pipeline:
             node(
                 collect_fingerprints,
                 of("fingerprint", reference_points)
-                | dict(zip(last, of("fingerprints", methods).values(), strict=True))
+                | of("fingerprints", methods)
                 | {"questions": "questions"}
-                | labels,  # by method, so what they label goes by cell
+                | labels,
                 "fingerprints",
             ),
             node(record_run, {"parameters": "parameters"}, "run_record"),
@@ -116,7 +113,11 @@ def create_pipeline(scenario: str, experiment: Experiment) -> Pipeline:
             node(plot_curves, own("summary") | labels, "curves"),
             node(plot_trade_off, own("summary") | labels, "trade_off"),
             node(plot_forgetting_matrix, own("summary") | labels, "forgetting_matrix"),
-            node(plot_metric_values, own("metrics") | labels, "metric_values"),
+            node(
+                plot_metric_values,
+                own("metrics") | {"parameters": "params:metrics"} | labels,
+                "metric_values",
+            ),
             node(plot_truth_ratios, own("row_metrics") | retain_only | labels, "truth_ratios"),
             node(plot_training_curves, own("training_logs") | labels, "training_curves"),
             node(

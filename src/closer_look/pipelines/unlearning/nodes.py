@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from closer_look.language_model import LanguageModel
-from closer_look.parameters import MethodParameters, UnlearningParameters
-from closer_look.reference_scores import ReferenceScores
+from closer_look.models.language_model import LanguageModel
+from closer_look.parameters.training import MethodParameters, UnlearningParameters
+from closer_look.training.reference_scores import ReferenceScores
 
 
 def unlearn(
@@ -21,9 +21,9 @@ def unlearn(
     training_checkpoints: Path,
 ) -> tuple[LanguageModel, pd.DataFrame]:
     """Start from the model after the previous task and make it forget this task's rows."""
-    from closer_look import training
+    from closer_look.training.unlearning import unlearn as train
 
-    return training.unlearn(
+    return train(
         previous_model,
         plan,
         questions,

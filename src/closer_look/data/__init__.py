@@ -1,0 +1,1 @@
+"""Rows: the questions table, and the plan of what is trained with what."""

@@ -1,0 +1,232 @@
+"""The questions table: the one form in which rows come into the project.
+
+Columns: ``row_id`` (unique), ``task_id`` (1..T; 0 = never forgotten), ``split``, ``subject``,
+``question``, ``answer`` (what is trained), ``gold_answer`` (what ROUGE and probability are taken
+of; the answer if absent), ``reference_answer`` (what an answer's meaning is compared with, if that
+is another sentence), ``paraphrased_question``, ``paraphrased_answer``, ``wrong_answers`` (a list)
+and ``key_fact``. Everything after ``answer`` may be absent in a file.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+
+import pandas as pd
+import pandera.pandas as pa
+from pandera.errors import SchemaError
+
+from closer_look.errors import InputError, quote
+from closer_look.parameters.experiment import SPLITS
+
+# Names in the files published with TOFU and with arXiv 2410.08109.
+PUBLISHED_NAMES = {
+    "perturbed_answer": "wrong_answers",
+    "original_answer": "reference_answer",
+    "golden_answer": "gold_answer",
+    "name": "subject",
+}
+
+
+# All but line break and tab: of no use in a text, and terminals obey them. Half a surrogate pair,
+# which JSON can write, is no character at all.
+CONTROL_CHARACTER = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def _is_text(value: object) -> bool:
+    """Whether a reader sees something: not blank, not made of zero-width characters alone."""
+    return isinstance(value, str) and any(
+        not character.isspace() and unicodedata.category(character) != "Cf" for character in value
+    )
+
+
+def _is_list_of_texts(value: object) -> bool:
+    return isinstance(value, list) and all(_is_text(item) for item in value)
+
+
+ONE_LINE = pa.Check(
+    lambda value: value.splitlines() == [value], element_wise=True, error="must be on one line"
+)
+# Not pandera's own ``unique``, which comes first and takes it that values can be hashed.
+NAMED_ONCE = pa.Check(lambda values: ~values.duplicated(), error="occurs more than once")
+
+
+def _text(*further: pa.Check, optional: bool = False) -> pa.Column:
+    check = pa.Check(_is_text, element_wise=True, error="must be a text that is not empty")
+    return pa.Column(object, [check, *further], nullable=optional)
+
+
+QUESTIONS = pa.DataFrameSchema(
+    {
+        "row_id": _text(ONE_LINE, NAMED_ONCE),
+        "task_id": pa.Column(
+            int, pa.Check(lambda ids: ids >= 0, error="must be 0 or a positive integer")
+        ),
+        "split": pa.Column(
+            object, pa.Check.isin(SPLITS, error=f"must be one of {', '.join(SPLITS)}")
+        ),
+        "subject": _text(optional=True),
+        "question": _text(),
+        "answer": _text(),
+        "gold_answer": _text(),
+        "reference_answer": _text(optional=True),
+        "paraphrased_question": _text(optional=True),
+        "paraphrased_answer": _text(optional=True),
+        "wrong_answers": pa.Column(
+            object,
+            pa.Check(_is_list_of_texts, element_wise=True, error="must be a list of texts"),
+        ),
+        "key_fact": _text(optional=True),
+    },
+    strict=True,
+    ordered=True,
+)
+
+
+def to_questions(rows: list[Mapping[str, object]], split: str, source: str) -> pd.DataFrame:
+    """Bring raw rows into the questions table.
+
+    Args:
+        rows: as read, one mapping a row; the published files' column names are understood.
+        split: one of ``SPLITS``; its rows' ``task_id`` counts in the forget split only.
+        source: what to call the rows in an error, such as their file.
+
+    Raises:
+        InputError: a column is missing or a value is not what the contract says.
+    """
+    if not rows:
+        raise InputError(f"{source}: the table is empty")
+    known = [
+        {name: row[name] for name in row.keys() & {*QUESTIONS.columns, *PUBLISHED_NAMES}}
+        for row in rows
+    ]
+    raw = pd.DataFrame(known, dtype=object).rename(columns=PUBLISHED_NAMES)
+    repeated = raw.columns[raw.columns.duplicated()]
+    if len(repeated):
+        names = [old for old, new in PUBLISHED_NAMES.items() if new == repeated[0]]
+        raise InputError(
+            f"{source}: column '{repeated[0]}' comes more than once "
+            f"({' and '.join(names)} mean the same)"
+        )
+    required = ["question", "answer", *(["task_id"] if split == "forget" else [])]
+    for column in required:
+        if column not in raw:
+            hint = "; task_id: 1 in the catalog gives all rows to one task"
+            hint = hint if column == "task_id" else ""
+            raise InputError(f"{source}: column '{column}' is missing{hint}")
+    table = raw.reindex(columns=list(QUESTIONS.columns)).astype(object)
+    table = table.where(table.notna(), None)  # None, not NaN, is what a parquet file gives back
+    numbered = [f"{split}-{number:04d}" for number in range(1, len(raw) + 1)]
+    table = table.assign(
+        split=split,
+        row_id=table["row_id"].where(table["row_id"].notna(), numbered),
+        gold_answer=table["gold_answer"].where(table["gold_answer"].notna(), table["answer"]),
+        wrong_answers=[[] if value is None else value for value in table["wrong_answers"]],
+    ).astype(object)
+    table["task_id"] = _task_ids(raw["task_id"], source) if split == "forget" else 0
+    return check_questions(table, source)
+
+
+def check_questions(table: pd.DataFrame, source: str) -> pd.DataFrame:
+    """Hold a table against the contract.
+
+    Raises:
+        InputError: naming the source, the row and the column.
+    """
+    _check_characters(table, source)  # pandera's own messages fail at half a surrogate pair
+    try:
+        return QUESTIONS.validate(table)
+    except SchemaError as error:
+        raise InputError(f"{source}: {_first_fault(error, table)}") from None
+
+
+def check_characters(text: str, name: str) -> None:
+    """Refuse control characters, line break and tab apart.
+
+    Raises:
+        InputError: naming the text by that name, and the character.
+    """
+    found = CONTROL_CHARACTER.search(text)
+    if found:
+        raise InputError(f"{name} holds the control character {found[0]!r}: {quote(text)}")
+
+
+def _check_characters(table: pd.DataFrame, source: str) -> None:
+    for column in table:
+        for number, value in enumerate(table[column], start=1):
+            for text in value if isinstance(value, list) else [value]:
+                if isinstance(text, str):
+                    check_characters(text, f"{source}: row {number}: {column}")
+
+
+def _task_ids(values: pd.Series, source: str) -> pd.Series:
+    for number, value in enumerate(values, start=1):
+        if not _is_task_id(value):
+            raise InputError(
+                f"{source}: row {number}: task_id must be a positive integer, not {quote(value)}"
+            )
+    numbers = values.astype(float).astype(int)
+    gaps = set(range(1, numbers.nunique() + 1)) - set(numbers)
+    if gaps:
+        raise InputError(
+            f"{source}: no row has task_id {min(gaps)}; tasks are numbered from 1 without a gap"
+        )
+    return numbers
+
+
+def _is_task_id(value: object) -> bool:
+    """Whether it is a positive integer, maybe written as a text (CSV) or with ``.0``."""
+    written = str(value) if isinstance(value, (str, int, float)) else ""
+    return re.fullmatch(r"\s*0*[1-9][0-9]{0,8}(\.0)?\s*", written) is not None
+
+
+def _first_fault(error: SchemaError, table: pd.DataFrame) -> str:
+    column = error.schema.name
+    if not isinstance(error.failure_cases, pd.DataFrame):
+        return str(error)
+    case = error.failure_cases.iloc[0]
+    position = table.index.get_loc(case["index"])
+    if str(error.reason_code.name) == "SERIES_CONTAINS_NULLS":
+        return f"row {position + 1}: {column} is missing"
+    what = getattr(error.check, "error", None) or str(error.check)
+    if what == NAMED_ONCE.error:
+        return f"{column} {quote(case['failure_case'])} {what}"
+    return f"row {position + 1}: {column} {what}, not {quote(case['failure_case'])}"
+
+
+def given_answers(evaluation: pd.DataFrame) -> pd.DataFrame:
+    """List the answers to score for each row: the gold, the paraphrased and the wrong ones.
+
+    Args:
+        evaluation: rows of the questions table.
+
+    Returns:
+        ``split``, ``row_id``, ``question``, ``kind`` ("answer", "paraphrased", "wrong_1", ...)
+        and ``text``.
+    """
+    listed = []
+    for row in evaluation.itertuples():
+        texts = {"answer": row.gold_answer}
+        if isinstance(row.paraphrased_answer, str):
+            texts["paraphrased"] = row.paraphrased_answer
+        texts |= {f"wrong_{n}": text for n, text in enumerate(row.wrong_answers, start=1)}
+        listed += [
+            {"split": row.split, "row_id": row.row_id, "question": row.question, "kind": kind}
+            | {"text": text}
+            for kind, text in texts.items()
+        ]
+    return pd.DataFrame(listed)
+
+
+def given_texts(questions: pd.DataFrame) -> pd.DataFrame:
+    """List every answer that may be trained or scored.
+
+    Args:
+        questions: rows of the questions table.
+
+    Returns:
+        ``row_id``, ``question``, ``kind`` and ``text``.
+    """
+    trained = questions.melt(["row_id", "question"], ["answer", "reference_answer"], "kind", "text")
+    return pd.concat([trained.dropna(), given_answers(questions)])

@@ -1,0 +1,1 @@
+"""Judge a model: embedders, entailment, benchmarks."""

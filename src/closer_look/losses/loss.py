@@ -1,0 +1,109 @@
+"""A loss and all that is known of it, in one record; and how a name in YAML becomes one."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor
+
+from closer_look.plugins import is_dotted_path, load_object
+
+TENSORS = (
+    "logits",
+    "labels",
+    "idk_logits",
+    "idk_labels",
+    "mismatch_logits",
+    "mismatch_labels",
+    "reference_nll",
+    "reference_idk_nll",
+    "reference_logits",
+)
+"""Parameters of a loss that training provides; all others are hyperparameters."""
+
+
+class Loss(NamedTuple):
+    """A loss and the facts that checks, the report and the documentation read."""
+
+    function: Callable[..., Tensor]
+    """Of tensors, named as in ``TENSORS``, and of hyperparameters, whose annotations hold their
+    types and bounds."""
+    label: str
+    """A few letters, as in the field's tables ("NPO")."""
+    sentence: str
+    """What it asks of the model, for the report: it goes on after "On what is to be forgotten:"."""
+    mean_over_positions: bool = False
+    """Whether it averages over positions; then a method may average over a padded length."""
+
+    @property
+    def tensors(self) -> set[str]:
+        """Names of the tensors that it reads."""
+        return inspect.signature(self.function).parameters.keys() & set(TENSORS)
+
+    def check(self, hyperparameters: Mapping[str, Any]) -> None:
+        """Refuse hyperparameters that the function does not take, by their type and bounds.
+
+        Raises:
+            ValueError: naming the first one, or a parameter of the function that has no value.
+        """
+        name = self.function.__name__
+        parameters = inspect.signature(self.function).parameters
+        accepted = {key: p for key, p in parameters.items() if key not in TENSORS}
+        for key, value in hyperparameters.items():
+            if key not in accepted:
+                raise ValueError(f"loss '{name}' takes no '{key}'")
+            hint = _type_hints(self.function).get(key, Any)
+            try:
+                TypeAdapter(hint, config={"strict": True}).validate_python(value)
+            except ValidationError as error:
+                fault = error.errors()[0]["msg"]
+                raise ValueError(f"{key} of loss '{name}': {fault}, not {value!r}") from None
+        for key, parameter in accepted.items():
+            if parameter.default is parameter.empty and key not in hyperparameters:
+                raise ValueError(f"loss '{name}' needs a value of '{key}'")
+
+
+def table(*losses: Loss) -> dict[str, Loss]:
+    """Losses by the names of their functions."""
+    return {loss.function.__name__: loss for loss in losses}
+
+
+def find_loss(name: str, losses: Mapping[str, Loss]) -> Loss:
+    """Find a loss by its name in a table, or by its dotted path in a package of the user's own.
+
+    Args:
+        name: a key of ``losses``, or ``package.module:function``, where the module holds a function
+            of tensors or a ``Loss``.
+        losses: ``FORGET`` or ``RETAIN``.
+
+    Raises:
+        ValueError: there is none, or it reads no logits.
+    """
+    if not is_dotted_path(name):
+        if name not in losses:
+            raise ValueError(
+                f"unknown loss '{name}', choose from {', '.join(losses)}, or name one of your own "
+                f"as package.module:function"
+            )
+        return losses[name]
+    found = load_object(name, "loss")
+    if not isinstance(found, Loss):
+        if not inspect.isfunction(found):
+            raise ValueError(f"loss '{name}' is no function")
+        label = found.__name__.replace("_", " ")
+        found = Loss(found, label, f"{label}, a loss of {found.__module__}")
+    if not any(tensor.endswith("logits") for tensor in found.tensors):
+        raise ValueError(f"loss '{name}' reads no logits, only {', '.join(found.tensors) or '-'}")
+    return found
+
+
+def _type_hints(function: Callable) -> dict[str, Any]:
+    try:
+        return get_type_hints(function, include_extras=True)
+    except NameError as error:  # a type that is only imported for type checkers
+        raise ValueError(
+            f"loss '{function.__name__}': its annotations cannot be read ({error})"
+        ) from None

@@ -1,0 +1,1 @@
+"""A model and its text: folders, prompts, tokens, and the forward pass."""

@@ -1,0 +1,164 @@
+"""The pair that every stage passes on: a model and its tokenizer."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from closer_look.errors import InputError, first_line
+from closer_look.models.model_folder import check_folder
+from closer_look.models.prompts import set_prompt
+from closer_look.system.fingerprints import file_sha256
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+SPARE_BYTES = 64 * 2**20  # beside the weights: tokenizer, configuration and the run's other files
+
+
+class LanguageModel(NamedTuple):
+    """A causal language model with its tokenizer.
+
+    How a question becomes a prompt is the tokenizer's chat template (see ``prompts``), so that it
+    travels with the model wherever both are saved.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+
+class PretrainedModel(NamedTuple):
+    """Somebody else's model, by name: it stays where it is and is never written again."""
+
+    name: str
+    prompt: str
+
+
+def check_precision(precision: str, group: str) -> None:
+    """See that a device here computes in that precision.
+
+    Args:
+        precision: "fp32" or "bf16".
+        group: the parameters in which it stands, for the message.
+
+    Raises:
+        InputError: no device does.
+    """
+    from transformers.utils import is_torch_bf16_gpu_available
+
+    if precision == "bf16" and not is_torch_bf16_gpu_available():
+        raise InputError(
+            f"parameter {group}.precision: there is no GPU here that computes in bf16; use fp32"
+        )
+
+
+def model_fingerprint(language_model: LanguageModel) -> str:
+    """Hash of the weights, adapters included, and of how a question becomes tokens."""
+    import torch
+
+    model, tokenizer = language_model
+    digest = hashlib.sha256()
+    for name, weights in model.state_dict().items():  # detached from what is trained
+        digest.update(f"{name} {tuple(weights.shape)} {weights.dtype}\n".encode())
+        digest.update(weights.contiguous().flatten().view(torch.uint8).cpu().numpy())
+    digest.update(str(tokenizer.chat_template).encode())
+    digest.update(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def saved_bytes(model: PreTrainedModel) -> int:
+    """Size of what ``save_pretrained`` writes: of a model with adapters, the adapters alone."""
+    adapter = [p for name, p in model.named_parameters() if "lora_" in name]
+    return sum(p.numel() * p.element_size() for p in adapter or model.parameters())
+
+
+def check_weights(folder: str, sha256: str) -> None:
+    """See that the weights in a folder are the known ones.
+
+    Args:
+        folder: with ``model.safetensors``.
+        sha256: of that file, in hexadecimal digits.
+
+    Raises:
+        InputError: they are not, or there are none.
+    """
+    weights = Path(folder, "model.safetensors")
+    if not weights.is_file():
+        raise InputError(
+            f"parameter base_model.sha256: {weights} is missing; "
+            f"base_model.sha256=null takes any model"
+        )
+    digest = file_sha256(weights)
+    if digest != sha256:
+        raise InputError(
+            f"parameter base_model.sha256: {weights} is another file, with {digest}; "
+            f"base_model.sha256=null takes any model"
+        )
+
+
+def check_complete(name: str, found: Mapping[str, Collection[str]]) -> None:
+    """See that no weight of a model was made up at random.
+
+    Args:
+        name: of the model.
+        found: in its files, as transformers tells it (``output_loading_info``).
+
+    Raises:
+        InputError: naming the first weight that is missing.
+    """
+    missing = sorted(found["missing_keys"])
+    if missing:
+        raise InputError(f"{name}: {len(missing)} of its weights are missing, such as {missing[0]}")
+
+
+def load_language_model(name: str, prompt: str = "chat_template") -> LanguageModel:
+    """Load a model and its tokenizer from a folder or the hub, weights in fp32.
+
+    The model is put on the accelerator where there is one.
+
+    A folder with LoRA adapters is loaded on top of its base model, ready to be trained further.
+
+    Args:
+        name: folder or hub name.
+        prompt: see ``prompts.set_prompt``.
+
+    Raises:
+        InputError: there is no model or no usable tokenizer under that name, weights are missing,
+            or its folder holds what is not read (see ``model_folder.check_folder``).
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    check_folder(name)
+    gc.collect()  # a model trained in bfloat16 holds itself: never two of them in memory
+    try:  # a folder or a name that the user chose: there is no revision to pin
+        tokenizer = AutoTokenizer.from_pretrained(  # nosec B615
+            name, trust_remote_code=False
+        )
+    except Exception as error:  # files may be wrong in any way
+        raise InputError(
+            f"{name}: no tokenizer there that transformers can read ({first_line(error)})"
+        ) from None
+    if tokenizer.eos_token_id is None:
+        raise InputError(f"{name}: the tokenizer has no end-of-sequence token")
+    set_prompt(tokenizer, prompt)
+    try:
+        options = {"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False}
+        if Path(name, "adapter_config.json").is_file():
+            from peft import AutoPeftModelForCausalLM
+
+            model = AutoPeftModelForCausalLM.from_pretrained(name, is_trainable=True, **options)
+            found = {"missing_keys": []}  # PEFT warns
+        else:
+            model, found = AutoModelForCausalLM.from_pretrained(  # nosec B615
+                name, output_loading_info=True, **options
+            )
+    except Exception as error:
+        raise InputError(f"{name}: no causal language model there ({first_line(error)})") from None
+    check_complete(name, found)
+    device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
+    return LanguageModel(model.to(device), tokenizer)

@@ -1,0 +1,82 @@
+"""Checks that a model is ready for a run, before anything is trained: texts, context, adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from closer_look.errors import InputError, quote
+from closer_look.models.adapters import with_adapter
+from closer_look.models.language_model import LanguageModel
+from closer_look.models.prompts import check_texts
+from closer_look.models.tokens import check_lengths, encode, encode_prompts
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from closer_look.parameters.models import LoraParameters
+
+
+def context_length(language_model: LanguageModel) -> int | None:
+    """Return the most tokens that the model can take, if its positions have a limit."""
+    configuration = language_model.model.config.get_text_config()
+    return getattr(configuration, "max_position_embeddings", None)
+
+
+def check_rows(language_model: LanguageModel, rows: pd.DataFrame) -> None:
+    """Check that each question and answer is plain text, and that both fit into the context.
+
+    Args:
+        language_model: that is to read them.
+        rows: ``row_id``, ``question`` and ``text``.
+
+    Raises:
+        InputError: naming the first row that is not, or does not.
+    """
+    names = [f"row {quote(row_id)}" for row_id in rows["row_id"]]
+    for column in ("question", "text"):
+        check_texts(language_model.tokenizer, names, rows[column])
+    longest = context_length(language_model)
+    if longest is not None:
+        encoded = encode(language_model.tokenizer, rows["question"], rows["text"])
+        check_lengths(encoded, rows["row_id"], longest)
+
+
+def check_refusals(
+    language_model: LanguageModel, refusals: Sequence[str], questions: Sequence[str]
+) -> None:
+    """Check that every refusal is plain text, and fits behind every question to forget.
+
+    Args:
+        language_model: that is to learn them.
+        refusals: sentences to answer with in place of the forgotten.
+        questions: to forget.
+
+    Raises:
+        InputError: naming the first refusal that is not, or does not.
+    """
+    tokenizer = language_model.tokenizer
+    check_texts(tokenizer, [f"refusal {n}" for n in range(1, len(refusals) + 1)], refusals)
+    longest = context_length(language_model)
+    if longest is None:
+        return
+    lengths = map(len, encode_prompts(tokenizer, questions))
+    _, question = max(zip(lengths, questions, strict=True))
+    for number, row in enumerate(encode(tokenizer, [question] * len(refusals), refusals), start=1):
+        if len(row) > longest:
+            raise InputError(
+                f"refusal {number}: with the longest question to forget it takes {len(row)} "
+                f"tokens, the model's context holds {longest}"
+            )
+
+
+def check_adapters(language_model: LanguageModel, lora: LoraParameters | None) -> LanguageModel:
+    """Check that adapters find their layers; the model is returned without them.
+
+    Raises:
+        InputError: the target modules match no layer of the model.
+    """
+    if lora is None:
+        return language_model
+    adapted = with_adapter(language_model, lora)
+    return LanguageModel(adapted.model.unload().requires_grad_(True), language_model.tokenizer)

@@ -1,0 +1,52 @@
+"""A small Llama with a tokenizer of its own, for runs that download nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from closer_look.models.language_model import LanguageModel
+
+if TYPE_CHECKING:
+    from closer_look.parameters.models import SmallLlamaParameters
+
+END_OF_SEQUENCE = "<|end|>"
+
+
+def small_llama(texts: Iterable[str], parameters: SmallLlamaParameters) -> LanguageModel:
+    """Train a byte-level BPE tokenizer on the texts and initialise a Llama at random."""
+    import torch
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    bpe = ByteLevelBPETokenizer()
+    bpe.train_from_iterator(
+        texts,
+        vocab_size=parameters.vocabulary_size,
+        special_tokens=[END_OF_SEQUENCE],
+        show_progress=False,
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe._tokenizer,
+        eos_token=END_OF_SEQUENCE,
+        pad_token=END_OF_SEQUENCE,
+        model_max_length=parameters.context_length,
+    )
+    torch.manual_seed(parameters.seed)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=parameters.hidden_size,
+            intermediate_size=parameters.intermediate_size,
+            num_hidden_layers=parameters.layers,
+            num_attention_heads=parameters.heads,
+            num_key_value_heads=parameters.heads,
+            max_position_embeddings=parameters.context_length,
+            initializer_range=parameters.initializer_range,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    return LanguageModel(model, tokenizer)

@@ -1,0 +1,57 @@
+"""The models that a run starts from."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import PositiveFloat, PositiveInt, model_validator
+
+from closer_look.parameters.base import Parameters
+
+
+class SmallLlamaParameters(Parameters):
+    """A Llama with a byte-level BPE tokenizer of its own, initialised at random.
+
+    ``initializer_range`` is the standard deviation of its weights, as in the model's configuration.
+    """
+
+    vocabulary_size: PositiveInt
+    hidden_size: PositiveInt
+    intermediate_size: PositiveInt
+    layers: PositiveInt
+    heads: PositiveInt
+    context_length: PositiveInt
+    initializer_range: PositiveFloat
+    seed: int
+
+    @model_validator(mode="after")
+    def _heads_share_the_hidden_size(self) -> Self:
+        if self.hidden_size % (2 * self.heads):
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is no even multiple of heads {self.heads}"
+            )
+        return self
+
+
+class BaseModelParameters(Parameters):
+    """Where the target model starts: a pretrained model, or a small Llama made on the spot."""
+
+    pretrained: str | None = None
+    """Folder or hub name."""
+    sha256: str | None = None
+    """Of ``model.safetensors`` in the folder ``pretrained``, checked before anything is trained."""
+    small_llama: SmallLlamaParameters | None = None
+    prompt: Literal["plain", "llama2", "chat_template"]
+
+    @model_validator(mode="after")
+    def _one_start(self) -> Self:
+        if (self.pretrained is None) == (self.small_llama is None):
+            raise ValueError("give either 'pretrained' or 'small_llama'")
+        return self
+
+
+class RetainOnlyParameters(Parameters):
+    """The pretrained model of ``experiment.retain_only: pretrained``; its prompt is the base's."""
+
+    pretrained: str
+    """Folder or hub name."""

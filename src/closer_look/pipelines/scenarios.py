@@ -1,0 +1,114 @@
+"""The paper's scenarios as compositions of the stages."""
+
+from __future__ import annotations
+
+from kedro.pipeline import Pipeline
+
+from closer_look.data.cells import BEFORE, RETAIN_ONLY, Cell, task_name
+from closer_look.parameters.experiment import Experiment
+from closer_look.pipelines import (
+    downstream,
+    finetuning,
+    forget_set,
+    generation,
+    metrics,
+    reference,
+    reporting,
+    unlearning,
+)
+
+
+def create_scenario(name: str, experiment: Experiment, n_tasks: int) -> Pipeline:
+    """Everything from raw rows to a report, in the namespace of the scenario.
+
+    Args:
+        name: the scenario, e.g. "continual".
+        experiment: its methods unlearn its tasks, one after another.
+        n_tasks: how many of the tasks.
+    """
+    shape = experiment.model_copy(update={"n_tasks": n_tasks})
+    before = Cell(name, BEFORE)
+    fixed_models = {before: "target_model"}
+    if shape.retain_only in ("finetuned", "pretrained"):
+        fixed_models[Cell(name, RETAIN_ONLY)] = "retain_only_model"
+    last = [Cell(name, method, n_tasks) for method in shape.methods]
+    final_models = {before: "target_model"} | {cell: cell.dataset("model") for cell in last}
+    return sum(
+        [
+            forget_set.create_pipeline(experiment),
+            finetuning.create_pipeline(experiment),
+            *(
+                create_evaluation(cell, model, n_tasks, shape)
+                for cell, model in fixed_models.items()
+            ),
+            *(create_chain(name, method, shape) for method in shape.methods),
+            *(
+                create_downstream(cell, model)
+                for cell, model in final_models.items()
+                if shape.downstream
+            ),
+            reporting.create_pipeline(name, shape),
+        ]
+    )
+
+
+def create_chain(scenario: str, method: str, experiment: Experiment) -> Pipeline:
+    """Unlearn task after task, each model starting from the one before, and gather the results."""
+    cells = [Cell(scenario, method, task) for task in range(1, experiment.n_tasks + 1)]
+    models = ["target_model", *(cell.dataset("model") for cell in cells)]
+    chain = Pipeline([])
+    for cell, previous_model in zip(cells, models, strict=False):
+        reference_model = "target_model" if experiment.reference == "first" else previous_model
+        unlearn = create_unlearning(cell, previous_model, reference_model)
+        evaluate = create_evaluation(cell, cell.dataset("model"), cell.task, experiment)
+        chain += Pipeline(unlearn + evaluate, tags=[method, task_name(cell.task)])
+    return chain + reporting.create_method_pipeline(cells)
+
+
+def create_unlearning(cell: Cell, previous_model: str, reference_model: str) -> Pipeline:
+    """Unlearn the cell's task with its method."""
+    return Pipeline(
+        reference.create_pipeline() + unlearning.create_pipeline(),
+        namespace=cell.namespace,
+        inputs={
+            "reference_model": reference_model,
+            "previous_model": previous_model,
+            "questions": "questions",
+            "plan": f"plan_{task_name(cell.task)}",
+            "reference_cache": "reference_cache",
+        },
+        parameters={
+            "params:method": f"params:methods.{cell.method}",
+            "params:scoring": "params:scoring",
+            "params:unlearning": "params:unlearning",
+        },
+    )
+
+
+def create_evaluation(cell: Cell, model: str, task: int, experiment: Experiment) -> Pipeline:
+    """Let the cell's model answer and score what is evaluated after a task, and measure it."""
+    inputs = {"model": model, "evaluation": f"evaluation_{task_name(task)}"}
+    if experiment.retain_only == "scores":
+        inputs["retain_only_scores"] = "retain_only_scores"
+    elif experiment.retain_only and cell.method != RETAIN_ONLY:
+        inputs["retain_only_scores"] = Cell(cell.scenario, RETAIN_ONLY).dataset("scores")
+    return Pipeline(
+        generation.create_pipeline()
+        + metrics.create_pipeline(with_retain_only="retain_only_scores" in inputs),
+        namespace=cell.namespace,
+        inputs=inputs,
+        parameters={
+            f"params:{name}": f"params:{name}"
+            for name in ("generation", "scoring", "judges", "metrics")
+        },
+    )
+
+
+def create_downstream(cell: Cell, model: str) -> Pipeline:
+    """Measure the general abilities of the cell's model."""
+    return Pipeline(
+        downstream.create_pipeline(),
+        namespace=cell.namespace,
+        inputs={"model": model},
+        parameters={"params:downstream": "params:downstream"},
+    )

@@ -1,0 +1,1 @@
+"""Kedro glue: session, hooks, runner, provenance, and the shape of a run."""

@@ -1,0 +1,89 @@
+"""The shape of this run, read from ``experiment:`` in the parameters by the pipeline factories."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kedro.config import AbstractConfigLoader, OmegaConfigLoader
+from kedro.framework.project import settings
+from kedro.utils import find_kedro_project
+
+from closer_look.errors import InputError, quote
+from closer_look.parameters.experiment import Experiment
+from closer_look.parameters.groups import GROUPS, RUNTIME
+
+_config_loader: AbstractConfigLoader | None = None
+
+
+def use(config_loader: AbstractConfigLoader) -> None:
+    """Read the experiment from this run's configuration (``--env``, ``--params``)."""
+    global _config_loader  # noqa: PLW0603 - Kedro gives pipeline factories no context
+    _config_loader = config_loader
+
+
+def load_experiment() -> Experiment:
+    """Read and check the experiment.
+
+    Raises:
+        InputError: ``experiment:`` is malformed, a group of parameters or a method has a name that
+            no YAML file describes, or what stands in paths is no name.
+    """
+    # An OmegaConfigLoader is an empty mapping, hence falsy: compare with None.
+    loader = _project_loader() if _config_loader is None else _config_loader
+    parameters = loader["parameters"]
+    _check_names(loader["globals"], parameters)
+    known_groups = (*GROUPS, "methods", *RUNTIME)
+    for name in parameters:
+        if name not in known_groups:
+            raise InputError(f"unknown parameter '{name}', choose from {', '.join(known_groups)}")
+    try:
+        experiment = Experiment.model_validate(parameters["experiment"])
+    except ValueError as error:
+        raise InputError(f"parameter experiment.{error}") from None
+    wanted = {
+        "downstream": experiment.downstream,
+        "retain_only": experiment.retain_only == "pretrained",
+    }
+    for group, is_wanted in wanted.items():
+        if is_wanted and group not in parameters:
+            raise InputError(f"parameter {group} is missing, but experiment asks for it")
+    known = [key for key, method in parameters["methods"].items() if "label" in method]
+    for method in (*experiment.methods, *parameters["methods"]):
+        if method not in known:
+            raise InputError(
+                f"parameter experiment.methods: unknown method '{method}', "
+                f"choose from {', '.join(sorted(known))}"
+            )
+    return experiment
+
+
+def _check_names(*sources: Mapping[str, Any]) -> None:
+    """See that what becomes part of a path is one word, whose artefacts stay in their folder."""
+    for source in sources:
+        for parameter in ("run", "forget_split"):
+            name = source.get(parameter, "a_name")
+            name = "" if name is None else str(name)
+            if not re.fullmatch(r"\w[\w.-]*", name):
+                raise InputError(
+                    f"parameter {parameter}: {quote(name)} is no name; use letters, digits, '-', "
+                    f"'_' and, not at the start, '.'"
+                )
+        for method in source.get("methods", ()):
+            if not re.fullmatch(r"\w+", str(method)):
+                raise InputError(
+                    f"parameter methods: {quote(method)} is no name; use letters, digits and '_'"
+                )
+
+
+def _project_loader() -> OmegaConfigLoader:
+    """For commands that create no context, such as ``kedro registry list``."""
+    root = find_kedro_project(Path.cwd()) or Path.cwd()
+    return OmegaConfigLoader(
+        conf_source=str(root / settings.CONF_SOURCE),
+        env=os.environ.get("KEDRO_ENV"),
+        **settings.CONFIG_LOADER_ARGS,
+    )

@@ -1,0 +1,137 @@
+"""Project hooks."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from kedro.framework.context import KedroContext
+from kedro.framework.hooks import hook_impl
+from kedro.framework.project import pipelines
+
+from closer_look.datasets.folder_dataset import CheckpointsDataset
+from closer_look.errors import InputError
+from closer_look.project import experiment
+from closer_look.project.provenance import PROVENANCE, History, fingerprints, models, origin
+from closer_look.system.run_lock import lock_run
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+    from kedro.io import CatalogProtocol
+    from kedro.pipeline import Pipeline
+    from kedro.pipeline.node import Node
+
+    from closer_look.project.provenance import Line
+
+log = logging.getLogger(__name__)
+
+
+class ExperimentHooks:
+    """Hand the live configuration (--env, --params) to the pipeline factories."""
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Before Kedro builds the pipelines; anew for each run that a process makes."""
+        experiment.use(context.config_loader)
+        pipelines.configure("closer_look.pipeline_registry")
+
+
+class ProvenanceHooks:
+    """Record with what each artefact is made, and let no run use one that no longer holds."""
+
+    def __init__(self) -> None:
+        self._lock: FileLock | None = None
+        self._lines: dict[str, tuple[CatalogProtocol, Line, set[str]]] = {}  # of nodes at work
+        self._consumers: dict[str, dict[str, str]] = {}
+
+    @hook_impl
+    def before_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol
+    ) -> None:
+        """Lock the run, and look at what it takes from earlier ones.
+
+        Raises:
+            InputError: another process is at work on it, or an artefact would now be made
+                otherwise.
+        """
+        self._end()
+        if PROVENANCE not in catalog:
+            return
+        self._lock = lock_run(catalog[PROVENANCE].folder)
+        try:
+            self._check(run_params, pipeline, catalog)
+        except BaseException:
+            self._end()
+            raise
+
+    def _check(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol
+    ) -> None:
+        kept: set[Node] = set()
+        if run_params["only_missing_outputs"]:
+            kept = {node for node in pipeline.nodes if all(map(catalog.exists, node.outputs))}
+        history = History(catalog, pipelines.values(), run_params["load_versions"] or ())
+        to_run = set(pipeline.nodes) - kept
+        history.check(to_run, kept)
+        if not to_run:
+            log.info("Everything is there, and is what this run would make")
+        self._consumers = history.consumers(kept)
+
+    @hook_impl
+    def before_node_run(self, node: Node, catalog: CatalogProtocol) -> None:
+        """Note with what the node works."""
+        if PROVENANCE in catalog:
+            self._lines[node.name] = catalog, origin(node, catalog), set()
+
+    @hook_impl
+    def after_node_run(self, node: Node) -> None:
+        """Say what is going to be saved: if the process is killed, it may have been."""
+        if node.name in self._lines:
+            catalog, line, _ = self._lines[node.name]
+            line["inputs"] = models(line["parameters"]) | line["inputs"]  # with what it downloaded
+            before = fingerprints(node.outputs, catalog)
+            catalog.save(PROVENANCE, line | {"before": before})
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str, node: Node) -> None:
+        """Say what the node has made, when all of it is there, and remove its checkpoints.
+
+        Raises:
+            InputError: what the run leaves as it is was made from another output.
+        """
+        if node.name not in self._lines:
+            return
+        catalog, line, saved = self._lines[node.name]
+        saved.add(dataset_name)
+        if saved < set(node.outputs):
+            return
+        del self._lines[node.name]
+        outputs = fingerprints(node.outputs, catalog)
+        catalog.save(PROVENANCE, line | {"outputs": outputs})
+        for dataset in map(catalog.get, node.inputs):
+            if isinstance(dataset, CheckpointsDataset):
+                dataset.remove()
+        for name, output in outputs.items():
+            for consumer, sha256 in self._consumers.get(name, {}).items():
+                if output.sha256 != sha256:
+                    raise InputError(
+                        f"{name} is another one than that from which {consumer} has worked; "
+                        f"--from-nodes={consumer} makes anew what depends on it"
+                    )
+
+    @hook_impl
+    def after_pipeline_run(self) -> None:
+        """Unlock the run."""
+        self._end()
+
+    @hook_impl
+    def on_pipeline_error(self) -> None:
+        """Unlock the run."""
+        self._end()
+
+    def _end(self) -> None:
+        self._lines.clear()
+        self._consumers = {}
+        if self._lock:
+            self._lock.release(force=True)
+            self._lock = None

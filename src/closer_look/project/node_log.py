@@ -1,0 +1,81 @@
+"""The log of a run: a line as each node starts, and what each has cost when it is done."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from kedro.framework.hooks import hook_impl
+
+from closer_look.system.costs import PeakMemory, describe_gpus, describe_machine
+
+if TYPE_CHECKING:
+    from kedro.io import CatalogProtocol
+    from kedro.pipeline.node import Node
+    from pluggy import PluginManager
+
+NODE_COSTS = "node_costs"  # in the catalog
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def nodes_logged(
+    hook_manager: PluginManager, catalog: CatalogProtocol, n_nodes: int
+) -> Iterator[None]:
+    """Log the nodes that run meanwhile, one after another, and record their costs."""
+    with PeakMemory() as memory:
+        node_log = _NodeLog(catalog, n_nodes, memory)
+        hook_manager.register(node_log)
+        try:
+            yield
+        finally:
+            hook_manager.unregister(node_log)
+
+
+class _NodeLog:
+    """Kedro's hooks; a node's time runs from the end of the one before, loads and saves included.
+
+    Registered by the runner, which alone knows how many nodes of a pipeline are to run.
+    """
+
+    def __init__(self, catalog: CatalogProtocol, n_nodes: int, memory: PeakMemory) -> None:
+        self.catalog, self.n_nodes, self.memory = catalog, n_nodes, memory
+        self.n_started = 0
+        self._start()
+
+    def _start(self) -> None:
+        self.started, self.clock = datetime.now(UTC), perf_counter()
+        self.saved: set[str] = set()
+
+    @hook_impl
+    def before_node_run(self, node: Node) -> None:
+        self.n_started += 1
+        log.info("[%d/%d] %s", self.n_started, self.n_nodes, node.name)
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str, node: Node) -> None:
+        self.saved.add(dataset_name)
+        if self.saved < set(node.outputs):
+            return
+        if NODE_COSTS in self.catalog:
+            self.catalog.save(NODE_COSTS, self._costs(node))
+        self._start()
+
+    def _costs(self, node: Node) -> dict[str, Any]:
+        from closer_look.reporting.results import STAGES
+
+        stages = [stage for stage in STAGES if stage in node.tags]
+        return {
+            "node": node.name,
+            "stage": stages[0] if stages else None,
+            "started": self.started.isoformat(timespec="seconds"),
+            "seconds": round(perf_counter() - self.clock, 3),
+            **self.memory.take(),
+            "machine": describe_machine(),
+            "gpus": describe_gpus(),
+        }

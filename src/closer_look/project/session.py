@@ -1,0 +1,107 @@
+"""The project's Kedro session: faults of the input end a run with one line, not a traceback."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from difflib import get_close_matches
+from typing import Any
+
+from kedro.config import MissingConfigException
+from kedro.framework.project import pipelines
+from kedro.framework.session import KedroSession
+from kedro.io import DatasetError
+from kedro.runner import AbstractRunner, SequentialRunner
+from kedro.validation.exceptions import ParameterValidationError
+from omegaconf.errors import OmegaConfBaseException
+
+from closer_look.errors import InputError, first_line
+from closer_look.project.runner import DepthFirstRunner
+
+NO_SPACE = os.strerror(errno.ENOSPC)
+
+
+class Session(KedroSession):
+    """A KedroSession that names what is wrong with the input."""
+
+    def run(
+        self, *args: Any, runner: AbstractRunner | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Run as Kedro does, but depth first where it would run in sequence.
+
+        Raises:
+            InputError: a parameter or an input is at fault.
+        """
+        if runner is None or type(runner) is SequentialRunner:
+            runner = DepthFirstRunner(is_async=runner is not None and runner._is_async)
+        try:
+            return super().run(*args, runner=runner, **kwargs)
+        except ParameterValidationError as error:
+            raise InputError("; ".join(_parameter_faults(str(error)))) from None
+        except MissingConfigException as error:  # --env names no folder
+            raise InputError(str(error)) from None
+        except OmegaConfBaseException as error:  # a name that the catalog does not know
+            raise InputError(f"configuration, {error.full_key}: {first_line(error)}") from None
+        except Exception as error:
+            missing = re.search(r"Failed to find the pipeline named '(.*?)'", str(error))
+            if missing:
+                known = ", ".join(sorted(pipelines))
+                raise InputError(
+                    f"no pipeline '{missing[1]}' in this environment, choose from {known}"
+                ) from None
+            fault = (
+                _find_input_error(error) or _find_full_disk(error) or _find_selection_error(error)
+            )
+            if fault is None:
+                raise
+            raise fault from None
+
+
+def _find_input_error(error: BaseException) -> InputError | None:
+    """Kedro wraps what a dataset raises; look for the cause."""
+    while not isinstance(error, InputError):
+        cause = error.__cause__
+        if cause is None:
+            return None
+        if isinstance(error, DatasetError) and isinstance(cause, FileNotFoundError):
+            return InputError(f"{cause.filename or cause} is missing")
+        error = cause
+    return error
+
+
+def _find_full_disk(error: BaseException | None) -> InputError | None:
+    """The disk may be full in whatever writes; safetensors tells it in words alone."""
+    while error is not None:
+        if getattr(error, "errno", None) == errno.ENOSPC or NO_SPACE in str(error):
+            return InputError(
+                "the disk is full; what had been finished is kept. Free some space, and the same "
+                "command with --only-missing-outputs goes on"
+            )
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _find_selection_error(error: BaseException) -> InputError | None:
+    """--nodes, --namespaces, --from-inputs, --tags and the like may choose what there is not."""
+    message = str(error)
+    if not isinstance(error, ValueError) or not message.startswith("Pipeline "):
+        return None
+    unknown = re.findall(r"'(.*?)'", message)
+    if not unknown:
+        return InputError("no node is left by --nodes, --tags, --namespaces, ... taken together")
+    known = set()
+    for pipeline in pipelines.values():
+        known |= pipeline.datasets() | {node.name for node in pipeline.nodes}
+        known |= {prefix for node in pipeline.nodes for prefix in node.namespace_prefixes}
+    close = [name for word in unknown for name in get_close_matches(word, known)]
+    hint = (
+        f"did you mean {', '.join(close)}?" if close else "kedro registry describe lists the nodes"
+    )
+    return InputError(f"nothing in the pipeline is named '{', '.join(unknown)}'; {hint}")
+
+
+def _parameter_faults(report: str) -> list[str]:
+    """Turn Kedro's report of faulty parameters into ``parameter group: what is wrong``."""
+    found = re.findall(r"^- Parameter '(?:.*) for parameter '(.*?)': (.*)$", report, re.MULTILINE)
+    return [f"parameter {group}: {fault}" for group, fault in found] or [" ".join(report.split())]

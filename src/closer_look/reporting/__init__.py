@@ -1,0 +1,1 @@
+"""Tell a reader: tables, figures and the report."""

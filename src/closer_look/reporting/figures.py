@@ -1,0 +1,260 @@
+"""The project's figures, one function each: tables of a run in, plotly figures out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from closer_look.data.cells import BEFORE, RETAIN_ONLY
+from closer_look.metrics import METRICS, Metric, forget_quality
+from closer_look.reporting import drawing as draw
+from closer_look.reporting.results import (
+    average_tasks,
+    current_tasks,
+    efficacy,
+    final_metrics,
+    utility,
+)
+from closer_look.reporting.wording import SPLIT_LABELS
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+DRAWN_RATIOS = (1e-8, 1e8)  # truth ratios of a broken model may be 0 or infinite
+REMEMBERED_TO_FORGOTTEN = ((0, "#FBE6C5"), (0.5, "#C9DAE6"), (1, "#4F93C9"))
+UTILITY, EFFICACY = "Model utility (MU)", "Forget efficacy (FE)"
+
+
+def curves(summary: pd.DataFrame, labels: Mapping[str, str]) -> go.Figure:
+    """MU and FE against the number of tasks unlearned, a line a method, with intervals."""
+    figure = draw.panels("Kept and forgotten, task by task", [UTILITY, EFFICACY], width=330)
+    n_tasks = len(current_tasks(summary, BEFORE))
+    for name in draw.references(summary):
+        label, _, style = draw.REFERENCES[name]
+        kept, known = utility(summary, name), current_tasks(summary, name)
+        constant = kept.loc[kept.index.repeat(n_tasks + 1)]
+        draw.add_line(figure, 0, range(n_tasks + 1), constant, label=label, style=style)
+        draw.add_line(figure, 1, known["task_id"], known, label=label, style=style)
+    shifts = draw.spread(len(labels), most=0.64)
+    for (method, style), shift in zip(draw.styles(labels).items(), shifts, strict=True):
+        kept = pd.concat([utility(summary, BEFORE), utility(summary, method)])
+        for panel, rows in enumerate((kept, current_tasks(summary, method))):
+            x = rows["after_task"] + shift * (rows["after_task"] > 0)
+            draw.add_line(figure, panel, x, rows, label=labels[method], style=style)
+    figure.update_xaxes(title="Tasks unlearned", dtick=1, range=[-0.4, n_tasks + 0.4])
+    return figure.update_yaxes(range=[0, 1.04])
+
+
+def trade_off(summary: pd.DataFrame, labels: Mapping[str, str]) -> go.Figure:
+    """MU against FE over all tasks so far; the upper right corner is where one wants to be."""
+    figure = draw.panels("MU against FE over all tasks so far", [""], width=330, height=440)
+    for method, (label, style) in draw.looks(summary, labels).items():
+        kept = utility(summary, method)
+        cells = efficacy(summary, method).groupby("after_task")
+        forgotten = pd.DataFrame([average_tasks(tasks) for _, tasks in cells])
+        n_points = len(kept)
+        sizes = [13 if n_points == 1 else 7 + 7 * n / (n_points - 1) for n in range(n_points)]
+        figure.add_scatter(
+            x=forgotten["value"].tolist(),
+            y=kept["value"].tolist(),
+            customdata=draw.moments(kept),
+            hovertemplate="%{customdata}<br>MU %{y:.3f}, FE %{x:.3f}",
+            name=label,
+            legendgroup=method,
+            mode="lines+markers",
+            line={"color": style.colour, "width": 1.5, "dash": style.dash},
+            marker=draw.marker(style, sizes) | {"opacity": 1},
+        )
+    figure.update_xaxes(title=EFFICACY, range=[0, 1.04], dtick=0.2)
+    return figure.update_yaxes(title=UTILITY, range=[0, 1.04], dtick=0.2)
+
+
+def forgetting_matrix(summary: pd.DataFrame, labels: Mapping[str, str]) -> go.Figure:
+    """FE of every task's forget set (rows) after every task (columns), a panel a method.
+
+    A cell that pales to the right shows knowledge that comes back.
+    """
+    before = efficacy(summary, BEFORE)
+    n_tasks = len(before)
+    panels = list(labels.values())
+    height, width = 110 + 34 * n_tasks, max(280, 34 * (n_tasks + 1))
+    figure = draw.panels("FE of task (row) after task (column)", panels, width=width, height=height)
+    for panel, method in enumerate(labels):
+        cells = pd.concat([before, efficacy(summary, method)])
+        matrix = cells.pivot(index="task_id", columns="after_task", values="value")
+        figure.add_heatmap(
+            x=[str(task) for task in matrix.columns],
+            y=[str(task) for task in matrix.index],
+            z=[[None if pd.isna(cell) else cell for cell in row] for row in matrix.to_numpy()],
+            zmin=0,
+            zmax=1,
+            colorscale=REMEMBERED_TO_FORGOTTEN,
+            showscale=False,
+            xgap=2,
+            ygap=2,
+            text=[[draw.short(cell) for cell in row] for row in matrix.to_numpy()],
+            texttemplate="%{text}",
+            textfont={"size": 12 if n_tasks <= 5 else 10, "color": draw.DARK_TEXT},
+            hoverongaps=False,
+            hovertemplate="task %{y}, tasks unlearned: %{x}<br>FE %{z:.3f}<extra></extra>",
+            **draw.axes(panel),
+        )
+    figure.update_yaxes(autorange="reversed")
+    figure.update_yaxes(type="category", showgrid=False, ticks="")
+    return figure.update_xaxes(type="category", showgrid=False, ticks="")
+
+
+def metric_values(
+    metrics: pd.DataFrame, labels: Mapping[str, str], records: Mapping[str, Metric] = METRICS
+) -> go.Figure:
+    """Each metric on each split, before and after the last task of each method.
+
+    Args:
+        metrics: the stacked metrics of a run.
+        labels: of the methods.
+        records: the metrics to draw, by name.
+    """
+    metric_labels = {name: metric.label for name, metric in records.items()}
+    looks = draw.looks(metrics, labels)
+    measured = {method: final_metrics(metrics, method) for method in looks}
+    splits = [split for split in SPLIT_LABELS if split in set(measured[BEFORE]["split"])]
+    height = 90 + len(metric_labels) * max(28, 11 * len(looks))
+    panels = [SPLIT_LABELS[split] for split in splits]
+    figure = draw.panels("Every metric, before and after", panels, width=320, height=height, gap=90)
+    order = {metric: position for position, metric in enumerate(metric_labels)}
+    shifts = draw.spread(len(looks), most=0.78)
+    for (method, (label, style)), shift in zip(looks.items(), shifts, strict=True):
+        for panel, split in enumerate(splits):
+            rows = measured[method]
+            rows = rows[(rows["split"] == split) & rows["metric"].isin(order)]
+            figure.add_scatter(
+                x=rows["value"].tolist(),
+                y=(rows["metric"].map(order) + shift).tolist(),
+                error_x=draw.intervals(rows),
+                customdata=draw.described(
+                    rows, [metric_labels[metric] for metric in rows["metric"]]
+                ),
+                hovertemplate="%{customdata}",
+                name=label,
+                legendgroup=method,
+                showlegend=panel == 0,
+                mode="markers",
+                marker=draw.marker(style, 8),
+                **draw.axes(panel),
+            )
+    figure.update_xaxes(range=[-0.03, 1.04], dtick=0.25, tickformat=".2~f")
+    return figure.update_yaxes(
+        tickvals=list(order.values()),
+        ticktext=list(metric_labels.values()),
+        range=[len(order) - 0.5, -0.5],
+        zeroline=False,
+    )
+
+
+def truth_ratios(row_metrics: pd.DataFrame, labels: Mapping[str, str]) -> go.Figure:
+    """Cumulative share of the forgotten rows by truth ratio, a panel a method.
+
+    Where there is a retain-only model, a panel's title has the p-value of the Kolmogorov-Smirnov
+    test between the method and it, over the rows of all tasks.
+    """
+    forget = row_metrics[row_metrics["split"] == "forget"]
+    ratios = forget.pivot(index="row_id", columns="method", values="truth_ratio").dropna()
+    titles = dict(labels)
+    if RETAIN_ONLY in ratios and len(ratios):
+        for method, label in labels.items():
+            p_value = forget_quality(ratios[method], ratios[RETAIN_ONLY])
+            titles[method] = f"{label}, p = {p_value:.2g}"
+    figure = draw.panels("Truth ratios of what was forgotten", list(titles.values()), width=300)
+    if ratios.empty:
+        return figure
+    ratios = ratios.clip(*DRAWN_RATIOS)
+    looks = draw.looks(row_metrics, labels)
+    share = [row / len(ratios) for row in range(len(ratios) + 1)]
+    for panel, own in enumerate(labels):
+        for name in (*draw.references(row_metrics), own):
+            label, style = looks[name]
+            ordered = ratios[name].sort_values().tolist()
+            figure.add_scatter(
+                x=[ordered[0], *ordered],
+                y=share,
+                name=label,
+                legendgroup=name,
+                showlegend=name == own or panel == 0,
+                mode="lines",
+                line={
+                    "color": style.colour,
+                    "dash": style.dash,
+                    "width": style.width,
+                    "shape": "hv",
+                },
+                hovertemplate="%{y:.0%} of the rows up to %{x:.3g}",
+                **draw.axes(panel),
+            )
+    seen = np.log10(ratios.stack().quantile([0.01, 0.99]))
+    figure.update_xaxes(type="log", title="Truth ratio, log", tickformat="~g", dtick=1)
+    figure.update_xaxes(range=[seen.iloc[0] - 0.2, seen.iloc[1] + 0.2])
+    return figure.update_yaxes(range=[0, 1.02], dtick=0.25, tickformat=".0%")
+
+
+def training_curves(logs: pd.DataFrame, labels: Mapping[str, str]) -> go.Figure:
+    """The losses of each method step by step through all tasks, gradient norms, learning rates.
+
+    Args:
+        logs: the stacked training logs, with method, after_task, step and what was logged.
+        labels: of the methods.
+    """
+    panels = [*labels.values(), "Gradient norm, log", "Learning rate"]
+    figure = draw.panels("Unlearning, by optimiser step", panels, width=320, height=240)
+    for name, dash in (("Forget loss", "solid"), ("Retain loss", "dot")):
+        line = {"color": draw.GREY, "dash": dash}
+        figure.add_scatter(x=[None], y=[None], mode="lines", line=line, name=name, **draw.axes(0))
+    for own_panel, (method, style) in enumerate(draw.styles(labels).items()):
+        log = logs[logs["method"] == method]
+        steps = list(range(1, len(log) + 1))
+        for panel, column, dash in (
+            (own_panel, "forget_loss", "solid"),
+            (own_panel, "retain_loss", "dot"),
+            (len(labels), "gradient_norm", style.dash),
+            (len(labels) + 1, "learning_rate", style.dash),
+        ):
+            figure.add_scatter(
+                x=steps,
+                y=log[column].tolist(),
+                name=labels[method],
+                legendgroup=method,
+                showlegend=column == "gradient_norm",
+                mode="lines",
+                line={"color": style.colour, "dash": dash, "width": 1.5},
+                hovertemplate=f"step %{{x}}: {column.replace('_', ' ')} %{{y:.4g}}",
+                **draw.axes(panel),
+            )
+        draw.mark_tasks(figure, own_panel, log)
+    figure.update_layout({f"yaxis{len(labels) + 1}": {"type": "log", "dtick": 1}})
+    return figure.update_yaxes(exponentformat="e")
+
+
+def finetuning_curves(log: pd.DataFrame) -> go.Figure:
+    """Loss, gradient norm and learning rate while the target model learned, step by step."""
+    columns = {
+        "loss": "Loss, log",
+        "gradient_norm": "Gradient norm",
+        "learning_rate": "Learning rate",
+    }
+    figure = draw.panels(
+        "Fine-tuning, by optimiser step", list(columns.values()), width=300, height=220
+    )
+    for panel, column in enumerate(columns):
+        figure.add_scatter(
+            x=log["step"].tolist(),
+            y=log[column].tolist(),
+            mode="lines",
+            line={"color": draw.COLOURS[0], "width": 1.5},
+            showlegend=False,
+            hovertemplate=f"step %{{x}}: {column.replace('_', ' ')} %{{y:.4g}}<extra></extra>",
+            **draw.axes(panel),
+        )
+    figure.update_yaxes(exponentformat="e")
+    return figure.update_layout(yaxis={"type": "log", "dtick": 1})

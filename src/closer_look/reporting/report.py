@@ -1,0 +1,268 @@
+"""One HTML file that shows a run and links nothing outside itself.
+
+Every text of a model, a row or a parameter is escaped by Jinja2; the file carries a content
+security policy that forbids the browser any request.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from closer_look.data.cells import BEFORE
+from closer_look.errors import InputError, listed
+from closer_look.metrics import with_own_metrics
+from closer_look.metrics.aggregates import FORGET_EFFICACY_TERMS, MODEL_UTILITY_TERMS
+from closer_look.reporting.results import (
+    REFERENCE_LABELS,
+    STAGES,
+    costs_table,
+    machines,
+    pick_examples,
+)
+from closer_look.reporting.sentences import (
+    describe_figure,
+    describe_judge,
+    describe_knowledge,
+    describe_methods,
+    describe_model,
+    describe_paraphrases,
+    describe_retain_only,
+    describe_splits,
+    describe_terms,
+    describe_unlearning,
+    find_seeds,
+    method_labels,
+    missing_numbers,
+)
+from closer_look.reporting.wording import (
+    BEFORE_LABEL,
+    NEVER_MEASURED,
+    NO_BENCHMARKS,
+    SPLIT_LABELS,
+)
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+N_EXAMPLES = 4
+
+
+def render_report(
+    *,
+    summary: pd.DataFrame,
+    summary_table: pd.DataFrame,
+    answers: pd.DataFrame,
+    row_metrics: pd.DataFrame,
+    fingerprints: pd.DataFrame,
+    node_costs: pd.DataFrame,
+    questions: pd.DataFrame,
+    run_record: Mapping[str, Any],
+    figures: Mapping[str, go.Figure],
+    knowledge: pd.DataFrame | None = None,
+    downstream: pd.DataFrame | None = None,
+) -> str:
+    """Fill the template.
+
+    Args:
+        summary: MU, FE and the like of every cell, with reasons for what is missing.
+        summary_table: what ``results.summary_table`` gives.
+        answers: what ``results.answers_table`` gives.
+        row_metrics: of the target model and of each method after its last task, stacked.
+        fingerprints: what ``results.fingerprints`` gives.
+        node_costs: what the nodes of the run have cost so far; may be empty.
+        questions: all rows that the run knew.
+        run_record: what ``run_record.run_record`` gives.
+        figures: name, as in ``FIGURES``, -> figure; those without data are left out.
+        knowledge: where only questions that the model could answer were used, how many those were
+            of each set: split, n_rows, n_known, min_rouge.
+        downstream: general abilities before and after the last task: method, task, metric, value,
+            standard_error, n_questions, n_few_shot (task and metric as lm-evaluation-harness
+            writes them).
+
+    Raises:
+        InputError: the tables are of a run with other methods than the record.
+    """
+    import jinja2
+    from plotly.offline import get_plotlyjs
+
+    parameters = run_record["parameters"]
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("closer_look.reporting", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["number"] = _number
+    environment.filters["interval"] = _interval
+    environment.filters["p_value"] = _p_value
+    environment.filters["error"] = _error
+    environment.filters["duration"] = _duration
+    environment.filters["gigabytes"] = _gigabytes
+    columns = [BEFORE, *answers.columns[answers.columns.get_loc(BEFORE) + 1 :]]
+    labels = method_labels(parameters)
+    if set(columns[1:]) != set(labels.values()):
+        raise InputError(
+            f"report: the answers are those of {listed(columns[1:])}, the run record names "
+            f"{listed(list(labels.values()))}; kedro run --tags reporting makes all tables anew"
+        )
+    n_tasks = int(summary_table["after_task"].max())
+    is_reference = summary_table["after_task"] == 0
+    records = with_own_metrics(parameters["metrics"].get("own", ()))
+    unmeasured = [NO_BENCHMARKS] if downstream is None else []
+    return environment.get_template("report.html.jinja").render(
+        n_tasks=n_tasks,
+        methods=describe_methods(parameters),
+        unlearning=describe_unlearning(parameters),
+        models=[describe_model(parameters), *describe_retain_only(parameters)],
+        judge=describe_judge(parameters),
+        splits=describe_splits(questions[questions["task_id"] <= n_tasks], answers),
+        knowledge=[] if knowledge is None else describe_knowledge(knowledge, parameters),
+        held=describe_terms(summary),
+        missing=[*missing_numbers(summary, parameters), *describe_paraphrases(questions, answers)],
+        has_facts=bool(row_metrics["entailment"].notna().any()),
+        n_results=int((~is_reference).sum()),
+        references=summary_table[is_reference].to_dict("records"),
+        after=[
+            rows.to_dict("records")
+            for _, rows in summary_table[~is_reference].groupby("method", sort=False)
+        ],
+        has_quality=bool(summary_table["forget_quality"].notna().any()),
+        has_tofu_utility=bool(summary_table["tofu_model_utility"].notna().any()),
+        downstream=None if downstream is None else tabulate_downstream(downstream, parameters),
+        figures=[
+            (name, *describe_figure(name, summary), _as_data(figure))
+            for name, figure in figures.items()
+            if figure.data
+        ],
+        metrics=[(metric.label, metric.sentence) for metric in records.values()],
+        utility_terms=[records[term].label for term in MODEL_UTILITY_TERMS],
+        efficacy_terms=[records[term].label for term in FORGET_EFFICACY_TERMS],
+        examples=pick_by_split(answers),
+        answer_columns=columns,
+        answer_labels=[BEFORE_LABEL, *columns[1:]],
+        split_labels=SPLIT_LABELS,
+        table=tabulate_answers(answers, columns, row_metrics, labels),
+        unmeasured=[*unmeasured, *NEVER_MEASURED],
+        costs=describe_costs(node_costs, summary, labels),
+        machines=machines(node_costs),
+        fingerprints=fingerprints.to_dict("records"),
+        seeds=find_seeds(parameters),
+        parameters=_as_yaml(parameters),
+        run_record=run_record,
+        written=datetime.now(UTC),
+        plotly_js=get_plotlyjs(),
+    )
+
+
+def tabulate_downstream(
+    downstream: pd.DataFrame, parameters: Mapping[str, Any]
+) -> dict[str, list[dict[str, Any]]]:
+    """A column a benchmark; a row before, then a row a method after its last task."""
+    tasks = downstream.drop_duplicates("task")
+    measured = downstream.set_index(["method", "task"])[["value", "standard_error"]]
+    labels = {BEFORE: REFERENCE_LABELS[BEFORE]} | method_labels(parameters)
+    rows = []
+    for method in downstream["method"].unique():
+        cells = measured.reindex([(method, task) for task in tasks["task"]])
+        rows.append({"label": labels[method], "cells": cells.to_dict("records")})
+    heads = [{"task": task.task, "how": _how(task)} for task in tasks.itertuples()]
+    return {"tasks": heads, "rows": rows}
+
+
+def _how(task: Any) -> str:
+    """Metric, filter, examples and questions of a benchmark."""
+    how = task.metric.removesuffix(",none").split(",")
+    if not pd.isna(task.n_few_shot):  # the tasks of a group may differ
+        how.append(f"{task.n_few_shot}-shot")
+    return ", ".join([*how, f"{task.n_questions:,} questions"])
+
+
+def pick_by_split(answers: pd.DataFrame) -> list[dict[str, Any]]:
+    """Take a few questions to forget and as many to retain, at even distances."""
+    is_forget = answers["split"] == "forget"
+    groups = {"Should be forgotten": answers[is_forget], "Should be kept": answers[~is_forget]}
+    return [
+        {"title": title, "rows": pick_examples(rows, N_EXAMPLES).to_dict("records")}
+        for title, rows in groups.items()
+    ]
+
+
+def tabulate_answers(
+    answers: pd.DataFrame,
+    columns: list[str],
+    row_metrics: pd.DataFrame,
+    labels: Mapping[str, str],
+) -> list[list[Any]]:
+    """Rows of split, task, question, reference, then a column a model, for the JavaScript.
+
+    A model's column holds its answer, ROUGE, probability, and whether the fact is stated (1 or 0);
+    what was not measured is None.
+    """
+    column_of = {BEFORE: BEFORE} | dict(labels)
+    measured = {
+        (column_of[row.method], row.split, row.row_id): (row.rouge, row.probability, row.entailment)
+        for row in row_metrics[row_metrics["method"].isin(column_of)].itertuples()
+    }
+    table = []
+    for row in answers.to_dict("records"):
+        cells = [row["split"], row["task_id"], row["question"], row["reference"]]
+        for column in columns:
+            numbers = measured[column, row["split"], row["row_id"]]
+            cells.append([row[column], *(None if pd.isna(n) else round(n, 3) for n in numbers)])
+        table.append(cells)
+    return table
+
+
+def describe_costs(
+    node_costs: pd.DataFrame, summary: pd.DataFrame, labels: Mapping[str, str]
+) -> dict[str, Any] | None:
+    """Time of each stage and memory of each method, for a table; None where nothing is known."""
+    if node_costs.empty:
+        return None
+    table = costs_table(node_costs, summary, labels)
+    return {
+        "stages": [stage for stage in STAGES.values() if stage in table],
+        "rows": table.to_dict("records"),
+        "on_gpu": bool(table["peak_gpu_memory"].notna().any()),
+    }
+
+
+def _as_yaml(parameters: Mapping[str, Any]) -> str:
+    import yaml
+
+    return yaml.safe_dump(parameters, sort_keys=False, allow_unicode=True)
+
+
+def _as_data(figure: go.Figure) -> dict[str, Any]:
+    return json.loads(figure.to_json())
+
+
+def _number(value: float) -> str:
+    return "n/a" if pd.isna(value) else f"{value:.3f}"
+
+
+def _p_value(value: float, missing: str) -> str:
+    return missing if pd.isna(value) else f"{value:.2g}"
+
+
+def _error(value: float) -> str:
+    return "" if pd.isna(value) else f"± {value:.3f}"
+
+
+def _duration(seconds: float) -> str:
+    return "" if pd.isna(seconds) else str(timedelta(seconds=round(seconds)))
+
+
+def _gigabytes(n_bytes: float) -> str:
+    return "" if pd.isna(n_bytes) else f"{n_bytes / 1e9:.1f} GB"
+
+
+def _interval(row: Mapping[str, float], name: str) -> str:
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return "" if pd.isna(low) else f"{low:.2f} to {high:.2f}"

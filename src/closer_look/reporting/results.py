@@ -1,0 +1,279 @@
+"""Tables of a whole run, stacked from the results of its cells.
+
+Tables come by the namespace of their cell (see ``data.cells``), such as
+``continual.me_gd.task_03``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from closer_look.data.cells import BEFORE, RETAIN_ONLY, Cell
+
+REFERENCE_LABELS = {BEFORE: "before", RETAIN_ONLY: "retain-only"}
+"""Models that methods are compared with: the target model and, in some runs, a retain-only one."""
+
+STAGES = {
+    "forget_set": "Questions",
+    "finetuning": "Fine-tuning",
+    "reference": "Reference",
+    "unlearning": "Unlearning",
+    "generation": "Answers",
+    "metrics": "Metrics",
+    "downstream": "Benchmarks",
+    "reporting": "Tables, figures",
+}
+"""What a run does, in this order: the tags of its nodes, and how a reader knows them."""
+
+RETAIN_ONLY_NODES = ("finetune_retain_only", "take_retain_only")
+
+NOT_MEASURED = {"value": np.nan, "ci_low": np.nan, "ci_high": np.nan}
+
+SUMMARY_COLUMNS = (
+    "model_utility",
+    "forget_efficacy",
+    "forget_efficacy_of_tasks_so_far",
+    "forget_quality",
+    "tofu_model_utility",
+)
+
+
+def stack_cells(cells: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Put the tables of cells under each other, or of methods whose cells have been stacked.
+
+    Args:
+        cells: namespace of a cell or of a method -> table.
+
+    Returns:
+        The tables' rows behind ``method`` ("before" for the target model) and ``after_task``
+        (tasks unlearned so far; 0 before and for a retain-only model).
+    """
+    return pd.concat(
+        [
+            table if "after_task" in table else _add_cell_columns(Cell.parse(cell), table)
+            for cell, table in cells.items()
+        ],
+        ignore_index=True,
+    )
+
+
+def _add_cell_columns(cell: Cell, table: pd.DataFrame) -> pd.DataFrame:
+    columns = ["method", "after_task", *table.columns]
+    return table.assign(method=cell.method, after_task=cell.after_task)[columns]
+
+
+def utility(summary: pd.DataFrame, method: str) -> pd.DataFrame:
+    """The method's model utility after each task."""
+    return summary[(summary["method"] == method) & (summary["metric"] == "model_utility")]
+
+
+def efficacy(summary: pd.DataFrame, method: str) -> pd.DataFrame:
+    """The method's forget efficacy on each task's forget set after each task."""
+    return summary[(summary["method"] == method) & (summary["metric"] == "forget_efficacy")]
+
+
+def current_tasks(summary: pd.DataFrame, method: str) -> pd.DataFrame:
+    """The method's forget efficacy on the task just unlearned; before unlearning, on every task."""
+    cells = efficacy(summary, method)
+    return cells[(cells["task_id"] == cells["after_task"]) | (cells["after_task"] == 0)]
+
+
+def final_metrics(metrics: pd.DataFrame, method: str) -> pd.DataFrame:
+    """The method's metrics on each split after its last task; forget sets averaged over tasks.
+
+    Returns:
+        Columns split, metric, value, ci_low, ci_high.
+    """
+    rows = metrics[metrics["method"] == method]
+    rows = rows[rows["after_task"] == rows["after_task"].max()]
+    return pd.DataFrame(
+        [
+            {"split": split, "metric": metric, **average_tasks(tasks)}
+            for (split, metric), tasks in rows.groupby(["split", "metric"], sort=False)
+        ]
+    )
+
+
+def average_tasks(tasks: pd.DataFrame) -> dict[str, float]:
+    """Average a number over tasks, each counting the same.
+
+    The tasks' intervals come from resamples drawn apart, so their distances from the values add in
+    quadrature (Zou and Donner 2008, doi:10.1002/sim.3095, "MOVER").
+
+    Args:
+        tasks: a row a task, with value, ci_low and ci_high; rows without a value are left out.
+
+    Returns:
+        value, ci_low, ci_high; NaN if there is no row with a value.
+    """
+    tasks = tasks.dropna(subset="value")
+    if tasks.empty:
+        return NOT_MEASURED
+    value = tasks["value"].mean()
+    below = np.sqrt(((tasks["value"] - tasks["ci_low"]) ** 2).sum()) / len(tasks)
+    above = np.sqrt(((tasks["ci_high"] - tasks["value"]) ** 2).sum()) / len(tasks)
+    return {"value": value, "ci_low": value - below, "ci_high": value + above}
+
+
+def summary_table(summary: pd.DataFrame, labels: Mapping[str, str]) -> pd.DataFrame:
+    """One row a method and task: MU, FE of that task, the mean FE of all tasks so far, and TOFU's.
+
+    The first row is the target model, the second, where there is one, a retain-only model: their FE
+    is the mean over all tasks. Each number stands beside the bounds of its 95 % interval,
+    ``..._low`` and ``..._high``. Forget quality is that of the task just unlearned, without an
+    interval; p-values have no mean, so the target model has one if the run has one task only.
+    ``..._terms`` are the metrics that MU and the FE of the task hold, ``reasons`` is what numbers
+    of the row lack, and why.
+    """
+    rows = []
+    for method, label in {**REFERENCE_LABELS, **labels}.items():
+        for after_task, cell in summary[summary["method"] == method].groupby("after_task"):
+            current = cell[(cell["task_id"] == after_task) | (after_task == 0)]
+            estimates = (
+                _only_one(cell, "model_utility"),
+                average_tasks(current[current["metric"] == "forget_efficacy"]),
+                average_tasks(cell[cell["metric"] == "forget_efficacy"]),
+                _only_one(current, "forget_quality"),
+                _only_one(cell, "tofu_model_utility"),
+            )
+            row = {"method": label, "after_task": after_task}
+            for name, estimate in zip(SUMMARY_COLUMNS, estimates, strict=True):
+                row |= {
+                    name: estimate["value"],
+                    f"{name}_low": estimate["ci_low"],
+                    f"{name}_high": estimate["ci_high"],
+                }
+            for name, lines in (("model_utility", cell), ("forget_efficacy", current)):
+                row[f"{name}_terms"] = _joined(lines.loc[lines["metric"] == name, "terms"])
+            lacking = cell[cell["reason"] != ""]
+            if method == RETAIN_ONLY:  # which is not compared with itself
+                lacking = lacking[lacking["metric"] != "forget_quality"]
+            row["reasons"] = _joined(lacking["metric"] + ": " + lacking["reason"])
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _joined(texts: pd.Series) -> str:
+    return "; ".join(texts.drop_duplicates())
+
+
+def _only_one(cell: pd.DataFrame, metric: str) -> dict[str, float]:
+    lines = cell.loc[cell["metric"] == metric, list(NOT_MEASURED)]
+    return lines.iloc[0].to_dict() if len(lines) == 1 else NOT_MEASURED
+
+
+def answers_table(
+    generations: Mapping[str, pd.DataFrame], labels: Mapping[str, str]
+) -> pd.DataFrame:
+    """Every evaluated question with its answer before and after unlearning with each method.
+
+    Args:
+        generations: of the target model and of each method's last task, by their cells.
+        labels: of the methods.
+
+    Returns:
+        ``split``, ``task_id``, ``row_id``, ``question``, ``reference``, ``before``, and a column a
+        method under its label.
+    """
+    keys = ["split", "task_id", "row_id"]
+    of_method = {Cell.parse(cell).method: table for cell, table in generations.items()}
+    before = of_method.pop(BEFORE)
+    table = before[[*keys, "question", "reference"]].assign(before=before["generated"])
+    for method, generated in of_method.items():
+        column = generated[[*keys, "generated"]]
+        table = table.merge(column, on=keys, how="left")
+        table = table.rename(columns={"generated": labels[method]})
+    return table
+
+
+def add_retain_only(row_metrics: pd.DataFrame, truth_ratios: pd.DataFrame) -> pd.DataFrame:
+    """Add rows of a retain-only model of which there are stored scores, and no model.
+
+    Args:
+        row_metrics: the stacked row metrics of a run.
+        truth_ratios: of the retain-only model, from ``metrics.truth_ratios``.
+    """
+    keys = ["split", "task_id", "row_id"]
+    asked = row_metrics.loc[row_metrics["method"] == BEFORE, ["after_task", *keys]]
+    rows = asked.merge(truth_ratios, on=["split", "row_id"]).assign(method=RETAIN_ONLY)
+    return pd.concat([row_metrics, rows], ignore_index=True)
+
+
+def fingerprints(
+    questions: pd.DataFrame, models: Mapping[str, pd.DataFrame], labels: Mapping[str, str]
+) -> pd.DataFrame:
+    """Hashes by which the questions and the models of a run are known again.
+
+    Args:
+        questions: the questions table, whose rows are hashed as JSON, in order.
+        models: ``sha256`` of weights and tokenizer, of a cell's model or of a method's, the last
+            of which counts.
+        labels: of the methods.
+
+    Returns:
+        ``what`` ("questions", "before", or a method's label) and ``sha256``.
+    """
+    text = questions.to_json(orient="records", force_ascii=False)
+    hashes = {"questions": hashlib.sha256(text.encode()).hexdigest()}
+    labels = {**REFERENCE_LABELS, **labels}
+    hashes |= {
+        labels[Cell.parse(cell).method]: table["sha256"].iloc[-1] for cell, table in models.items()
+    }
+    return pd.DataFrame({"what": hashes.keys(), "sha256": hashes.values()})
+
+
+def costs_table(
+    node_costs: pd.DataFrame, summary: pd.DataFrame, labels: Mapping[str, str]
+) -> pd.DataFrame:
+    """Time and memory of what all methods share, and of each method over all its tasks.
+
+    Args:
+        node_costs: of one scenario, as ``datasets.node_costs_dataset`` gives them.
+        summary: of the same scenario; nodes of cells that are not in it, of an earlier run under
+            the same name, are left out.
+        labels: of the methods.
+
+    Returns:
+        ``what`` ("shared", then the methods' labels, then "all"), the seconds of each stage that
+        took any under the label that ``STAGES`` gives it, their sum ``seconds``, and
+        ``peak_memory`` and ``peak_gpu_memory`` in bytes.
+    """
+    cells = pd.DataFrame(map(_method_and_task, node_costs["node"]), columns=["method", "task"])
+    methods = summary[["method"]].assign(after_task=0)  # nodes that gather a method's tasks
+    known = pd.MultiIndex.from_frame(pd.concat([methods, summary[["method", "after_task"]]]))
+    is_known = cells["method"].isna() | pd.MultiIndex.from_frame(cells).isin(known)
+    what = cells["method"].map(labels).fillna("shared")
+    costs = node_costs.assign(what=what)[is_known]
+    costs = pd.concat([costs, costs.assign(what="all")])
+    costs["stage"] = pd.Categorical(costs["stage"].map(STAGES), list(STAGES.values()))
+    rows = ["shared", *labels.values(), "all"]
+    seconds = costs.pivot_table(
+        index="what", columns="stage", values="seconds", aggfunc="sum", observed=True
+    )
+    seconds.columns = list(seconds.columns)
+    peaks = costs.groupby("what")[["peak_memory", "peak_gpu_memory"]].max()
+    table = seconds.assign(seconds=seconds.sum(axis=1)).join(peaks)
+    return table.reindex([row for row in rows if row in table.index]).reset_index()
+
+
+def _method_and_task(node: str) -> tuple[str | None, int]:
+    if node in RETAIN_ONLY_NODES:
+        return RETAIN_ONLY, 0
+    cell = Cell.around(node)
+    return (cell.method, cell.after_task) if cell else (None, 0)
+
+
+def machines(node_costs: pd.DataFrame) -> list[str]:
+    """List where the nodes ran: cores, memory and, where some node used one, GPUs."""
+    gpus = node_costs.groupby("machine", sort=False)["gpus"].first()  # that is known
+    return [m if pd.isna(gpu) else f"{m}, {gpu}" for m, gpu in gpus.items()]
+
+
+def pick_examples(answers: pd.DataFrame, n_examples: int) -> pd.DataFrame:
+    """Take rows at even distances, the first and the last among them: not picked by result."""
+    positions = np.linspace(0, len(answers) - 1, min(n_examples, len(answers)))
+    return answers.iloc[positions.round().astype(int)]

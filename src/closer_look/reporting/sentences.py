@@ -1,0 +1,199 @@
+"""What the report says of a run in whole sentences."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from closer_look.data.cells import RETAIN_ONLY
+from closer_look.errors import listed
+from closer_look.metrics import METRICS, NO_RETAIN_ONLY_MODEL
+from closer_look.parameters.training import MethodParameters
+from closer_look.reporting.results import REFERENCE_LABELS
+from closer_look.reporting.wording import (
+    FIGURES,
+    NO_FORGET_QUALITY,
+    RETAIN_ONLY_AID,
+    RETAIN_ONLY_MODELS,
+    RETAIN_ONLY_RATIOS_AID,
+    SHOW_RETAIN_ONLY,
+    SPLIT_LABELS,
+    SPLIT_MEANINGS,
+    SPLITS_IN_A_SENTENCE,
+    SUMMARIES,
+)
+
+
+def method_labels(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """Label of each method of a run record."""
+    return {name: method["label"] for name, method in parameters["methods"].items()}
+
+
+def describe_methods(parameters: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Say in words what each method of the run does on the forget rows and on the others."""
+    methods = [parameters["methods"][name] for name in parameters["experiment"]["methods"]]
+    return [
+        {"label": method.label}
+        | {side: loss.sentence for side, loss in method.losses.items()}
+        | {f"{side}_weight": getattr(method, side).weight for side in method.losses}
+        for method in map(MethodParameters.model_validate, methods)
+    ]
+
+
+def describe_unlearning(parameters: Mapping[str, Any]) -> str:
+    """Say what of the model was trained where it was not everything."""
+    lora = parameters["unlearning"].get("lora")
+    if not lora:
+        return ""
+    return (
+        f"All methods trained LoRA adapters of rank {lora['rank']} and left the model's own "
+        "weights as they were"
+    )
+
+
+def describe_model(parameters: Mapping[str, Any]) -> str:
+    """Say what model it was that had to forget."""
+    base = parameters["base_model"]
+    if base.get("pretrained"):
+        if not parameters["experiment"].get("finetuning", True):
+            return f"{base['pretrained']}, as it came, not fine-tuned for this run"
+        splits = parameters["finetuning"].get("splits")
+        sets = listed([f"the {SPLIT_LABELS[s].lower()}" for s in splits or ()]) or "all sets below"
+        return f"{base['pretrained']}, fine-tuned for this run on questions of {sets}"
+    small = base["small_llama"]
+    return (
+        f"A small Llama trained from scratch for this run: {small['layers']} layers of width "
+        f"{small['hidden_size']}, {small['heads']} attention heads, a vocabulary of "
+        f"{small['vocabulary_size']:,} word pieces"
+    )
+
+
+def describe_retain_only(parameters: Mapping[str, Any]) -> list[str]:
+    """Say what model that never saw the forget set there is to compare with, if there is one."""
+    kind = parameters["experiment"].get("retain_only")
+    if not kind:
+        return []
+    return [RETAIN_ONLY_MODELS[kind].format(**parameters.get("retain_only", {}))]
+
+
+def describe_judge(parameters: Mapping[str, Any]) -> str:
+    """Say how it was decided whether an answer states the fact."""
+    judge = parameters["judges"].get("entailment")
+    if judge is None:
+        return "Whether an answer states the fact was not judged: the run named no judge."
+    if judge == "key_fact":
+        return "An answer states the fact if the row's key words stand in it."
+    return f"Whether an answer states the fact was judged by the model {judge}."
+
+
+def describe_splits(questions: pd.DataFrame, answers: pd.DataFrame) -> list[dict[str, Any]]:
+    """Count the rows of each split, known and evaluated."""
+    known, asked = questions["split"].value_counts(), answers["split"].value_counts()
+    return [
+        {
+            "label": SPLIT_LABELS[split],
+            "meaning": meaning,
+            "known": int(known.get(split, 0)),
+            "asked": int(asked[split]),
+        }
+        for split, meaning in SPLIT_MEANINGS.items()
+        if split in asked
+    ]
+
+
+def describe_knowledge(knowledge: pd.DataFrame, parameters: Mapping[str, Any]) -> list[str]:
+    """Say how many questions of each set the model could answer at all."""
+    judged = (
+        ", and the judge finds the fact stated" if parameters["judges"].get("entailment") else ""
+    )
+    return [
+        f"Of {row.n_rows:,} questions of the {SPLIT_LABELS[row.split].lower()} the model could "
+        f"answer {row.n_known:,} before unlearning (ROUGE-L recall at least {row.min_rouge:g}"
+        f"{judged}); only these are used."
+        for row in knowledge.itertuples()
+    ]
+
+
+def describe_figure(name: str, summary: pd.DataFrame) -> tuple[str, str]:
+    """Title and reading aid of a figure."""
+    title, aid = FIGURES[name]
+    is_compared = summary.loc[summary["metric"] == "forget_quality", "value"].notna().any()
+    if name == "truth_ratios" and is_compared:
+        aid = f"{aid} {RETAIN_ONLY_RATIOS_AID}"
+    if name in SHOW_RETAIN_ONLY and RETAIN_ONLY in set(summary["method"]):
+        aid = f"{aid} {RETAIN_ONLY_AID}"
+    return title, aid
+
+
+def find_seeds(parameters: Mapping[str, Any]) -> list[str]:
+    """List the seeds among the parameters, each behind the name of its group."""
+    seeds = []
+    for group, values in parameters.items():
+        if isinstance(values, Mapping):
+            seeds += [f"{group.replace('_', ' ')} {values['seed']}"] if "seed" in values else []
+            seeds += find_seeds(values)
+    return seeds
+
+
+def describe_terms(summary: pd.DataFrame) -> list[str]:
+    """Say what each number of the run is made of."""
+    return [
+        f"{_capital(SUMMARIES[metric])}{_of_tasks(rows, summary)} holds {_in_words(terms)}."
+        for metric in SUMMARIES
+        for terms, rows in summary[summary["metric"] == metric].groupby("terms", sort=False)
+        if terms
+    ]
+
+
+def missing_numbers(summary: pd.DataFrame, parameters: Mapping[str, Any]) -> list[str]:
+    """Say which numbers are missing or incomplete in this run, and why."""
+    # A retain-only model is not compared with itself.
+    summary = summary[(summary["method"] != RETAIN_ONLY) | (summary["metric"] != "forget_quality")]
+    is_not_compared = summary["reason"] == NO_RETAIN_ONLY_MODEL
+    is_missing = is_not_compared[summary["metric"] == "forget_quality"].all()
+    sentences = [NO_FORGET_QUALITY] if is_missing else []
+    labels = REFERENCE_LABELS | method_labels(parameters)
+    for reason, rows in summary[(summary["reason"] != "") & ~is_not_compared].groupby(
+        "reason", sort=False
+    ):
+        metrics, methods = set(rows["metric"]), rows["method"].unique()
+        names = ", ".join(sorted(SUMMARIES[metric] for metric in metrics))
+        names += _of_tasks(rows, summary)
+        if set(summary.loc[summary["metric"].isin(metrics), "method"]) - set(methods):
+            names += f" ({', '.join(labels[method] for method in methods)})"
+        says = _in_words(reason)
+        sentences.append(_capital(says if says.startswith(names) else f"{names}: {says}") + ".")
+    return sentences
+
+
+def _of_tasks(rows: pd.DataFrame, summary: pd.DataFrame) -> str:
+    """Name the tasks of these rows, unless they are all that their metrics have."""
+    tasks = set(rows["task_id"])
+    if tasks == set(summary.loc[summary["metric"].isin(rows["metric"]), "task_id"]):
+        return ""
+    return f" of task {listed([str(task) for task in sorted(tasks)])}"
+
+
+def _in_words(text: str) -> str:
+    """Replace the names of metrics and splits by what a reader knows them by."""
+    words = SPLITS_IN_A_SENTENCE | {name: metric.label for name, metric in METRICS.items()}
+    return re.sub(r"[\w-]+", lambda word: words.get(word[0], word[0]), text)
+
+
+def _capital(sentence: str) -> str:
+    return f"{sentence[0].upper()}{sentence[1:]}"
+
+
+def describe_paraphrases(questions: pd.DataFrame, answers: pd.DataFrame) -> list[str]:
+    """Say of how many truth ratios the true answer is not reworded."""
+    asked = questions[questions["row_id"].isin(answers["row_id"])]
+    n_without = int(asked["paraphrased_answer"].isna().sum())
+    if not n_without:
+        return []
+    return [
+        f"{n_without:,} of {len(asked):,} questions have no paraphrased answer: their truth ratio, "
+        "where they have wrong answers, is that of the answer itself."
+    ]

@@ -1,0 +1,122 @@
+"""What figures and the report say in fixed words.
+
+What they say of losses and metrics is in the records of ``losses`` and ``metrics``.
+"""
+
+from __future__ import annotations
+
+BEFORE_LABEL, RETAIN_ONLY_LABEL = "Before", "Retain-only"
+SPLIT_LABELS = {
+    "forget": "Forget set",
+    "retain": "Retain set",
+    "neighbour": "Neighbours",
+    "real_authors": "Real authors",
+    "world_facts": "World facts",
+}
+
+SPLIT_MEANINGS = {
+    "forget": "what the model was asked to forget",
+    "retain": "questions of the same kind that it should still answer",
+    "neighbour": "people close to the forgotten ones, whom it should still know",
+    "real_authors": "real authors, whom it should still know",
+    "world_facts": "general knowledge that it should keep",
+}
+
+FIGURES = {
+    "curves": (
+        "Kept and forgotten, task by task",
+        "Higher is better on both sides: on the left what the model still does well (MU), on the "
+        "right how much of the task just unlearned is gone (FE). Whiskers are 95 % intervals. "
+        "Colour and shape stand for what makes a method forget, filling and dashes for what makes "
+        "it keep the rest; grey and dotted is the model before unlearning.",
+    ),
+    "forgetting_matrix": (
+        "Does it stay forgotten?",
+        "Each row is a task, each column a number of tasks unlearned (0 is before), each cell an "
+        "FE. Read from left to right, a row should turn blue when its task is unlearned and stay "
+        "blue; a cell that pales again is knowledge that came back. Empty cells are the future.",
+    ),
+    "trade_off": (
+        "The price of forgetting",
+        "The upper right corner is where one wants to be. Each mark is the model after one more "
+        "task, the largest is the last; FE is the mean over all tasks so far.",
+    ),
+    "metric_values": (
+        "Every metric behind the two numbers",
+        "Full grey stars are the model before unlearning, coloured marks are after the last task. "
+        "On the forget set marks should move left (but for entropy), elsewhere they should "
+        "not move. The forget set is the mean over its tasks.",
+    ),
+    "truth_ratios": (
+        "Does it still know the truth when it sees it?",
+        "How many of the forgotten questions have a truth ratio up to so much: how much likelier "
+        "than wrong answers worded alike the model finds the true one. Far to the right lies a "
+        "model that remembers. Too far to the left is no better: it gives the truth away by "
+        "avoiding it. After the last task, all forget sets together.",
+    ),
+    "training_curves": (
+        "How unlearning went",
+        "In a method's own panel solid is the forget loss, dotted the retain loss, against "
+        "optimiser steps through all tasks, which vertical lines part. Losses of different methods "
+        "are not comparable.",
+    ),
+    "finetuning_curves": (
+        "How the model had learned it",
+        "Against optimiser steps, the loss should have fallen and levelled off: only what was "
+        "known can be forgotten.",
+    ),
+}
+
+RETAIN_ONLY_AID = (
+    "Hollow grey stars are a model that was never trained on what is forgotten: where unlearning "
+    "should arrive."
+)
+RETAIN_ONLY_RATIOS_AID = (
+    "Dashed grey is a model that was never trained on what is forgotten: where unlearning should "
+    "arrive. p is that of the Kolmogorov-Smirnov test against it; above 0.05 the two cannot be "
+    "told apart."
+)
+SHOW_RETAIN_ONLY = ("curves", "trade_off", "metric_values")
+
+RETAIN_ONLY_MODELS = {
+    "finetuned": "Beside it stands a retain-only model, taught in the same way, but never what is "
+    "to be forgotten",
+    "pretrained": "Beside it stands a retain-only model, {pretrained}, which was never trained on "
+    "what is to be forgotten",
+    "scores": "Its forget quality compares with stored scores of a retain-only model, which was "
+    "never trained on what is to be forgotten",
+}
+
+SUMMARIES = {
+    "model_utility": "model utility",
+    "forget_efficacy": "forget efficacy",
+    "forget_quality": "forget quality",
+    "tofu_model_utility": "TOFU's utility",
+}
+
+SPLITS_IN_A_SENTENCE = {
+    "forget": "the forget set",
+    "retain": "the retain set",
+    "neighbour": "neighbours",
+    "real_authors": "real authors",
+    "world_facts": "world facts",
+}
+
+NO_FORGET_QUALITY = (
+    "Forget Quality, the test whether the model can be told from one that never saw the "
+    "forget set: it needs a second model trained without that set, and this run has none."
+)
+NO_BENCHMARKS = (
+    "General benchmarks (lm-evaluation-harness) were not run: whether the model still reasons, "
+    "calculates and follows a text as before is not known."
+)
+NEVER_MEASURED = (
+    "Attacks that bring knowledge back: fine-tuning on a few forgotten rows (relearning), "
+    "quantisation, reading the model's inner states, hints and role play in the prompt.",
+    "Questions in other words or another language than those listed above, and whether a fact "
+    "leaks in answers to other questions.",
+    "Sampled answers: each question was answered once, with the likeliest word at each step.",
+    "Membership inference: whether one can tell that the rows were once trained on.",
+    "Other runs: intervals say how much a number hangs on the questions that were asked; another "
+    "seed of training may differ by more.",
+)

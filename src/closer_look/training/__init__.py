@@ -1,0 +1,1 @@
+"""Change a model: fine-tuning, unlearning, and what both need."""

@@ -1,0 +1,157 @@
+"""Checkpoints inside a training: one that was killed goes on from the last of them.
+
+They are temporary files of the run itself, removed when what was trained is saved; nobody else's
+are ever read. The Trainer reads its optimiser and its random numbers by ``torch.load``, with
+``weights_only``: tensors and numbers, no code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from transformers import TrainerCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
+
+from closer_look.errors import InputError
+from closer_look.models.language_model import (
+    SPARE_BYTES,
+    LanguageModel,
+    model_fingerprint,
+    saved_bytes,
+)
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, TrainerState
+
+EPOCH_START = "epoch_start.safetensors"  # random numbers from which the epoch's order is drawn
+
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def training_folder(parent: Path | None, key: Callable[[], str]) -> Iterator[Path]:
+    """A folder that stays, also where the process dies, and holds nothing of another training.
+
+    Args:
+        parent: where it lies, for the caller to remove; without it the folder is a temporary one.
+        key: what tells the training apart from every other (``training_key``).
+    """
+    if parent is None:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+        return
+    folder = parent / key()
+    for other in set(parent.glob("*")) - {folder}:
+        shutil.rmtree(other)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield folder
+    except InputError:  # it would only come again
+        shutil.rmtree(parent)
+        raise
+
+
+def training_key(
+    language_model: LanguageModel, rows: Sequence[Mapping[str, object]], *settings: object
+) -> str:
+    """Hash of what determines a training: model, rows, settings, code, versions of libraries.
+
+    It takes about a second for each GB of weights.
+    """
+    digest = hashlib.sha256(model_fingerprint(language_model).encode())
+    versions = (torch.__version__, transformers.__version__)
+    for value in (*versions, *settings, *(one for row in rows for one in row.items())):
+        digest.update(_content(value))
+    return digest.hexdigest()
+
+
+def _content(value: object) -> bytes:
+    if isinstance(value, tuple):
+        return b"".join(map(_content, value))
+    if isinstance(value, torch.Tensor):
+        return f"{tuple(value.shape)}".encode() + value.contiguous().cpu().numpy().tobytes()
+    return f"{value!r}\n".encode()
+
+
+class Checkpoints(TrainerCallback):
+    """Asks the Trainer for a checkpoint now and then, as long as the disk has room for one."""
+
+    def __init__(self, folder: Path, minutes: float | None, description: str) -> None:
+        """Set up.
+
+        Args:
+            folder: of this training.
+            minutes: from one checkpoint to the next; without a number there are none.
+            description: of the training, for the log.
+        """
+        self.folder = folder
+        self.partial = folder / "partial"  # where the Trainer writes; never read
+        self.minutes = minutes
+        self.description = description
+        self.latest = get_last_checkpoint(folder)
+        """Folder of the checkpoint from which the training goes on."""
+        shutil.rmtree(self.partial, ignore_errors=True)
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Say where a training goes on."""
+        self.last_written = monotonic()
+        if state.global_step:
+            log.info(
+                "%s: resumed at step %s of %s", self.description, state.global_step, state.max_steps
+            )
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        """Draw an epoch's order as it was drawn before, also where its first steps are skipped."""
+        if self.latest:
+            torch.set_rng_state(load_file(Path(self.latest, EPOCH_START))["random"])
+            self.latest = None
+        self.epoch_start = torch.get_rng_state()
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        """Ask for a checkpoint when it is time."""
+        if self.minutes is None or control.should_training_stop:
+            return
+        if monotonic() - self.last_written >= self.minutes * 60:
+            self.last_written = monotonic()
+            control.should_save = self._has_room(model)
+
+    def _has_room(self, model: PreTrainedModel) -> bool:
+        trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+        needed = saved_bytes(model) + 3 * trained + SPARE_BYTES  # two moments, and weights kept
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            log.warning(
+                "%s: no checkpoint, which may need %s MB; %s has %s MB left",
+                self.description,
+                f"{needed / 2**20:,.0f}",
+                self.folder,
+                f"{free / 2**20:,.0f}",
+            )
+        return free >= needed
+
+    def written(self, state: TrainerState) -> Path:
+        """Folder of the checkpoint that the Trainer has just written, to add to it."""
+        return self.partial / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+
+    def complete(self, state: TrainerState) -> None:
+        """Give the checkpoint its name, now that it is whole, and remove the one before."""
+        written = self.written(state)
+        begun = not state.epoch.is_integer()
+        random = self.epoch_start if begun else torch.get_rng_state()
+        save_file({"random": random}, written / EPOCH_START)
+        older = list(self.folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"))
+        written.rename(self.folder / written.name)
+        for folder in older:
+            shutil.rmtree(folder)

@@ -1,0 +1,66 @@
+"""Fine-tuning: teach a model to answer questions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from closer_look.errors import quote
+from closer_look.losses import gradient_descent
+from closer_look.models.language_model import LanguageModel
+from closer_look.models.packing import pack
+from closer_look.models.tokens import encode
+from closer_look.training.trainer import train
+
+if TYPE_CHECKING:
+    from closer_look.parameters.training import FinetuningParameters
+
+
+def finetune(
+    language_model: LanguageModel,
+    questions: Sequence[str],
+    answers: Sequence[str],
+    parameters: FinetuningParameters,
+    checkpoints: Path | None = None,
+    description: str = "Fine-tuning",
+) -> pd.DataFrame:
+    """Teach the model to answer the questions; the model is changed in place.
+
+    Args:
+        language_model: what learns.
+        questions: N questions.
+        answers: N answers.
+        parameters: how.
+        checkpoints: folder of this training's checkpoints, to be removed when its result is safe;
+            without it there are none.
+        description: what the progress bar says.
+
+    Returns:
+        The training log: one row a step with ``step``, ``epoch``, ``loss`` (nats a token),
+        ``learning_rate``, ``gradient_norm`` and ``micro_batch_size``.
+
+    Raises:
+        InputError: a loss or a gradient is not finite, or a single row does not fit into memory.
+    """
+    encoded = encode(language_model.tokenizer, questions, answers)
+    rows = [  # the sampler groups by input_ids
+        {"input_ids": row.prompt + row.answer, "row": row, "name": quote(question)}
+        for question, row in zip(questions, encoded, strict=True)
+    ]
+    return train(
+        language_model,
+        rows,
+        collate=lambda chosen: (
+            pack([item["row"] for item in chosen]) | {"names": [item["name"] for item in chosen]}
+        ),
+        compute_loss=lambda logits, batch: {"loss": gradient_descent(logits, batch["labels"])},
+        parameters=parameters,
+        rows_per_epoch=len(rows),
+        epochs=parameters.epochs,
+        sampling="group_by_length",
+        checkpoints=checkpoints,
+        description=description,
+    )

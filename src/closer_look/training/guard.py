@@ -1,0 +1,148 @@
+"""Where the losses of a task may go: beyond a bound, it ends there."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import load_file, save_file
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, TrainerState
+
+    from closer_look.parameters.training import UnlearningParameters
+
+KEPT = "kept.safetensors"
+BEFORE = "the model before the task: nothing was forgotten"
+
+log = logging.getLogger(__name__)
+
+
+class Guard:
+    """Ends a task when its losses pass ``stop_when`` or ``max_retain_loss``.
+
+    A step's retain loss is of the weights before that step. So the weights after an epoch are kept
+    at the first step of the next one, if that has found them under the bound: those of the epoch
+    with the lowest mean forget loss, until then those before the task. With ``max_retain_loss``
+    they lie in the memory of the CPU, 4 bytes for each weight that is trained.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        parameters: UnlearningParameters,
+        rows_per_epoch: int,
+        description: str,
+    ) -> None:
+        """Keep the weights before the task.
+
+        Args:
+            model: what is trained.
+            parameters: with the bounds.
+            rows_per_epoch: of the plan.
+            description: of the task, for the log.
+        """
+        self.stop_when = parameters.stop_when
+        self.max_retain_loss = parameters.max_retain_loss
+        self.description = description
+        self.epoch_ends = {
+            math.ceil(epoch * rows_per_epoch / parameters.batch_size): epoch
+            for epoch in range(1, parameters.epochs + 1)
+        }
+        self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.kept: dict[str, torch.Tensor] = {}
+        self.kept_step = 0
+        """After which the weights were as they are kept."""
+        self.passed = False
+        if self.max_retain_loss is not None:
+            self._keep(0)
+
+    def ends(self, state: TrainerState, losses: Mapping[str, torch.Tensor]) -> bool:
+        """Look at the losses of the step that is being made; keep weights that have passed.
+
+        Args:
+            state: of the Trainer, with the steps before.
+            losses: of this step.
+
+        Returns:
+            Whether the task ends with this step.
+        """
+        step = state.global_step + 1
+        where = f"at step {step} of {state.max_steps}"
+        if self.max_retain_loss is not None:
+            retain_loss = losses["retain_loss"].item()
+            if retain_loss > self.max_retain_loss:
+                log.warning(
+                    "%s: retain loss %.4g %s is above max_retain_loss %g; the model is %s",
+                    *(self.description, retain_loss, where, self.max_retain_loss, self._kept_name),
+                )
+                self.passed = True
+                return True
+            self._keep_if_best(state)
+        if self.stop_when is not None:
+            forget_loss = losses["forget_loss"].item()
+            if forget_loss < self.stop_when:
+                log.info(
+                    "%s: forget loss %.4g %s is below stop_when %g; the task ends there",
+                    *(self.description, forget_loss, where, self.stop_when),
+                )
+                return True
+        return False
+
+    def restore(self) -> float:
+        """Give the model the weights that were kept, where ``max_retain_loss`` was passed.
+
+        Returns:
+            The last step that the model has seen; infinity where that is the last of all.
+        """
+        if not self.passed:
+            return math.inf
+        self._copy(self.kept, self.trained)
+        return self.kept_step
+
+    def save(self, folder: Path) -> None:
+        """Write what is kept beside a checkpoint."""
+        if self.kept:
+            save_file(self.kept | {"step": torch.tensor(self.kept_step)}, folder / KEPT)
+
+    def load(self, folder: Path) -> None:
+        """Read what was kept when the checkpoint was written."""
+        if self.kept:
+            self.kept = load_file(folder / KEPT)
+            self.kept_step = int(self.kept.pop("step"))
+
+    @property
+    def _kept_name(self) -> str:
+        epoch = self.epoch_ends.get(self.kept_step)
+        return f"that after epoch {epoch} of {max(self.epoch_ends.values())}" if epoch else BEFORE
+
+    def _keep_if_best(self, state: TrainerState) -> None:
+        step = state.global_step
+        if step in self.epoch_ends:
+            best = self._forget_loss(state, self.kept_step) if self.kept_step else math.inf
+            if self._forget_loss(state, step) < best:
+                self._keep(step)
+
+    def _forget_loss(self, state: TrainerState, end: int) -> float:
+        """Mean over the steps of the epoch that ended with that step."""
+        start = max((step for step in self.epoch_ends if step < end), default=0)
+        return fmean(entry["forget_loss"] for entry in state.log_history[start:end])
+
+    def _keep(self, step: int) -> None:
+        self.kept_step = step
+        if not self.kept:
+            self.kept = {
+                name: torch.empty_like(p, device="cpu") for name, p in self.trained.items()
+            }
+        self._copy(self.trained, self.kept)
+
+    @staticmethod
+    @torch.no_grad()
+    def _copy(source: Mapping[str, torch.Tensor], target: Mapping[str, torch.Tensor]) -> None:
+        for name, weight in target.items():
+            weight.copy_(source[name])

@@ -1,0 +1,171 @@
+"""A method's pair of losses on a batch: what they read, and their weighted sum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn.functional import linear
+from torch.nn.utils.rnn import pad_sequence
+
+from closer_look.losses import mean_over_positions
+from closer_look.models.packing import pack
+from closer_look.models.tokens import IGNORED, Tokens, encode
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+    from closer_look.losses import Loss
+    from closer_look.models.tokens import Batch
+    from closer_look.parameters.training import LossParameters, MethodParameters
+    from closer_look.training.reference_scores import ReferenceScores
+
+SIDES = ("forget", "retain")
+ANSWER, REFUSAL, MISMATCH = "", "idk_", "mismatch_"
+"""Text variants of a row, by the prefix of the tensors that carry them."""
+
+
+class LossTerm:
+    """One of the two losses of a method, on one side's rows."""
+
+    def __init__(self, side: str, parameters: LossParameters, loss: Loss) -> None:
+        self.side = side
+        self.parameters = parameters
+        self.function = loss.function
+        self.inputs = loss.tensors
+        self.variants = [v for v in (ANSWER, REFUSAL, MISMATCH) if f"{v}labels" in self.inputs]
+
+    def encode(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        questions: Sequence[str],
+        answers: Mapping[str, Sequence[str]],
+    ) -> dict[str, list[Tokens]]:
+        """Tokenise the text variants that the loss reads, and no others."""
+        encoded = {v: encode(tokenizer, questions, answers[v]) for v in self.variants}
+        if self.parameters.positions == "question_and_answer":
+            encoded = {v: [row.all_as_answer() for row in rows] for v, rows in encoded.items()}
+        return encoded
+
+    def __call__(
+        self, tensors: Mapping[str, Tensor], n_rows: int, output_head: Tensor | None = None
+    ) -> Tensor:
+        """The loss, a scalar in nats, before its weight.
+
+        Args:
+            tensors: those in ``inputs``, but ``reference_states`` in place of reference logits.
+            n_rows: of the batch.
+            output_head: what makes the states the reference's logits.
+        """
+        if "reference_logits" in self.inputs:
+            value = self._compared(tensors, output_head)
+        else:
+            value = self._of({name: tensors[name] for name in self.inputs})
+        if self.parameters.padded_length is None:
+            return value
+        return value * len(tensors["logits"]) / (n_rows * self.parameters.padded_length)
+
+    def _of(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        return self.function(**tensors, **self.parameters.hyperparameters)
+
+    def _compared(self, tensors: Mapping[str, Tensor], output_head: Tensor) -> Tensor:
+        """A mean over positions; the reference's logits are only there for some at a time."""
+
+        def of_positions(logits: Tensor, labels: Tensor, states: Tensor) -> Tensor:
+            with torch.autocast(logits.device.type, enabled=False):  # in fp32, as it was computed
+                reference_logits = linear(states, output_head)
+            given = {"logits": logits, "labels": labels, "reference_logits": reference_logits}
+            mean = self._of({name: given[name] for name in self.inputs})
+            return mean.expand(len(logits))
+
+        labels = tensors["labels"][tensors["labels"] != IGNORED]
+        aligned = (tensors["logits"], labels, tensors["reference_states"])
+        return mean_over_positions(of_positions, *aligned)
+
+
+class Objective:
+    """weight * forget loss + weight * retain loss.
+
+    A batch holds one block of rows for each text variant that a loss reads; all go through the
+    model in one forward pass.
+    """
+
+    def __init__(self, method: MethodParameters) -> None:
+        losses = method.losses
+        self.forget = LossTerm("forget", method.forget, losses["forget"])
+        self.retain = LossTerm("retain", method.retain, losses["retain"])
+        self.terms = (self.forget, self.retain)
+        self.blocks = [(term, v) for term in self.terms for v in term.variants]
+
+    def encode(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        plan: pd.DataFrame,
+        questions: pd.DataFrame,
+        reference_scores: ReferenceScores,
+    ) -> list[dict[str, object]]:
+        """One item a row of the plan: its ids, its blocks' tokens and its reference scores."""
+        by_id = questions.set_index("row_id")
+        answer_of = {side: list(by_id.loc[plan[f"{side}_row_id"], "answer"]) for side in SIDES}
+        ids = (plan[f"{side}_row_id"] for side in SIDES)
+        columns: dict[str, Sequence[object]] = {"names": list(zip(*ids, strict=True))}
+        for term, other in ((self.forget, "retain"), (self.retain, "forget")):
+            asked = list(by_id.loc[plan[f"{term.side}_row_id"], "question"])
+            texts = {
+                ANSWER: answer_of[term.side],
+                REFUSAL: list(plan["refusal"]),
+                MISMATCH: answer_of[other],
+            }
+            for variant, rows in term.encode(tokenizer, asked, texts).items():
+                columns[f"{term.side}_{variant}tokens"] = rows
+            nll = reference_scores.nll.set_index(["row_id", "text"])["nll"]
+            for variant in (ANSWER, REFUSAL):
+                if f"reference_{variant}nll" in term.inputs:
+                    keys = zip(plan[f"{term.side}_row_id"], texts[variant], strict=True)
+                    columns[f"reference_{variant}nll"] = [nll[key] for key in keys]
+            if "reference_logits" in term.inputs:
+                states = reference_scores.hidden_states
+                columns["reference_states"] = [states[i] for i in plan[f"{term.side}_row_id"]]
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+    def collate(self, rows: Sequence[Mapping[str, object]]) -> Batch:
+        """Pack the blocks of the rows, block after block, and stack the reference scores."""
+        batch = pack([row[f"{term.side}_{v}tokens"] for term, v in self.blocks for row in rows])
+        batch["names"] = [name for row in rows for name in row["names"]]
+        for name in ("reference_nll", "reference_idk_nll"):
+            if name in rows[0]:
+                batch[name] = torch.tensor([row[name] for row in rows], dtype=torch.float32)
+        if "reference_states" in rows[0]:
+            batch["reference_states"] = torch.cat([row["reference_states"] for row in rows])
+        return batch
+
+    def loss(
+        self,
+        logits: Tensor,
+        batch: Batch,
+        output_head: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Compute the weighted sum ("loss") and each loss by itself.
+
+        Args:
+            logits: (n, V), aligned with the labels.
+            batch: what ``collate`` gives.
+            output_head: the reference's, on the device of the logits, where a loss compares
+                distributions.
+        """
+        tensors = {side: dict(batch) for side in SIDES}
+        lengths = batch["answer_lengths"]
+        n_rows = len(lengths) // len(self.blocks)
+        of_blocks = [lengths[i : i + n_rows] for i in range(0, len(lengths), n_rows)]
+        sizes = [sum(of_block) for of_block in of_blocks]
+        pieces = zip(logits.split(sizes), batch["labels"].split(sizes), of_blocks, strict=True)
+        for (term, variant), (of_block, labels, of_rows) in zip(self.blocks, pieces, strict=True):
+            rows = pad_sequence(labels.split(of_rows), batch_first=True, padding_value=IGNORED)
+            tensors[term.side] |= {f"{variant}logits": of_block, f"{variant}labels": rows}
+        forget = self.forget(tensors["forget"], n_rows)
+        retain = self.retain(tensors["retain"], n_rows, output_head)
+        total = self.forget.parameters.weight * forget + self.retain.parameters.weight * retain
+        return {"loss": total, "forget_loss": forget, "retain_loss": retain}

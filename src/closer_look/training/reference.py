@@ -1,0 +1,140 @@
+"""Scores of the frozen reference model, computed once before a task is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import torch
+from accelerate.utils import send_to_device
+
+from closer_look.errors import InputError
+from closer_look.inference.scoring import score
+from closer_look.models.language_model import model_fingerprint
+from closer_look.models.packing import answer_logits, answer_states, pack, rows_kept_apart
+from closer_look.system.memory import in_passes
+from closer_look.training.objective import ANSWER, REFUSAL, Objective
+from closer_look.training.reference_scores import ReferenceCache, ReferenceScores, cache_key
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from closer_look.models.language_model import LanguageModel
+    from closer_look.models.tokens import Batch
+    from closer_look.parameters.training import MethodParameters
+    from closer_look.training.objective import LossTerm
+
+NO_CACHE = ReferenceCache()
+NO_NLL = pd.DataFrame({"row_id": [], "text": [], "nll": []}).astype({"nll": float})
+
+
+def reference_scores(
+    language_model: LanguageModel,
+    plan: pd.DataFrame,
+    questions: pd.DataFrame,
+    method: MethodParameters,
+    batch_size: int,
+    cache: ReferenceCache = NO_CACHE,
+) -> ReferenceScores:
+    """Score what the method's losses compare with the reference: each text once, and no others.
+
+    Nothing for GA, ME, IDK, GD and AP; the nll of the forget answers for NPO, of the refusals too
+    for DPO; the hidden states of the retain rows for KL. What another method or run has scored with
+    the same model is taken from the cache.
+    """
+    objective = Objective(method)
+    variants = [v for v in (ANSWER, REFUSAL) if f"reference_{v}nll" in objective.forget.inputs]
+    is_compared = "reference_logits" in objective.retain.inputs
+    if not variants and not is_compared:
+        return ReferenceScores(NO_NLL, {}, None)
+    fingerprint = model_fingerprint(language_model)
+    tables = [
+        _forget_nll(language_model, texts, batch_size, fingerprint, cache)
+        for texts in _texts(plan, questions, variants)
+    ]
+    nll = pd.concat(tables).drop_duplicates(["row_id", "text"]) if tables else NO_NLL
+    if not is_compared:
+        return ReferenceScores(nll, {}, None)
+    rows = questions[questions["row_id"].isin(plan["retain_row_id"])]
+    key = cache_key(
+        fingerprint,
+        f"hidden states in order, {objective.retain.parameters.positions}",
+        rows[["row_id", "question", "answer"]].to_numpy().tolist(),
+    )
+    states = cache.get(
+        key, lambda: _hidden_states(language_model, rows, objective.retain, batch_size)
+    )
+    states = {row_id: states[str(number)] for number, row_id in enumerate(rows["row_id"])}
+    head = language_model.model.get_output_embeddings().weight.detach().float().cpu().clone()
+    return ReferenceScores(nll, states, head)
+
+
+def _texts(
+    plan: pd.DataFrame, questions: pd.DataFrame, variants: Sequence[str]
+) -> Iterator[pd.DataFrame]:
+    """``row_id``, ``question``, ``text`` of each variant, each text of a row once."""
+    asked = questions.set_index("row_id").loc[plan["forget_row_id"]]
+    texts = {ANSWER: asked["answer"].to_numpy(), REFUSAL: plan["refusal"].to_numpy()}
+    for variant in variants:
+        table = asked[["question"]].assign(text=texts[variant]).reset_index()
+        yield table.drop_duplicates(["row_id", "text"]).sort_values(["row_id", "text"])
+
+
+def _forget_nll(
+    language_model: LanguageModel,
+    texts: pd.DataFrame,
+    batch_size: int,
+    fingerprint: str,
+    cache: ReferenceCache,
+) -> pd.DataFrame:
+    def compute() -> dict[str, Tensor]:
+        scores = score(
+            language_model,
+            list(texts["question"]),
+            list(texts["text"]),
+            batch_size,
+            description="Scoring reference",
+        )
+        return {"nll": torch.tensor(scores["nll"].to_numpy())}
+
+    key = cache_key(fingerprint, "nll", texts.to_numpy().tolist())
+    return texts[["row_id", "text"]].assign(nll=cache.get(key, compute)["nll"].numpy())
+
+
+@torch.inference_mode()
+def _hidden_states(
+    language_model: LanguageModel, rows: pd.DataFrame, term: LossTerm, batch_size: int
+) -> dict[str, Tensor]:
+    """Inputs of the output head at the positions that the loss takes, by a row's number.
+
+    Raises:
+        InputError: the model does more with them than multiply by the head.
+    """
+    model, tokenizer = language_model
+    model.eval()
+    (encoded,) = term.encode(
+        tokenizer, list(rows["question"]), {ANSWER: list(rows["answer"])}
+    ).values()
+    states = {}
+
+    def pass_states(chosen: Sequence[int]) -> tuple[Batch, Sequence[Tensor]]:
+        batch = send_to_device(pack([encoded[i] for i in chosen]), model.device)
+        return batch, answer_states(model, batch).float().cpu().split(batch["answer_lengths"])
+
+    with rows_kept_apart(model):
+        for chosen, passed in in_passes(pass_states, range(len(encoded)), batch_size):
+            batch, of_rows = passed
+            states |= zip(map(str, chosen), map(torch.clone, of_rows), strict=True)
+        _check_head(model, batch, of_rows[-1])
+    return states
+
+
+def _check_head(model, batch: Batch, last_row: Tensor) -> None:
+    logits = answer_logits(model, batch)[-len(last_row) :].float()
+    head = model.get_output_embeddings()
+    if not torch.allclose(logits, head(last_row.to(logits.device)).float(), atol=1e-3):
+        raise InputError(
+            f"loss 'kl': the logits of {type(model).__name__} are not its last hidden states times "
+            f"its output head; choose another retain loss"
+        )

@@ -1,0 +1,57 @@
+"""The scores of the frozen reference that training needs, and the cache that keeps them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+
+class ReferenceScores(NamedTuple):
+    """What losses need of the frozen reference model, and no more.
+
+    Attributes:
+        nll: ``row_id``, ``text``, ``nll`` (nats, summed) of forget rows.
+        hidden_states: retain row -> (positions, hidden size), the inputs of the output head.
+        output_head: (V, hidden size); the states times its transpose are the reference's logits.
+    """
+
+    nll: pd.DataFrame
+    hidden_states: dict[str, Tensor]
+    output_head: Tensor | None
+
+
+class ReferenceCache:
+    """A folder of tensors, a file a key; none is ever changed, and any may be deleted.
+
+    Without a folder nothing is kept.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
+
+    def get(self, key: str, compute: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+        """Read what is kept under the key; where nothing is, compute and keep it."""
+        from safetensors.torch import load_file, save_file
+
+        if self.folder is None:
+            return compute()
+        path = self.folder / f"{key}.safetensors"
+        if not path.is_file():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(f".{os.getpid()}.partial")
+            save_file(dict(compute()), partial)
+            partial.replace(path)
+        return load_file(path)
+
+
+def cache_key(fingerprint: str, kind: str, rows: Sequence[Sequence[str]]) -> str:
+    """Hash of a model's fingerprint, of what is computed, and of the texts, in order."""
+    return hashlib.sha256(json.dumps([fingerprint, kind, rows]).encode()).hexdigest()

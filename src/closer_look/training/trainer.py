@@ -1,0 +1,269 @@
+"""The training loop of fine-tuning and unlearning, on the Hugging Face Trainer."""
+
+from __future__ import annotations
+
+import math
+from collections import UserList
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from accelerate import PartialState
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from closer_look.errors import InputError
+from closer_look.models.language_model import LanguageModel
+from closer_look.models.packing import answer_logits, rows_kept_apart
+from closer_look.system.code import code_fingerprint
+from closer_look.system.memory import halve_until_it_fits, needed_at_once
+from closer_look.system.progress import progress_bar
+from closer_look.training.checkpoints import Checkpoints, training_folder, training_key
+from closer_look.training.guard import Guard
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from closer_look.models.tokens import Batch
+    from closer_look.parameters.training import OptimiserParameters
+
+LOGGED = (
+    *("step", "epoch", "loss", "forget_loss", "retain_loss"),
+    *("learning_rate", "gradient_norm", "micro_batch_size"),
+)
+"""Columns of a training log."""
+
+LESS_MEMORY = "; gradient_checkpointing and LoRA need less memory"
+
+
+def train(
+    language_model: LanguageModel,
+    rows: Sequence[Mapping[str, object]],
+    *,
+    collate: Callable[..., Batch],
+    compute_loss: Callable[..., dict[str, Tensor]],
+    parameters: OptimiserParameters,
+    rows_per_epoch: int,
+    epochs: int,
+    sampling: str,
+    checkpoints: Path | None,
+    description: str,
+    determined_by: Sequence[object] = (),
+    guard: Guard | None = None,
+) -> pd.DataFrame:
+    """Train a model in place, in one process on one device, with its weights in fp32.
+
+    Args:
+        language_model: what learns.
+        rows: one item a training row; ``input_ids`` where they are grouped by length.
+        collate: rows -> a batch, with their ``names`` for errors.
+        compute_loss: (logits (n, V) of the answers, batch) -> "loss" and losses to log.
+        parameters: of the optimiser.
+        rows_per_epoch: for the warm-up.
+        epochs: passes over ``rows``.
+        sampling: the Trainer's strategy, "sequential" or "group_by_length".
+        checkpoints: folder of this training's checkpoints; without it there are none.
+        description: what the progress bar says.
+        determined_by: what else the result depends on, for the key of the checkpoints.
+        guard: ends the training at a bound.
+
+    Returns:
+        The training log, a row a step, with those columns of ``LOGGED`` that there are.
+
+    Raises:
+        InputError: a loss or a gradient is not finite, or a single row does not fit into memory.
+    """
+    model, tokenizer = language_model
+    settings = parameters.model_dump(exclude={"checkpoint_minutes"})
+    code = code_fingerprint(train)
+    key = partial(training_key, language_model, rows, settings, code, *determined_by)
+    minutes = parameters.checkpoint_minutes if checkpoints else None
+    with training_folder(checkpoints if minutes else None, key) as folder:
+        own_checkpoints = Checkpoints(folder, minutes, description)
+        arguments = TrainingArguments(
+            output_dir=own_checkpoints.partial,
+            num_train_epochs=epochs,
+            per_device_train_batch_size=parameters.batch_size,
+            activation_checkpointing=parameters.gradient_checkpointing,
+            bf16=parameters.precision == "bf16",
+            learning_rate=parameters.learning_rate,
+            lr_scheduler_type="linear",
+            warmup_steps=math.ceil(
+                parameters.warmup_epochs * rows_per_epoch / parameters.batch_size
+            ),
+            weight_decay=parameters.weight_decay,
+            max_grad_norm=parameters.max_grad_norm,
+            train_sampling_strategy=sampling,
+            seed=parameters.seed,
+            logging_steps=1,
+            logging_nan_inf_filter=False,
+            save_strategy="no",  # but when own_checkpoints asks
+            report_to="none",
+            remove_unused_columns=False,
+            disable_tqdm=True,
+            dataloader_pin_memory=False,  # a step's rows are no tensors yet
+        )
+        arguments._n_gpu = min(arguments.n_gpu, 1)  # DataParallel would multiply the batch
+        trainer = _Trainer(
+            collate=collate,
+            loss_function=compute_loss,
+            micro_batch_size=parameters.micro_batch_size or parameters.batch_size,
+            checkpoints=own_checkpoints,
+            guard=guard,
+            model=model,
+            processing_class=tokenizer,
+            train_dataset=rows,
+            callbacks=[own_checkpoints, _ProgressBar(description)],
+            args=arguments,
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.remove_callback(ProgressCallback)
+        needs = "gradients and the optimiser's moments"  # the passes see to themselves
+        with rows_kept_apart(model), tied_embeddings(model), needed_at_once(needs, LESS_MEMORY):
+            trainer.train(resume_from_checkpoint=own_checkpoints.latest)
+        # Without the mixed precision of training: as the model will be when it is read from disk.
+        trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    steps = [entry for entry in trainer.state.log_history if "loss" in entry]
+    log = pd.DataFrame(steps).rename(columns={"grad_norm": "gradient_norm"})
+    return log[[name for name in LOGGED if name in log]]
+
+
+@contextmanager
+def tied_embeddings(model: PreTrainedModel) -> Iterator[None]:
+    """Where embeddings are the output head too, add to its gradient for the tokens seen alone.
+
+    Otherwise a gradient of the whole vocabulary, of zeros but for these tokens, is made and added.
+    On a CPU and in one process: with several, gradients that come sparse must stay sparse.
+    """
+    embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
+    is_tied = head is not None and embeddings.weight is head.weight
+    own = getattr(embeddings, "sparse", False)
+    embeddings.sparse = own or (
+        is_tied and model.device.type == "cpu" and PartialState().num_processes == 1
+    )
+    try:
+        yield
+    finally:
+        embeddings.sparse = own
+
+
+class _Trainer(Trainer):
+    """The Trainer with a loss on the logits of the answers, and with all rows of a step at once.
+
+    It cuts them into micro-batches itself, so that a step can be made again with smaller ones.
+    """
+
+    loss_is_scaled_for_ga = False  # a mean over the micro-batch, for the Trainer to divide
+
+    def __init__(
+        self,
+        *,
+        collate: Callable[..., Batch],
+        loss_function: Callable[..., dict[str, Tensor]],
+        micro_batch_size: int,
+        checkpoints: Checkpoints,
+        guard: Guard | None,
+        **arguments,
+    ) -> None:
+        # What accelerate does not take for a list it does not copy, token by token, to a device.
+        super().__init__(data_collator=UserList, **arguments)
+        self.collate = collate
+        self.loss_function = loss_function
+        self.micro_batch_size = micro_batch_size
+        self.checkpoints = checkpoints
+        self.guard = guard
+        self.terms: dict[str, Tensor] = {}  # of the step
+        self.names: list[str] = []  # of its rows
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        loss, self.micro_batch_size = halve_until_it_fits(
+            partial(self._accumulate, model, inputs),
+            # From the log, which is there again when a training goes on.
+            self.state.log_history[-1]["micro_batch_size"]
+            if self.state.log_history
+            else self.micro_batch_size,
+            remark=f", gradients accumulate to the same batch of {self.args.train_batch_size}",
+            advice=LESS_MEMORY,
+        )
+        if self.guard and self.guard.ends(self.state, self.terms):
+            self.control.should_training_stop = True
+        return loss
+
+    def _accumulate(self, model, rows, micro_batch_size):
+        """Make the gradients of a step: a mean over its micro-batches, weighted by their rows."""
+        model.zero_grad()  # of an attempt that ran out of memory
+        self.terms, self.names = {}, []
+        losses = []
+        for start in range(0, len(rows), micro_batch_size):
+            chosen = rows[start : start + micro_batch_size]
+            self.current_gradient_accumulation_steps = len(rows) / len(chosen)  # loss is divided
+            losses.append(super().training_step(model, self.collate(chosen)))
+        return sum(losses)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        logits = answer_logits(model, inputs)
+        losses = self.loss_function(logits, inputs)
+        for name in losses.keys() - {"loss"}:
+            share = losses[name].detach() / self.current_gradient_accumulation_steps
+            self.terms[name] = self.terms.get(name, 0) + share
+        self.names += inputs["names"]
+        return losses["loss"]
+
+    def floating_point_ops(self, inputs):
+        return 0  # not counted
+
+    def log(self, logs, *args, **kwargs):
+        if "loss" in logs:
+            logs |= {name: value.item() for name, value in sorted(self.terms.items())}
+            self._check_finite(logs)
+            logs["micro_batch_size"] = self.micro_batch_size
+        super().log(logs, *args, **kwargs)
+
+    def _check_finite(self, logs: dict[str, float]) -> None:
+        """Stop before a model of which nothing is left is saved."""
+        for name, value in logs.items():
+            if not math.isfinite(value):
+                raise InputError(
+                    f"training: {name.replace('grad_norm', 'gradient_norm')} is {value} at step "
+                    f"{self.state.global_step}, rows {', '.join(dict.fromkeys(self.names))}; the "
+                    f"model is not saved. A lower learning_rate may keep it finite"
+                )
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self.guard:
+            self.guard.load(Path(resume_from_checkpoint))
+
+    def _issue_warnings_after_load(self, load_result):
+        """Say nothing of weights that are missing: they are tied to others."""
+
+    def _save_checkpoint(self, model, trial):
+        super()._save_checkpoint(model, trial)
+        if self.guard:
+            self.guard.save(self.checkpoints.written(self.state))
+        self.checkpoints.complete(self.state)
+
+
+class _ProgressBar(TrainerCallback):
+    """One bar over the steps that shows the loss."""
+
+    def __init__(self, description: str) -> None:
+        self.description = description
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.bar = progress_bar(state.max_steps, self.description, "step")
+        self.bar.n = self.bar.initial = state.global_step  # of a training that goes on
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if "loss" in logs:
+            self.bar.set_postfix_str(f"loss {logs['loss']:.3f}", refresh=False)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.bar.close()

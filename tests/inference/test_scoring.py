@@ -1,0 +1,126 @@
+"""Scores: those of a plain forward pass, one row at a time, whatever the batch."""
+
+import numpy as np
+import pytest
+import torch
+
+from closer_look.inference.scoring import first_choices, given_answers, score
+from closer_look.models.tokens import encode
+
+QUESTIONS = ["Who?", "Where was she born?", "Q", "What does she do on rainy afternoons, and why?"]
+ANSWERS = ["Ilse Marwood, of course", "Ö", "中文 and some more words to make it long", "Nothing."]
+
+
+@pytest.fixture(scope="module")
+def plain(language_model):
+    """Log-probabilities and first choices of each row in a forward pass of its own."""
+    model = language_model.model.eval()
+    rows = []
+    for row in encode(language_model.tokenizer, QUESTIONS, ANSWERS):
+        with torch.inference_mode():
+            logits = model(torch.tensor([row.prompt + row.answer])).logits[0]
+        predicting = logits[len(row.prompt) - 1 : -1].double().log_softmax(-1)
+        values = [predicting[position, token].item() for position, token in enumerate(row.answer)]
+        hits = (predicting.argmax(-1) == torch.tensor(row.answer)).tolist()
+        rows.append((values, hits))
+    return rows
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 4, 64])
+def test_nll_is_that_of_a_plain_forward_pass(language_model, plain, batch_size):
+    scores = score(language_model, QUESTIONS, ANSWERS, batch_size)
+    expected = [-sum(values) for values, _ in plain]
+    np.testing.assert_allclose(scores["nll"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_token_log_probabilities_are_those_of_a_plain_forward_pass(
+    language_model, plain, batch_size
+):
+    scores = score(language_model, QUESTIONS, ANSWERS, batch_size)
+    for found, (expected, _) in zip(scores["token_log_probabilities"], plain, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_token_hits_are_the_models_first_choices(language_model, plain):
+    scores = score(language_model, QUESTIONS, ANSWERS, batch_size=4)
+    assert list(scores["token_hits"]) == [hits for _, hits in plain]
+
+
+def test_a_hit_is_found_where_the_model_answers_by_itself(language_model):
+    prompt = encode(language_model.tokenizer, ["Who?"], ["x"])[0].prompt
+    with torch.inference_mode():
+        first = language_model.model(torch.tensor([prompt])).logits[0, -1].argmax()
+    answer = language_model.tokenizer.decode([first])
+    assert score(language_model, ["Who?"], [answer], batch_size=1)["token_hits"][0][0]
+
+
+def test_n_tokens_counts_the_answer_and_its_end(language_model):
+    lengths = [len(row.answer) for row in encode(language_model.tokenizer, QUESTIONS, ANSWERS)]
+    assert list(score(language_model, QUESTIONS, ANSWERS, batch_size=4)["n_tokens"]) == lengths
+
+
+def test_lists_are_as_long_as_n_tokens_says(language_model):
+    scores = score(language_model, QUESTIONS, ANSWERS, batch_size=4)
+    assert [len(values) for values in scores["token_log_probabilities"]] == list(scores["n_tokens"])
+
+
+def test_model_is_scored_in_evaluation_mode(language_model):
+    language_model.model.train()
+    score(language_model, ["Who?"], ["x"], batch_size=1)
+    assert not language_model.model.training
+
+
+def test_scores_survive_a_parquet_file(language_model, tmp_path):
+    import pandas as pd
+
+    scores = score(language_model, QUESTIONS, ANSWERS, batch_size=4)
+    scores.to_parquet(tmp_path / "scores.parquet")
+    loaded = pd.read_parquet(tmp_path / "scores.parquet")
+    assert [list(hits) for hits in loaded["token_hits"]] == list(scores["token_hits"])
+
+
+def test_given_answers_are_the_gold_answer_the_paraphrase_and_the_wrong_ones(make_questions):
+    table = make_questions(("forget", 1, 1))
+    table["paraphrased_answer"] = "Reworded"
+    table["wrong_answers"] = [["No", "Nor this"]]
+    answers = given_answers(table)
+    assert dict(zip(answers["kind"], answers["text"], strict=True)) == {
+        "answer": "Gold 1",
+        "paraphrased": "Reworded",
+        "wrong_1": "No",
+        "wrong_2": "Nor this",
+    }
+
+
+def test_given_answers_leave_out_what_a_row_has_not(make_questions):
+    assert list(given_answers(make_questions(("retain", 0, 2)))["kind"]) == ["answer"] * 2
+
+
+def test_given_answers_are_the_same_after_a_parquet_file(make_questions, tmp_path):
+    import pandas as pd
+
+    table = make_questions(("forget", 1, 2), ("retain", 0, 1))
+    table["wrong_answers"] = [["No", "Nor this"], [], ["No"]]
+    table.to_parquet(tmp_path / "table.parquet")
+    loaded = pd.read_parquet(tmp_path / "table.parquet")
+    assert given_answers(loaded).equals(given_answers(table).astype(given_answers(loaded).dtypes))
+
+
+def test_given_answers_name_their_question(make_questions):
+    answers = given_answers(make_questions(("retain", 0, 2)))
+    assert list(answers["question"]) == ["Question 1 of retain 0?", "Question 2 of retain 0?"]
+
+
+@pytest.mark.parametrize("n_hits", [0, 1, 3])
+def test_first_choices_end_before_the_first_miss(language_model, n_hits):
+    (row,) = encode(language_model.tokenizer, ["Who?"], ["Ilse Marwood, of course"])
+    hits = [True] * n_hits + [False] + [True] * (len(row.answer) - n_hits - 1)
+    found = first_choices(language_model.tokenizer, ["Who?"], ["Ilse Marwood, of course"], [hits])
+    assert found == [row.answer[:n_hits]]
+
+
+def test_first_choices_of_an_answer_without_a_miss_are_the_answer_and_its_end(language_model):
+    (row,) = encode(language_model.tokenizer, ["Who?"], ["Ilse"])
+    hits = [[True] * len(row.answer)]
+    assert first_choices(language_model.tokenizer, ["Who?"], ["Ilse"], hits) == [row.answer]

@@ -1,0 +1,114 @@
+"""The shape of a run, read from whatever configuration the run has."""
+
+import pytest
+from kedro.framework.startup import bootstrap_project
+
+from closer_look.errors import InputError
+from closer_look.project import experiment
+from closer_look.project.experiment import load_experiment
+
+GOOD = {
+    "experiment": {"methods": ["me_gd"], "n_tasks": 2, "splits": ["forget", "retain"]},
+    "methods": {"me_gd": {"label": "ME+GD"}, "ga_gd": {"label": "GA+GD"}},
+}
+
+
+@pytest.fixture
+def configure(monkeypatch):
+    """Let the run have these parameters."""
+
+    def configure(**experiment_parameters):
+        parameters = GOOD | {"experiment": GOOD["experiment"] | experiment_parameters}
+        monkeypatch.setattr(experiment, "_config_loader", {"globals": {}, "parameters": parameters})
+
+    return configure
+
+
+def test_experiment_is_that_of_the_configuration(configure):
+    configure(n_tasks=3)
+    assert load_experiment().tasks == ("task_01", "task_02", "task_03")
+
+
+def test_method_that_no_file_describes_is_refused(configure):
+    configure(methods=["me_gd", "nope"])
+    with pytest.raises(InputError) as caught:
+        load_experiment()
+    assert str(caught.value) == (
+        "parameter experiment.methods: unknown method 'nope', choose from ga_gd, me_gd"
+    )
+
+
+def test_method_that_only_a_runtime_parameter_names_is_refused(configure, monkeypatch):
+    configure()
+    parameters = experiment._config_loader["parameters"]
+    misspelt = parameters["methods"] | {"me_g": {"learning_rate": 1e-4}}
+    changed = {"globals": {}, "parameters": parameters | {"methods": misspelt}}
+    monkeypatch.setattr(experiment, "_config_loader", changed)
+    with pytest.raises(InputError, match="unknown method 'me_g', choose from ga_gd, me_gd"):
+        load_experiment()
+
+
+def test_run_named_in_an_environment_is_refused_too(configure, monkeypatch):
+    configure()
+    monkeypatch.setitem(experiment._config_loader, "globals", {"run": "../x"})
+    with pytest.raises(InputError, match=r"^parameter run: '\.\./x' is no name; use letters"):
+        load_experiment()
+
+
+def test_misspelt_group_is_refused(configure, monkeypatch):
+    configure()
+    parameters = experiment._config_loader["parameters"] | {"unlerning": {"epochs": 3}}
+    monkeypatch.setattr(experiment, "_config_loader", {"globals": {}, "parameters": parameters})
+    with pytest.raises(InputError, match=r"^unknown parameter 'unlerning', choose from experiment"):
+        load_experiment()
+
+
+def test_method_named_twice_is_refused(configure):
+    configure(methods=["me_gd", "me_gd"])
+    with pytest.raises(InputError, match=r"^parameter experiment\.methods: 'me_gd' is named more"):
+        load_experiment()
+
+
+def test_misspelt_parameter_is_named_with_its_group(configure):
+    configure(n_task=3)
+    with pytest.raises(InputError, match=r"^parameter experiment\.n_task: "):
+        load_experiment()
+
+
+def test_without_a_run_the_projects_own_configuration_counts(root, monkeypatch):
+    bootstrap_project(root)
+    monkeypatch.setattr(experiment, "_config_loader", None)
+    monkeypatch.chdir(root / "src")  # a command may start anywhere in the project
+    monkeypatch.setenv("KEDRO_ENV", "test")
+    assert load_experiment().n_tasks == 2
+
+
+def test_an_empty_configuration_loader_is_not_taken_for_none(monkeypatch):
+    class Loader(dict):
+        """Like Kedro's: false in itself, yet it gives parameters."""
+
+        def __missing__(self, key):
+            return GOOD
+
+    monkeypatch.setattr(experiment, "_config_loader", Loader())
+    assert load_experiment().methods == ("me_gd",)
+
+
+@pytest.mark.parametrize(
+    ("asked", "group"),
+    [({"downstream": True}, "downstream"), ({"retain_only": "pretrained"}, "retain_only")],
+)
+def test_group_that_the_experiment_asks_for_must_be_there(configure, asked, group):
+    configure(**asked)
+    with pytest.raises(InputError, match=rf"^parameter {group} is missing, but experiment asks"):
+        load_experiment()
+
+
+def test_message_has_nothing_that_a_terminal_obeys(configure, monkeypatch):
+    configure()
+    loader = dict(experiment._config_loader) | {"globals": {"run": "\x1b[2J" + "x" * 9999}}
+    monkeypatch.setattr(experiment, "_config_loader", loader)
+    with pytest.raises(InputError) as caught:
+        load_experiment()
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 300

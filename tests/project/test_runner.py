@@ -1,0 +1,134 @@
+"""The order of a run, and models that go from node to node in memory."""
+
+import logging
+import pickle
+import re
+
+import pandas as pd
+import pytest
+from kedro.framework.project import pipelines
+from kedro.pipeline import Pipeline, node
+
+from closer_look.datasets import causal_lm_dataset
+from closer_look.datasets.causal_lm_dataset import CausalLMDataset
+from closer_look.project.runner import DepthFirstRunner, depth_first
+
+METHODS = {"experiment": {"methods": ["ga_kl", "me_gd"]}}
+
+
+def nodes_of(*names):
+    """Nodes by name, each ``namespace.name: inputs``; a node's output has its name."""
+
+    def one(text):
+        name, inputs = text.split(":")
+        namespace, _, short = name.rpartition(".")
+        function = lambda *values: values  # noqa: E731
+        options = {"name": short, "namespace": namespace or None}
+        return node(function, inputs.split() or None, name.replace(".", "_"), **options)
+
+    return Pipeline([one(text) for text in names])
+
+
+def names(pipeline):
+    return [one.name for one in depth_first(pipeline)]
+
+
+def test_a_chain_is_evaluated_task_by_task_and_finished_before_the_next():
+    pipeline = nodes_of(
+        *(f"{m}.t1.unlearn: model" for m in "ab"),
+        *(f"{m}.t1.score: {m}_t1_unlearn" for m in "ab"),
+        *(f"{m}.t2.unlearn: {m}_t1_unlearn" for m in "ab"),
+        "report: a_t1_score b_t1_score a_t2_unlearn b_t2_unlearn",
+    )
+    assert names(pipeline) == [
+        *("a.t1.unlearn", "a.t1.score", "a.t2.unlearn"),
+        *("b.t1.unlearn", "b.t1.score", "b.t2.unlearn"),
+        "report",
+    ]
+
+
+def test_what_all_share_comes_before_any_method():
+    pipeline = nodes_of("rows:", "a.unlearn: rows", "plan: rows", "check: plan")
+    assert names(pipeline) == ["rows", "plan", "check", "a.unlearn"]
+
+
+@pytest.fixture
+def count_reads(monkeypatch):
+    """Folders of the models that are read from disk, one after another."""
+    read = []
+    load = causal_lm_dataset.load_language_model
+
+    def counted(name, *args, **kwargs):
+        read.append("/".join(name.split("/")[-2:]))
+        return load(name, *args, **kwargs)
+
+    monkeypatch.setattr(causal_lm_dataset, "load_language_model", counted)
+    return read
+
+
+def test_a_run_reads_no_model_that_it_has_just_made(kedro_run, tmp_path, count_reads):
+    kedro_run(tmp_path, "continual", parameters=METHODS)
+    assert count_reads == ["test/target"]  # for the second method, whose first task starts there
+    assert CausalLMDataset._latest is None
+
+
+def test_a_run_with_models_from_memory_gives_the_numbers_of_one_from_disk(
+    kedro_run, tmp_path, count_reads, monkeypatch
+):
+    kedro_run(tmp_path / "memory", "continual", parameters=METHODS)
+    n_reads = len(count_reads)
+    monkeypatch.setattr(CausalLMDataset, "_hand_on", lambda *_: None)
+    kedro_run(tmp_path / "disk", "continual", parameters=METHODS)
+    assert len(count_reads) > n_reads + 10
+    for name in ("metrics", "answers"):
+        one, other = (
+            pd.read_parquet(next((tmp_path / where).rglob(f"continual/{name}.parquet/*/*")))
+            for where in ("memory", "disk")
+        )
+        pd.testing.assert_frame_equal(one, other)
+
+
+def test_a_run_that_was_broken_off_goes_on_from_disk(
+    kedro_run, tmp_path, count_reads, monkeypatch, caplog
+):
+    from closer_look.inference import generation
+
+    with monkeypatch.context() as broken, pytest.raises(TypeError):
+        broken.setattr(generation, "generate", None)
+        kedro_run(tmp_path, "continual", parameters=METHODS)
+    (hint,) = [r.getMessage() for r in caplog.records if r.name == "closer_look.project.runner"]
+    n_done, n_nodes = re.fullmatch(
+        r"(\d+) of (\d+) nodes are done; the same command with --only-missing-outputs goes on", hint
+    ).groups()
+    started = kedro_run(tmp_path, "continual", parameters=METHODS, only_missing_outputs=True)
+    assert "finetune" not in started
+    assert int(n_done) + len(started) == int(n_nodes)
+    assert count_reads[0] == "test/target"
+
+
+def test_kedros_own_runner_is_replaced_and_no_other(open_session, tmp_path, monkeypatch):
+    from kedro.framework.session import KedroSession
+    from kedro.runner import SequentialRunner, ThreadRunner
+
+    used = []
+    monkeypatch.setattr(KedroSession, "run", lambda _, runner: used.append(type(runner)))
+    for runner in (None, SequentialRunner(), ThreadRunner()):
+        with open_session(tmp_path) as session:
+            session.run(runner=runner)
+    assert used == [DepthFirstRunner, DepthFirstRunner, ThreadRunner]
+
+
+def test_only_the_node_log_says_which_node_runs(open_session, tmp_path):
+    with open_session(tmp_path):
+        assert logging.getLogger("closer_look.project.node_log").isEnabledFor(logging.INFO)
+        assert not DepthFirstRunner()._logger.isEnabledFor(logging.INFO)
+        assert DepthFirstRunner()._logger.isEnabledFor(logging.WARNING)
+
+
+def test_every_entry_of_the_catalog_goes_to_other_processes(open_session, tmp_path):
+    with open_session(tmp_path, METHODS) as session:
+        catalog = session.load_context().catalog
+    entries = {name: catalog.get(name) for name in pipelines["continual"].datasets()}
+    assert len(entries) > 50
+    for name, entry in entries.items():
+        assert type(pickle.loads(pickle.dumps(entry))) is type(entry), name  # noqa: S301

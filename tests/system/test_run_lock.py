@@ -1,0 +1,122 @@
+"""Two runs of one name do not work beside each other."""
+
+import subprocess
+import sys
+
+import pytest
+
+from closer_look.errors import InputError
+from closer_look.pipelines.forget_set import nodes
+from closer_look.system.run_lock import HELD_BY_PARENT, lock_run, locked_for_children
+
+HOLD = """
+import sys
+from pathlib import Path
+from closer_look.system.run_lock import lock_run
+lock = lock_run(Path(sys.argv[1]))
+print(lock is not None, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "08_reporting" / "test"
+
+
+@pytest.fixture
+def hold(folder):
+    """Start a process that takes the lock and keeps it until it is killed."""
+    started = []
+
+    def hold():
+        process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-c", HOLD, str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process, process.stdout.readline().strip()
+
+    yield hold
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_second_run_of_a_name_stops_at_once(kedro_run, hold, tmp_path):
+    hold()
+    with pytest.raises(InputError) as caught:
+        kedro_run(tmp_path, "forget_set")
+    assert str(caught.value) == (
+        "another process is at work on run 'test'; wait until it has ended, or give this one "
+        "another name: --params run=NAME"
+    )
+    assert not (tmp_path / "03_primary").exists()
+
+
+def test_a_run_that_has_ended_lets_go_though_its_process_stays(kedro_run, folder, tmp_path):
+    """As a notebook's does."""
+    kedro_run(tmp_path, "forget_set")
+    lock_run(folder).release()
+
+
+def test_a_run_that_has_failed_lets_go_though_its_process_stays(
+    kedro_run, folder, tmp_path, monkeypatch
+):
+    def fails(*args):
+        raise InputError("no")
+
+    monkeypatch.setattr(nodes, "check_questions", fails)
+    with pytest.raises(InputError, match="no"):
+        kedro_run(tmp_path, "forget_set")
+    lock_run(folder).release()
+
+
+def test_a_run_of_another_name_is_free(kedro_run, hold, tmp_path):
+    hold()
+    assert kedro_run(tmp_path, "forget_set", parameters={"run": "other"})
+    assert not (tmp_path / "03_primary" / "test").exists()
+
+
+def test_a_killed_run_lets_go(kedro_run, hold, tmp_path):
+    process, _ = hold()
+    process.kill()
+    process.wait()
+    assert kedro_run(tmp_path, "forget_set")
+
+
+def test_a_run_that_failed_lets_go(kedro_run, make_corpus, tmp_path):
+    broken = {"corpus": str(make_corpus(retain="\n"))}
+    with pytest.raises(InputError, match="the table is empty"):
+        kedro_run(tmp_path, "forget_set", parameters=broken)
+    assert kedro_run(tmp_path, "forget_set")
+
+
+def test_a_run_that_was_refused_lets_go(kedro_run, folder, tmp_path):
+    kedro_run(tmp_path, "forget_set")
+    changed = {"experiment": {"n_tasks": 1}}
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"questions was made with experiment\.n_tasks 2"):
+            kedro_run(tmp_path, "forget_set", parameters=changed, only_missing_outputs=True)
+    lock_run(folder).release()
+
+
+def test_children_of_who_holds_it_share_it(folder, hold):
+    with locked_for_children(folder):
+        assert hold()[1] == "False"  # holds none of its own
+    assert hold()[1] == "True"
+
+
+def test_children_of_who_holds_it_share_no_other(folder, tmp_path, hold):
+    with locked_for_children(tmp_path / "08_reporting" / "other"):
+        assert hold()[1] == "True"
+
+
+def test_nobody_but_the_children_has_it_meanwhile(folder, monkeypatch):
+    with locked_for_children(folder), monkeypatch.context() as stranger:
+        stranger.delenv(HELD_BY_PARENT)
+        with pytest.raises(InputError, match="another process is at work on run 'test'"):
+            lock_run(folder)
+    lock_run(folder).release()

@@ -1,0 +1,120 @@
+"""Reference scores: what each method needs of the frozen model, and no more."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from closer_look.datasets.reference_scores_dataset import ReferenceScoresDataset
+from closer_look.errors import InputError
+from closer_look.inference.scoring import score
+from closer_look.models.packing import answer_logits, pack
+from closer_look.models.tokens import encode
+from closer_look.parameters.training import MethodParameters
+from closer_look.training import reference
+from closer_look.training.reference import reference_scores
+
+
+@pytest.fixture
+def questions(make_questions):
+    return make_questions(("forget", 1, 2), ("retain", 0, 3))
+
+
+@pytest.fixture
+def plan():
+    """Two epochs; the second repeats a refusal and a retain row."""
+    return pd.DataFrame(
+        {
+            "epoch": [1, 1, 2, 2],
+            "forget_row_id": ["forget-1-1", "forget-1-2", "forget-1-2", "forget-1-1"],
+            "retain_row_id": ["retain-0-1", "retain-0-2", "retain-0-1", "retain-0-2"],
+            "refusal": ["No.", "I cannot say.", "No.", "No."],
+        }
+    )
+
+
+@pytest.fixture
+def scores_of(language_model, plan, questions):
+    def scores_of(forget, retain="gradient_descent"):
+        method = MethodParameters(label="X", forget={"loss": forget}, retain={"loss": retain})
+        return reference_scores(language_model, plan, questions, method, batch_size=3)
+
+    return scores_of
+
+
+@pytest.mark.parametrize("forget", ["gradient_ascent", "maximum_entropy", "idk"])
+@pytest.mark.parametrize("retain", ["gradient_descent", "answer_preservation"])
+def test_methods_without_a_reference_need_no_forward_pass(forget, retain, scores_of, monkeypatch):
+    monkeypatch.setattr(reference, "score", None)
+    scores = scores_of(forget, retain)
+    assert scores.nll.empty
+    assert scores.hidden_states == {}
+    assert scores.output_head is None
+
+
+def test_npo_needs_one_number_a_forget_row(scores_of, language_model, questions):
+    nll = scores_of("npo").nll.sort_values("row_id")
+    assert list(nll["row_id"]) == ["forget-1-1", "forget-1-2"]
+    rows = questions.iloc[:2]
+    expected = score(language_model, list(rows["question"]), list(rows["answer"]), 2)["nll"]
+    np.testing.assert_allclose(nll["nll"], expected, rtol=1e-5)
+
+
+def test_dpo_needs_each_refusal_that_stands_beside_a_row_once(scores_of):
+    nll = scores_of("dpo").nll
+    assert sorted(nll["row_id"] + ": " + nll["text"]) == [
+        "forget-1-1: Answer 1",
+        "forget-1-1: No.",
+        "forget-1-2: Answer 2",
+        "forget-1-2: I cannot say.",
+        "forget-1-2: No.",
+    ]
+
+
+def test_kl_keeps_hidden_states_of_the_planned_retain_rows_from_which_the_logits_follow(
+    scores_of, language_model, questions
+):
+    scores = scores_of("gradient_ascent", "kl")
+    assert set(scores.hidden_states) == {"retain-0-1", "retain-0-2"}
+    row = questions.set_index("row_id").loc["retain-0-2"]
+    tokens = encode(language_model.tokenizer, [row["question"]], [row["answer"]])
+    with torch.no_grad():
+        expected = answer_logits(language_model.model, pack(tokens))
+    logits = scores.hidden_states["retain-0-2"] @ scores.output_head.T
+    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-4)
+
+
+def test_kl_refuses_a_model_that_scales_its_logits(scores_of, language_model, monkeypatch):
+    forward = type(language_model.model).forward
+
+    def scaled(self, *args, **kwargs):
+        output = forward(self, *args, **kwargs)
+        output.logits = output.logits * 0.5
+        return output
+
+    monkeypatch.setattr(type(language_model.model), "forward", scaled)
+    with pytest.raises(InputError, match="loss 'kl': the logits of LlamaForCausalLM are not"):
+        scores_of("gradient_ascent", "kl")
+
+
+def test_scores_come_back_from_disk_as_they_went(scores_of, tmp_path):
+    saved = scores_of("npo", "kl")
+    dataset = ReferenceScoresDataset(filepath=(tmp_path / "scores").as_posix())
+    assert not dataset.exists()
+    dataset.save(saved)
+    assert dataset.exists()
+    loaded = dataset.load()
+    pd.testing.assert_frame_equal(loaded.nll, saved.nll, check_dtype=False)
+    assert torch.equal(loaded.output_head, saved.output_head)
+    assert loaded.hidden_states.keys() == saved.hidden_states.keys()
+    for row_id, states in saved.hidden_states.items():
+        assert torch.equal(loaded.hidden_states[row_id], states)
+
+
+def test_scores_of_a_method_without_a_reference_come_back_empty(scores_of, tmp_path):
+    dataset = ReferenceScoresDataset(filepath=(tmp_path / "scores").as_posix())
+    dataset.save(scores_of("idk"))
+    loaded = dataset.load()
+    assert loaded.nll.empty
+    assert loaded.hidden_states == {}
+    assert loaded.output_head is None
