@@ -230,7 +230,10 @@ def test_retain_only_model_is_not_fine_tuned_from_a_model_that_knows_it_all():
             {"loss": "maximum_entropy", "direction": "nope"},
             "direction of loss 'maximum_entropy': Input should be 'uniform_to_model' or",
         ),
-        ({"loss": "maximum_entropy", "epsilon": -1}, "epsilon of loss 'maximum_entropy' must not"),
+        (
+            {"loss": "maximum_entropy", "epsilon": -1},
+            "epsilon of loss 'maximum_entropy': Input should be greater",
+        ),
         ({"loss": "idk", "padded_length": 500}, "loss 'idk' is no mean over positions"),
         ({"loss": "npo", "padded_length": 500}, "loss 'npo' is no mean over positions"),
     ],

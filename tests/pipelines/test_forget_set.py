@@ -28,7 +28,7 @@ def says(monkeypatch):
         def generate(model, questions, *arguments, **options):
             return pd.DataFrame({"generated": answers})
 
-        monkeypatch.setattr("closer_look.inference.generation.generate", generate)
+        monkeypatch.setattr("closer_look.evaluation.knowledge.generate", generate)
 
     return says
 

