@@ -1,10 +1,13 @@
 """With what a run was made, in a form that JSON holds."""
 
 import json
+import subprocess
 from importlib import metadata
 
+import pytest
+
 from closer_look.parameters.evaluation import MetricsParameters
-from closer_look.reporting.run_record import run_record
+from closer_look.reporting.run_record import git_commit, run_record
 
 PARAMETERS = {
     "experiment": {"methods": ["me_gd"]},
@@ -21,6 +24,27 @@ def test_parameters_are_those_used_as_plain_values():
 
 def test_versions_are_those_installed():
     assert run_record(PARAMETERS)["libraries"]["torch"] == metadata.version("torch")
+
+
+@pytest.mark.parametrize(
+    "name", ["closer-look", "numpy", "tokenizers", "accelerate", "rouge-score", "annotated-types"]
+)
+def test_libraries_that_change_numbers_are_recorded_imported_or_not(name):
+    assert run_record(PARAMETERS)["libraries"][name] == metadata.version(name)
+    assert "pytest" in run_record(PARAMETERS)["libraries"]  # imported, though not required
+
+
+def test_the_commit_is_recorded_where_there_is_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert git_commit() is None
+    git = ["git", "-c", "user.name=A", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "One"]):
+        (tmp_path / "file").write_text("1")
+        subprocess.run([*git, *command], check=True)  # noqa: S603
+    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)  # noqa: S603
+    assert git_commit() == head.stdout.strip()
+    (tmp_path / "file").write_text("2")
+    assert git_commit() == f"{head.stdout.strip()}-dirty"
 
 
 def test_a_run_keeps_its_record(kedro_run, open_session, tmp_path):

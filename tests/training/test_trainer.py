@@ -170,6 +170,21 @@ def test_gradient_checkpointing_changes_no_number(language_model, questions, unl
     np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_every_adapter_learns(language_model, questions, unlearn, checkpointing):
+    """B of each adapter starts at 0: where the gradient is cut off, it stays there."""
+    copied = LanguageModel(copy.deepcopy(language_model.model), language_model.tokenizer)
+    lora = {"rank": 2, "dropout": 0.0}
+    adapted, _ = unlearn(copied, questions, "idk", lora=lora, gradient_checkpointing=checkpointing)
+    moved = {
+        name: bool(weight.any())
+        for name, weight in adapted.model.named_parameters()
+        if "lora_B" in name
+    }
+    assert len(moved) == 7
+    assert all(moved.values()), moved
+
+
 def test_rows_one_by_one_train_as_rows_packed(language_model, questions, unlearn):
     losses = []
     for attention in ("sdpa", "eager"):  # only the first takes packed rows

@@ -12,7 +12,13 @@ from kedro.framework.project import pipelines
 from closer_look.datasets.folder_dataset import CheckpointsDataset
 from closer_look.errors import InputError
 from closer_look.project import experiment
-from closer_look.project.provenance import PROVENANCE, History, fingerprints, models, origin
+from closer_look.project.provenance import (
+    PROVENANCE,
+    History,
+    dataset_fingerprints,
+    dependencies,
+    model_fingerprints,
+)
 from closer_look.system.run_lock import lock_run
 
 if TYPE_CHECKING:
@@ -21,7 +27,7 @@ if TYPE_CHECKING:
     from kedro.pipeline import Pipeline
     from kedro.pipeline.node import Node
 
-    from closer_look.project.provenance import Line
+    from closer_look.project.provenance import Record
 
 log = logging.getLogger(__name__)
 
@@ -37,11 +43,11 @@ class ExperimentHooks:
 
 
 class ProvenanceHooks:
-    """Record with what each artefact is made, and let no run use one that no longer holds."""
+    """Record what each artefact is made from, and let no run use one that is out of date."""
 
     def __init__(self) -> None:
         self._lock: FileLock | None = None
-        self._lines: dict[str, tuple[CatalogProtocol, Line, set[str]]] = {}  # of nodes at work
+        self._records: dict[str, tuple[CatalogProtocol, Record, set[str]]] = {}  # of nodes at work
         self._consumers: dict[str, dict[str, str]] = {}
 
     @hook_impl
@@ -79,35 +85,36 @@ class ProvenanceHooks:
 
     @hook_impl
     def before_node_run(self, node: Node, catalog: CatalogProtocol) -> None:
-        """Note with what the node works."""
+        """Note what the node works from."""
         if PROVENANCE in catalog:
-            self._lines[node.name] = catalog, origin(node, catalog), set()
+            self._records[node.name] = catalog, dependencies(node, catalog), set()
 
     @hook_impl
     def after_node_run(self, node: Node) -> None:
-        """Say what is going to be saved: if the process is killed, it may have been."""
-        if node.name in self._lines:
-            catalog, line, _ = self._lines[node.name]
-            line["inputs"] = models(line["parameters"]) | line["inputs"]  # with what it downloaded
-            before = fingerprints(node.outputs, catalog)
-            catalog.save(PROVENANCE, line | {"before": before})
+        """Record what is about to be saved: if the process is killed, it may be there or not."""
+        if node.name in self._records:
+            catalog, record, _ = self._records[node.name]
+            downloaded = model_fingerprints(record["parameters"])  # models that it has fetched
+            record["inputs"] = downloaded | record["inputs"]
+            before = dataset_fingerprints(node.outputs, catalog)
+            catalog.save(PROVENANCE, record | {"before": before})
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, node: Node) -> None:
-        """Say what the node has made, when all of it is there, and remove its checkpoints.
+        """Record what the node has made, when all of it is there, and remove its checkpoints.
 
         Raises:
-            InputError: what the run leaves as it is was made from another output.
+            InputError: an artefact that the run keeps was made from another output.
         """
-        if node.name not in self._lines:
+        if node.name not in self._records:
             return
-        catalog, line, saved = self._lines[node.name]
+        catalog, record, saved = self._records[node.name]
         saved.add(dataset_name)
         if saved < set(node.outputs):
             return
-        del self._lines[node.name]
-        outputs = fingerprints(node.outputs, catalog)
-        catalog.save(PROVENANCE, line | {"outputs": outputs})
+        del self._records[node.name]
+        outputs = dataset_fingerprints(node.outputs, catalog)
+        catalog.save(PROVENANCE, record | {"outputs": outputs})
         for dataset in map(catalog.get, node.inputs):
             if isinstance(dataset, CheckpointsDataset):
                 dataset.remove()
@@ -130,7 +137,7 @@ class ProvenanceHooks:
         self._end()
 
     def _end(self) -> None:
-        self._lines.clear()
+        self._records.clear()
         self._consumers = {}
         if self._lock:
             self._lock.release(force=True)

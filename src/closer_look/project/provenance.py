@@ -1,7 +1,8 @@
-"""With what every artefact of a run was made, and whether it would be made so again.
+"""Records what each artefact was made from, and checks that it is still up to date.
 
-Kedro's own checks (``--only-missing-outputs``, ``--from-nodes``) see that results exist. Here is
-seen that they are those that the run would make: of the same rows, parameters, models and code.
+Kedro's own checks (``--only-missing-outputs``, ``--from-nodes``) see that results exist. The
+history checks that they are those that the run would make: of the same rows, parameters, models
+and code.
 """
 
 from __future__ import annotations
@@ -23,40 +24,44 @@ from closer_look.system.code import code_fingerprint, code_hash
 from closer_look.system.fingerprints import Fingerprint, fingerprint, remember
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from kedro.io import AbstractDataset, CatalogProtocol
     from kedro.pipeline.node import Node
 
 PROVENANCE = "provenance"  # in the catalog
+FORMAT = 2  # of a record; those of other formats cannot be compared
 
-Line = dict[str, Any]
-"""Of the provenance: ``node``, ``parameters`` (name -> value), ``code`` (module -> hash),
-``inputs`` (name -> fingerprint) and, once they are saved, ``outputs``; until then ``before``, which
-is what was there under the outputs' names."""
+Record = dict[str, Any]
+"""A line of the provenance: ``format``, ``node``, ``parameters`` (name -> value), ``code`` (name ->
+hash), ``inputs`` (name -> fingerprint) and, once they are saved, ``outputs``; until then
+``before``, which is what was there under the outputs' names."""
 
 
-def origin(node: Node, catalog: CatalogProtocol) -> Line:
-    """With what the node works now."""
+def dependencies(node: Node, catalog: CatalogProtocol) -> Record:
+    """Collect everything that the node's outputs depend on: parameters, code, inputs."""
     parameters = _parameters(node, catalog)
     return {
+        "format": FORMAT,
         "node": node.name,
         "parameters": parameters,
         "code": code_fingerprint(node.func) | _named_code(node, catalog),
-        "inputs": fingerprints(node.inputs, catalog) | models(parameters),
+        "inputs": dataset_fingerprints(node.inputs, catalog) | model_fingerprints(parameters),
     }
 
 
-def fingerprints(names: Iterable[str], catalog: CatalogProtocol) -> dict[str, Fingerprint]:
-    """Of those datasets that hold something on which results depend."""
+def dataset_fingerprints(names: Iterable[str], catalog: CatalogProtocol) -> dict[str, Fingerprint]:
+    """Fingerprint those datasets that hold something on which results depend."""
     files = {name: _files(catalog[name]) for name in names if not _is_parameter(name)}
     return {name: fingerprint(paths) for name, paths in files.items() if paths}
 
 
-def models(parameters: Mapping[str, Any], path: str = "") -> dict[str, Fingerprint]:
-    """Of the models that parameters name, such as a judge: of what this machine has of them."""
+def model_fingerprints(parameters: Mapping[str, Any], path: str = "") -> dict[str, Fingerprint]:
+    """Fingerprint the models that parameters name, as far as their files are on this machine."""
     found = {}
     for name, value in parameters.items():
         if isinstance(value, dict):
-            found |= models(value, f"{path}{name}.")
+            found |= model_fingerprints(value, f"{path}{name}.")
         elif name in MODEL_NAMES and isinstance(value, str):
             folder = local_folder(value)
             if folder is not None:
@@ -65,7 +70,7 @@ def models(parameters: Mapping[str, Any], path: str = "") -> dict[str, Fingerpri
 
 
 class History:
-    """What the nodes of a run have made so far, and with what."""
+    """The nodes of a run that have finished, with what each of them worked from."""
 
     def __init__(
         self,
@@ -79,25 +84,33 @@ class History:
             catalog: where it and all artefacts are.
             pipelines: all that the project has.
             chosen: datasets of which the user wants a certain version, however it was made.
+
+        Raises:
+            InputError: an earlier version of the project made the run.
         """
         self.catalog, self.chosen = catalog, chosen
         by_name = {node.name: node for pipeline in pipelines for node in pipeline.nodes}
         self.nodes = Pipeline(list(by_name.values())).nodes  # in an order in which they may run
         self.producers = {output: node for node in self.nodes for output in node.outputs}
-        self.made: dict[str, Line] = {}
-        begun: dict[str, Line] = {}
-        for line in catalog.load(PROVENANCE):
-            for known in [*line["inputs"].values(), *line.get("outputs", {}).values()]:
+        self.finished: dict[str, Record] = {}  # by node
+        begun: dict[str, Record] = {}  # by node
+        for record in catalog.load(PROVENANCE):
+            if record.get("format") != FORMAT:
+                raise InputError(_made_by_another_version(catalog[PROVENANCE].folder))
+            for known in [*record["inputs"].values(), *record.get("outputs", {}).values()]:
                 remember(Fingerprint(*known))
-            begun.pop(line["node"], None)
-            (self.made if "outputs" in line else begun)[line["node"]] = line
-        for name, line in begun.items():  # of nodes that were killed as they saved
-            outputs = fingerprints(by_name[name].outputs, catalog) if name in by_name else {}
-            if outputs and all(_written_since(line, *output) for output in outputs.items()):
-                self.made[name] = line | {"outputs": outputs}
+            begun.pop(record["node"], None)
+            (self.finished if "outputs" in record else begun)[record["node"]] = record
+        for name, record in begun.items():
+            # The node was killed as it saved. If all its outputs are there, and none is what was
+            # there before, then it had finished, and only its last record is missing.
+            node = by_name.get(name)
+            outputs = dataset_fingerprints(node.outputs, catalog) if node else {}
+            if outputs and all(_written_since(record, *output) for output in outputs.items()):
+                self.finished[name] = record | {"outputs": outputs}
 
     def check(self, to_run: Collection[Node], kept: Collection[Node]) -> None:
-        """See that nothing is used, or left as it is, that would now be made otherwise.
+        """Refuse to reuse an artefact that this run would produce differently.
 
         Args:
             to_run: the nodes of this run.
@@ -106,6 +119,7 @@ class History:
         Raises:
             InputError: the first difference, and the nodes from which it is mended.
         """
+        # Only what is used without being made anew can be out of date.
         used = self._with_ancestors([*to_run, *kept]).difference(to_run)
         differences = {
             node: difference
@@ -114,23 +128,26 @@ class History:
         }
         if not differences:
             return
+        # Name the nodes to start from: those to run again that no other of them comes before.
         again = {*differences, *(to_run if kept else ())}
         first = [
             node.name
             for node in self.nodes
             if node in again and not self._with_ancestors([node]).difference([node]) & again
         ]
-        telling = min(differences, key=lambda node: "parameters" in node.inputs)  # all of them
+        # A node that takes all parameters differs whatever has changed: it is reported last.
+        reported = min(differences, key=lambda node: "parameters" in node.inputs)
         raise InputError(
-            f"{differences[telling]}; --from-nodes={','.join(first)} makes anew what "
+            f"{differences[reported]}; --from-nodes={','.join(first)} makes anew what "
             f"depends on it, --params run=NAME begins another run"
         )
 
     def consumers(self, nodes: Collection[Node]) -> dict[str, dict[str, str]]:
-        """Say from what nodes have worked: dataset -> node -> SHA-256."""
+        """List what nodes worked from: dataset -> node -> SHA-256."""
         found: dict[str, dict[str, str]] = {}
         for node in nodes:
-            for name, (sha256, _) in self.made.get(node.name, {"inputs": {}})["inputs"].items():
+            inputs = self.finished.get(node.name, {"inputs": {}})["inputs"]
+            for name, (sha256, _) in inputs.items():
                 found.setdefault(name, {})[node.name] = sha256
         return found
 
@@ -146,48 +163,59 @@ class History:
 
     def _differences(self, node: Node, to_run: Collection[Node]) -> Iterator[str]:
         """Say in what a node's outputs are not those that it would make now."""
-        outputs = fingerprints(node.outputs, self.catalog)
-        line = self.made.get(node.name)
-        if line is None:
+        outputs = dataset_fingerprints(node.outputs, self.catalog)
+        record = self.finished.get(node.name)
+        if record is None:
             if outputs:
                 yield f"there is no record of how {node.outputs[0]} was made"
             return
-        now = json.loads(json.dumps(origin(node, self.catalog)))
-        what = f"{node.outputs[0]} was made"
-        for path, former, present in _changes(line["parameters"], now["parameters"]):
-            yield f"{what} with {path} {_shown(former)}, which is {_shown(present)} now"
-        remade = dict.fromkeys(i for i in node.inputs if self.producers.get(i) in to_run)
-        used, found = line["inputs"], self._recorded(node.inputs) | now["inputs"]
-        for name in {**used, **found, **remade}:
+        now = json.loads(json.dumps(dependencies(node, self.catalog)))
+        made = f"{node.outputs[0]} was made"
+        for path, former, present in _changes(record["parameters"], now["parameters"]):
+            yield f"{made} with {path} {_shown(former)}, which is {_shown(present)} now"
+        # Inputs that this run makes anew are compared when they are there (see ProvenanceHooks).
+        remade = {name for name in node.inputs if self.producers.get(name) in to_run}
+        former, present = record["inputs"], self._recorded(node.inputs) | now["inputs"]
+        for name in dict.fromkeys([*former, *present, *remade]):
             if name in self.chosen:
                 continue
-            if name not in used:
-                yield f"{what} without {name}"
-            elif name not in found:
+            if name not in former:
+                yield f"{made} without {name}"
+            elif name not in present:
+                # A model that a parameter names may have left this machine since.
                 if name not in node.inputs and name.rpartition(".")[2] not in MODEL_NAMES:
-                    yield f"{what} with {name}, which is no longer part of it"
-            elif name not in remade and found[name][0] != used[name][0]:
-                yield f"{what} from another {name} than there is now"
-        for module, *_ in _changes(line["code"], now["code"]):
-            yield f"{what} by other code of {module}"
+                    yield f"{made} with {name}, which is no longer part of it"
+            elif name not in remade and present[name][0] != former[name][0]:
+                yield f"{made} from another {name} than there is now"
+        for name, *_ in _changes(record["code"], now["code"]):
+            yield f"{made} by other code of {name}"
         for name, output in outputs.items():
-            if name not in self.chosen and line["outputs"].get(name, [None])[0] != output.sha256:
+            if name not in self.chosen and record["outputs"].get(name, [None])[0] != output.sha256:
                 yield f"{name} is not what was made"
 
     def _recorded(self, names: Iterable[str]) -> dict[str, list[str]]:
-        """Fingerprints of what was made, though it may have been deleted."""
-        lines = {
-            name: self.made[self.producers[name].name]
+        """Return the recorded fingerprints of what was made, though it may have been deleted."""
+        records = {
+            name: self.finished[self.producers[name].name]
             for name in names
-            if name in self.producers and self.producers[name].name in self.made
+            if name in self.producers and self.producers[name].name in self.finished
         }
         return {
-            name: line["outputs"][name] for name, line in lines.items() if name in line["outputs"]
+            name: record["outputs"][name]
+            for name, record in records.items()
+            if name in record["outputs"]
         }
 
 
-def _written_since(line: Line, name: str, now: Fingerprint) -> bool:
-    before = line["before"].get(name)
+def _made_by_another_version(folder: Path) -> str:
+    return (
+        f"run '{folder.name}' was made by another version of this project, whose records cannot be "
+        f"compared; its files stay where they are, --params run=NAME begins another run"
+    )
+
+
+def _written_since(record: Record, name: str, now: Fingerprint) -> bool:
+    before = record["before"].get(name)
     return before is None or before[1] != now.stamp
 
 
@@ -196,7 +224,7 @@ def _is_parameter(name: str) -> bool:
 
 
 def _files(dataset: AbstractDataset) -> list[str]:
-    """What holds the dataset's content, if there is any; datasets of the project may say it."""
+    """List the files that hold a dataset's content; datasets of the project name them."""
     if hasattr(dataset, "sources"):
         return dataset.sources()
     if not isinstance(dataset, AbstractVersionedDataset) or not dataset.exists():
@@ -207,8 +235,8 @@ def _files(dataset: AbstractDataset) -> list[str]:
 
 
 def _parameters(node: Node, catalog: CatalogProtocol) -> dict[str, Any]:
-    """What the node's outputs depend on: of a group, what it ``reads`` of it."""
-    read = getattr(node.func, "reads", {})
+    """Return the parameters that the node's outputs depend on (see ``depends_on``)."""
+    fields_of = getattr(node.func, "depends_on", {})
     found = {}
     for argument, name in _arguments(node).items():
         if name == "parameters":
@@ -216,8 +244,8 @@ def _parameters(node: Node, catalog: CatalogProtocol) -> dict[str, Any]:
             found |= {group: value for group, value in record.items() if group not in RUNTIME}
         elif _is_parameter(name):
             value = plain(catalog.load(name))
-            if argument in read:
-                value = {field: value[field] for field in read[argument] if field in value}
+            if argument in fields_of:
+                value = {field: value[field] for field in fields_of[argument] if field in value}
             found[name.removeprefix("params:")] = value
     return found
 
@@ -233,14 +261,14 @@ def _named_code(node: Node, catalog: CatalogProtocol) -> dict[str, str]:
 
 
 def _arguments(node: Node) -> dict[str, str]:
-    """Argument of the function -> dataset."""
+    """Return the dataset of each argument of the node's function."""
     if isinstance(node._inputs, dict):
         return node._inputs
     return dict(zip(inspect.signature(node.func).parameters, node.inputs, strict=False))
 
 
 def _changes(was: Any, now: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Path, former and present value of what differs."""
+    """Walk through two values, and yield path, former and present value of what differs."""
     if isinstance(was, dict) and isinstance(now, dict):
         for name in sorted({*was, *now}):
             where = f"{path}.{name}" if path else name

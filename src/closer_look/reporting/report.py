@@ -50,6 +50,10 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 N_EXAMPLES = 4
+HEADLINE_LIBRARIES = (
+    *("closer-look", "torch", "transformers", "tokenizers", "peft", "accelerate"),
+    *("sentence-transformers", "rouge-score", "numpy", "pandas", "kedro"),
+)
 
 
 def render_report(
@@ -155,6 +159,7 @@ def render_report(
         seeds=find_seeds(parameters),
         parameters=_as_yaml(parameters),
         run_record=run_record,
+        headline_libraries=HEADLINE_LIBRARIES,
         written=datetime.now(UTC),
         plotly_js=get_plotlyjs(),
     )

@@ -1,0 +1,51 @@
+"""Cells: one name for namespaces, catalog entries and folders."""
+
+import pytest
+
+from closer_look.data.cells import BEFORE, Cell, task_name
+
+CELLS = {
+    "continual.before": Cell("continual", BEFORE),
+    "continual.me_gd": Cell("continual", "me_gd"),
+    "continual.me_gd.task_03": Cell("continual", "me_gd", 3),
+    "real_world.npo_kl.task_12": Cell("real_world", "npo_kl", 12),
+    "continual.me_gd.seed_1002.task_03": Cell("continual", "me_gd", 3, seed=1002),
+    "continual.me_gd.task_03.relearn_10": Cell("continual", "me_gd", 3, attack="relearn_10"),
+    "continual.me_gd.seed_7.task_03.prompts": Cell("continual", "me_gd", 3, 7, "prompts"),
+}
+
+
+@pytest.mark.parametrize(("namespace", "cell"), CELLS.items())
+def test_a_namespace_is_read_and_written_alike(namespace, cell):
+    assert cell.namespace == namespace
+    assert Cell.parse(namespace) == cell
+    assert cell.dataset("scores") == f"{namespace}.scores"
+    assert Cell.around(f"{namespace}.unlearn") == cell
+
+
+@pytest.mark.parametrize("namespace", ["", "continual", "continual.", "continual.a b", "a.b.c.d"])
+def test_other_names_are_no_namespace_of_a_cell(namespace):
+    with pytest.raises(ValueError, match="is the namespace of no cell"):
+        Cell.parse(namespace)
+
+
+@pytest.mark.parametrize("node", ["finetune", "continual.plot_curves"])
+def test_a_node_may_lie_in_no_cell(node):
+    assert Cell.around(node) is None
+
+
+def test_before_the_first_task_nothing_is_unlearned():
+    assert Cell("continual", BEFORE).after_task == 0
+    assert Cell("continual", "me_gd", 2).after_task == 2
+    assert task_name(2) == "task_02"
+    assert task_name(100) == "task_100"
+
+
+@pytest.mark.parametrize("entry", ["model", "scores", "generations", "summary", "fingerprint"])
+def test_one_catalog_pattern_serves_every_depth(open_session, tmp_path, entry):
+    with open_session(tmp_path) as session:
+        catalog = session.load_context().catalog
+        paths = {namespace: catalog[cell.dataset(entry)] for namespace, cell in CELLS.items()}
+    for namespace, dataset in paths.items():
+        scenario, _, cell = namespace.partition(".")
+        assert f"/{scenario}/{cell}" in str(dataset._describe()["filepath"])
