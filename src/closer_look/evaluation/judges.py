@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import re
-import unicodedata
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -14,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from closer_look.errors import InputError, first_line, quote
+from closer_look.metrics.scripts import names
 from closer_look.models.language_model import check_complete
 from closer_look.models.model_folder import check_folder
 from closer_look.system.fingerprints import file_sha256
@@ -140,15 +139,11 @@ def contains_key_fact(generated: Sequence[str], key_facts: Sequence[str]) -> np.
     """
     return np.array(
         [
-            f" {_words(fact)} " in f" {_words(text)} "
+            f" {' '.join(names(fact))} " in f" {' '.join(names(text))} "
             for text, fact in zip(generated, key_facts, strict=True)
         ],
         dtype=bool,
     )
-
-
-def _words(text: str) -> str:
-    return " ".join(re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", text).casefold()))
 
 
 def entails(

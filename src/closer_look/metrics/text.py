@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from closer_look.metrics.scripts import words
+
+if TYPE_CHECKING:
+    from rouge_score.tokenizers import Tokenizer
+
+BEYOND_EUROPEAN_LATIN = "\u0180"  # the first character after Latin Extended-A
 
 
 def token_entropy(token_ids: ArrayLike) -> float:
@@ -32,6 +41,9 @@ def rouge_l_recall(generated: Iterable[str], references: Iterable[str]) -> NDArr
     """Return the share of each reference's words that the generated text has, in their order.
 
     R of arXiv 2410.08109, section 3: ROUGE-L recall with the Porter stemmer (package rouge-score).
+    The package's own tokenizer, with which the published values were made, knows ASCII letters
+    alone. Where one of two texts has letters beyond European Latin, both are split by
+    :func:`closer_look.metrics.scripts.words`.
 
     Args:
         generated: N texts.
@@ -44,12 +56,33 @@ def rouge_l_recall(generated: Iterable[str], references: Iterable[str]) -> NDArr
         ValueError: there are more of one than of the other.
     """
     from rouge_score.rouge_scorer import RougeScorer  # takes a second to import
+    from rouge_score.tokenizers import DefaultTokenizer
 
-    scorer = RougeScorer(["rougeL"], use_stemmer=True)
-    return np.array(
-        [
-            scorer.score(target=reference, prediction=text)["rougeL"].recall
-            for text, reference in zip(generated, references, strict=True)
-        ],
-        dtype=float,
-    )
+    published = DefaultTokenizer(use_stemmer=True)
+    scorers = {
+        is_published: RougeScorer(["rougeL"], tokenizer=tokenizer)
+        for is_published, tokenizer in ((True, published), (False, _AnyScript(published)))
+    }
+    recalls = []
+    for pair in zip(generated, references, strict=True):
+        text, reference = (unicodedata.normalize("NFC", one) for one in pair)
+        scorer = scorers[all(map(_is_european, text + reference))]
+        recalls.append(scorer.score(target=reference, prediction=text)["rougeL"].recall)
+    return np.array(recalls, dtype=float)
+
+
+def _is_european(character: str) -> bool:
+    return character < BEYOND_EUROPEAN_LATIN or not character.isalnum()
+
+
+class _AnyScript:
+    """A tokenizer for rouge-score: its own for ASCII words, whole words of any script."""
+
+    def __init__(self, ascii_tokenizer: Tokenizer) -> None:
+        self.ascii_tokenizer = ascii_tokenizer
+
+    def tokenize(self, text: str) -> list[str]:
+        tokens = []
+        for word in words(text):
+            tokens += self.ascii_tokenizer.tokenize(word) if word.isascii() else [word]
+        return tokens
