@@ -1,6 +1,7 @@
 """The shape of a run, read from whatever configuration the run has."""
 
 import pytest
+from kedro.framework.cli.utils import _split_params
 from kedro.framework.startup import bootstrap_project
 
 from closer_look.errors import InputError
@@ -112,3 +113,23 @@ def test_message_has_nothing_that_a_terminal_obeys(configure, monkeypatch):
         load_experiment()
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("written", ["1.10", "007", "1e3", "12"])
+def test_a_number_is_no_name_of_a_run(configure, monkeypatch, written):
+    """As Kedro reads it, 1.10 and 1.1 would share a folder."""
+    configure()
+    given = _split_params(None, None, f"run={written}")
+    loader = dict(experiment._config_loader) | {"globals": given}
+    monkeypatch.setattr(experiment, "_config_loader", loader)
+    with pytest.raises(InputError, match=r"^parameter run: [\d.]+ is a number; use a name that"):
+        load_experiment()
+
+
+def test_a_date_is_a_name_of_a_run(configure, monkeypatch):
+    configure()
+    given = _split_params(None, None, "run=2026-11-27")
+    loader = dict(experiment._config_loader) | {"globals": given}
+    monkeypatch.setattr(experiment, "_config_loader", loader)
+    assert given == {"run": "2026-11-27"}
+    assert load_experiment()

@@ -66,6 +66,11 @@ def _check_names(*sources: Mapping[str, Any]) -> None:
     for source in sources:
         for parameter in ("run", "forget_split"):
             name = source.get(parameter, "a_name")
+            if isinstance(name, bool | int | float):  # 1.10 and 007 have lost their spelling
+                raise InputError(
+                    f"parameter {parameter}: {name} is a number; use a name that begins with a "
+                    f"letter, such as v{name}"
+                )
             name = "" if name is None else str(name)
             if not re.fullmatch(r"\w[\w.-]*", name):
                 raise InputError(
