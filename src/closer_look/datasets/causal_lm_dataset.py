@@ -60,6 +60,11 @@ class CausalLMDataset(AbstractDataset[LanguageModel | PretrainedModel, LanguageM
         finally:
             cls._latest = None
 
+    @property
+    def folder(self) -> Path:
+        """Where the model lies, or is to lie."""
+        return Path(self._filepath)
+
     def load(self) -> LanguageModel:
         """Read model and tokenizer; the latest of a run is given as it is, unless it was changed.
 

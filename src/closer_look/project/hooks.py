@@ -15,6 +15,7 @@ from closer_look.project import experiment
 from closer_look.project.provenance import (
     PROVENANCE,
     History,
+    check_models_are_kept,
     dataset_fingerprints,
     dependencies,
     model_fingerprints,
@@ -76,6 +77,7 @@ class ProvenanceHooks:
         kept: set[Node] = set()
         if run_params["only_missing_outputs"]:
             kept = {node for node in pipeline.nodes if all(map(catalog.exists, node.outputs))}
+        check_models_are_kept(pipeline, catalog)
         history = History(catalog, pipelines.values(), run_params["load_versions"] or ())
         to_run = set(pipeline.nodes) - kept
         history.check(to_run, kept)

@@ -10,13 +10,15 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from kedro.io.core import AbstractVersionedDataset
 from kedro.pipeline import Pipeline
 
-from closer_look.errors import InputError
+from closer_look.datasets.causal_lm_dataset import CausalLMDataset
+from closer_look.errors import InputError, quote
 from closer_look.models.model_folder import local_folder
 from closer_look.parameters.groups import MODEL_NAMES, RUNTIME
 from closer_look.reporting.run_record import plain, recorded_parameters
@@ -24,8 +26,6 @@ from closer_look.system.code import code_fingerprint, code_hash
 from closer_look.system.fingerprints import Fingerprint, fingerprint, remember
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from kedro.io import AbstractDataset, CatalogProtocol
     from kedro.pipeline.node import Node
 
@@ -67,6 +67,37 @@ def model_fingerprints(parameters: Mapping[str, Any], path: str = "") -> dict[st
             if folder is not None:
                 found[f"{path}{name}"] = fingerprint([folder])
     return found
+
+
+def check_models_are_kept(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+    """Refuse to write a model where one lies that a parameter names.
+
+    Raises:
+        InputError: naming the parameter and the dataset that would replace its model.
+    """
+    names = {name for name in pipeline.inputs() if name.startswith("params:")}
+    given = {name.removeprefix("params:"): plain(catalog.load(name)) for name in sorted(names)}
+    written = {
+        Path(dataset.folder).resolve(): name
+        for name in pipeline.outputs() | pipeline.datasets() - pipeline.inputs()
+        if isinstance(dataset := catalog.get(name), CausalLMDataset)
+    }
+    for parameter, folder in _named_folders(given):
+        if folder in written:
+            raise InputError(
+                f"parameter {parameter}: {quote(str(folder))} is where this run writes "
+                f"'{written[folder]}', and would be replaced; copy it to another folder, or begin "
+                f"another run: --params run=NAME"
+            )
+
+
+def _named_folders(parameters: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Path]]:
+    """Walk through the models that parameters name: path of the parameter, folder."""
+    for name, value in parameters.items():
+        if isinstance(value, dict):
+            yield from _named_folders(value, f"{path}{name}.")
+        elif name in MODEL_NAMES and isinstance(value, str):
+            yield f"{path}{name}", Path(value).resolve()
 
 
 class History:
