@@ -45,7 +45,7 @@ def generate(
         max_length: tokens of prompt and answer together at which an answer is cut.
         batch_size: questions decoded together, halved where they do not fit into memory; the
             answers do not depend on it.
-        openings: token ids with which each answer is known to begin (``scoring.first_choices``);
+        openings: token ids with which each answer is known to begin (``scoring.greedy_prefixes``);
             they are not decoded again.
         description: what the progress bar says.
 
@@ -131,7 +131,7 @@ def _decode(
             cache.batch_select_indices(kept)
             mask, position = mask[kept], position[kept]
             rows = [row for row in rows if row in unfinished]
-        n_to_guess = POSITIONS // len(rows) - 1 if _forgets_nothing(cache) else 0
+        n_to_guess = POSITIONS // len(rows) - 1 if _keeps_every_token(cache) else 0
         guesses = [_guess(prompts[row] + answers[row], n_to_guess) for row in rows]
         guessed = pad_sequence([torch.tensor(g, dtype=torch.long) for g in guesses], True)
         last = torch.tensor([answers[row][-1:] for row in rows])
@@ -156,7 +156,7 @@ def _prefill(model: PreTrainedModel, prompts: list[list[int]]) -> Batch:
     if n_shared * (len(prompts) - 1) > POSITIONS:  # it spares more than a pass of its own costs
         shared = torch.tensor([prompts[0][:n_shared]], device=model.device)
         cache = model(input_ids=shared, logits_to_keep=1, use_cache=True).past_key_values
-    if cache is None or not _forgets_nothing(cache):  # padding behind it would fill a window
+    if cache is None or not _keeps_every_token(cache):  # padding behind it would fill a window
         return send_to_device(prompt_batch(prompts), model.device)
     cache.batch_repeat_interleave(len(prompts))
     own = send_to_device(prompt_batch([prompt[n_shared:] for prompt in prompts]), model.device)
@@ -169,7 +169,7 @@ def _prefill(model: PreTrainedModel, prompts: list[list[int]]) -> Batch:
     }
 
 
-def _forgets_nothing(cache: Cache) -> bool:
+def _keeps_every_token(cache: Cache) -> bool:
     """Whether every token stays by itself: none slides out of a window or goes into a state."""
     return all(type(layer) is DynamicLayer for layer in cache.layers)
 

@@ -12,7 +12,7 @@ import torch
 from accelerate.utils import send_to_device
 
 from closer_look.errors import InputError, quote
-from closer_look.models.packing import distinct_logits, pack, rows_kept_apart
+from closer_look.models.packing import distinct_logits, pack, packed_attention
 from closer_look.models.tokens import encode
 from closer_look.system.memory import in_passes
 from closer_look.system.progress import progress_bar
@@ -60,7 +60,7 @@ def score(
         return _score_batch(model, [rows[i] for i in chosen])
 
     with (
-        rows_kept_apart(model),
+        packed_attention(model),
         progress_bar(len(rows), description, "answer") as progress,
     ):
         for chosen, values in in_passes(score_pass, order, batch_size):
@@ -89,7 +89,7 @@ def _score_batch(model: PreTrainedModel, rows: Sequence[Tokens]) -> list[dict[st
     ]
 
 
-def first_choices(
+def greedy_prefixes(
     tokenizer: PreTrainedTokenizerBase,
     questions: Sequence[str],
     answers: Sequence[str],

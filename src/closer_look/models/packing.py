@@ -108,7 +108,7 @@ def _group(paths: list[list[int]], own_lengths: list[int]) -> tuple[list[Group],
 
 
 @contextmanager
-def rows_kept_apart(model: PreTrainedModel) -> Iterator[None]:
+def packed_attention(model: PreTrainedModel) -> Iterator[None]:
     """Let the model take packed rows: forward and backward passes belong inside.
 
     A model that computes attention by itself, or passes on something else from token to token (a
