@@ -14,7 +14,7 @@ from setups import NLI
 
 from closer_look.evaluation.judges import BUNDLED_EMBEDDER, embed_references, judge
 from closer_look.inference.generation import generate
-from closer_look.inference.scoring import first_choices, given_answers, score
+from closer_look.inference.scoring import given_answers, greedy_prefixes, score
 from closer_look.parameters.training import FinetuningParameters
 from closer_look.training.finetuning import finetune
 
@@ -75,7 +75,7 @@ def test_whole_task(benchmark, side_by_side, timed, knowing, evaluation):
         given = list(answers["question"]), list(answers["text"])
         scores = timed("here", "scores", score, knowing, *given, SCORED)
         hits = list(scores.loc[answers["kind"] == "answer", "token_hits"])
-        openings = first_choices(knowing.tokenizer, questions, gold, hits)
+        openings = greedy_prefixes(knowing.tokenizer, questions, gold, hits)
         asked = knowing, questions, LENGTH, DECODED, openings
         answered = timed("here", "answers", generate, *asked)
         table = evaluation[["row_id"]].join(answered)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import published
 import torch
 
-from closer_look.models.packing import answer_logits, rows_kept_apart
+from closer_look.models.packing import answer_logits, packed_attention
 from closer_look.training.objective import Objective
 from closer_look.training.reference import reference_scores
 from closer_look.training.trainer import tied_embeddings
@@ -29,7 +29,7 @@ def step_here(language_model, plan, questions, method):
         logits = answer_logits(language_model.model, batch)
         return objective.loss(logits, batch, reference.output_head)["loss"]
 
-    with rows_kept_apart(language_model.model), tied_embeddings(language_model.model):
+    with packed_attention(language_model.model), tied_embeddings(language_model.model):
         yield _stepper(language_model.model, loss)
 
 

@@ -1,4 +1,4 @@
-"""What a user sees when the input is at fault."""
+"""Errors of the user's input, and the formatting of their messages."""
 
 import reprlib
 from collections.abc import Sequence
@@ -10,23 +10,23 @@ _shortened.maxstring = _shortened.maxother = 100  # characters
 
 
 class InputError(click.ClickException):
-    """A fault of the input: data, parameters, folders or space.
+    """Raised for a fault of the input: data, parameters, folders or disk space.
 
     ``kedro run`` prints the message as one line and exits with status 1; in Python it is an
-    ordinary exception. The message names the file, row or parameter and says what would be right.
+    ordinary exception. The message names the file, row or parameter and says what to do.
     """
 
 
 def quote(value: object) -> str:
-    """What a message says of a value: one line, not too long, nothing that a terminal obeys."""
+    """Format a value for a message: one short line, without control characters."""
     return _shortened.repr(value)
 
 
 def listed(words: Sequence[str]) -> str:
-    """Words as a sentence lists them: with commas, and "and" before the last."""
+    """Join words with commas, and "and" before the last."""
     return " and ".join(", ".join(part) for part in (words[:-1], words[-1:]) if part)
 
 
 def first_line(error: Exception) -> str:
-    """What a library says of a fault, without what it adds below."""
+    """Return the first line of an error message, without a trailing colon."""
     return str(error).strip().partition("\n")[0].rstrip(": ")

@@ -111,12 +111,12 @@ def test_another_seed_draws_another_plan(questions):
 
 
 def test_task_without_anything_to_retain_is_refused(make_questions):
-    with pytest.raises(InputError, match="task 1: no row to retain beside it"):
+    with pytest.raises(InputError, match="task 1: there is no row to retain"):
         draw(make_questions(("forget", 1, 2), ("world_facts", 0, 2)))
 
 
 def test_last_task_of_forget_rows_alone_is_refused(make_questions):
     questions = make_questions(("forget", 1, 2), ("forget", 2, 2))
     assert len(draw(questions, 1)) == 6
-    with pytest.raises(InputError, match="task 2: no row to retain beside it"):
+    with pytest.raises(InputError, match="task 2: there is no row to retain"):
         draw(questions, 2)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from closer_look.inference.scoring import first_choices, given_answers, score
+from closer_look.inference.scoring import given_answers, greedy_prefixes, score
 from closer_look.models.tokens import encode
 
 QUESTIONS = ["Who?", "Where was she born?", "Q", "What does she do on rainy afternoons, and why?"]
@@ -113,14 +113,14 @@ def test_given_answers_name_their_question(make_questions):
 
 
 @pytest.mark.parametrize("n_hits", [0, 1, 3])
-def test_first_choices_end_before_the_first_miss(language_model, n_hits):
+def test_greedy_prefixes_end_before_the_first_miss(language_model, n_hits):
     (row,) = encode(language_model.tokenizer, ["Who?"], ["Ilse Marwood, of course"])
     hits = [True] * n_hits + [False] + [True] * (len(row.answer) - n_hits - 1)
-    found = first_choices(language_model.tokenizer, ["Who?"], ["Ilse Marwood, of course"], [hits])
+    found = greedy_prefixes(language_model.tokenizer, ["Who?"], ["Ilse Marwood, of course"], [hits])
     assert found == [row.answer[:n_hits]]
 
 
-def test_first_choices_of_an_answer_without_a_miss_are_the_answer_and_its_end(language_model):
+def test_the_greedy_prefix_of_an_answer_without_a_miss_is_the_answer_and_its_end(language_model):
     (row,) = encode(language_model.tokenizer, ["Who?"], ["Ilse"])
     hits = [[True] * len(row.answer)]
-    assert first_choices(language_model.tokenizer, ["Who?"], ["Ilse"], hits) == [row.answer]
+    assert greedy_prefixes(language_model.tokenizer, ["Who?"], ["Ilse"], hits) == [row.answer]

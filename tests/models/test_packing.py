@@ -14,7 +14,7 @@ from closer_look.models.packing import (
     answer_states,
     distinct_logits,
     pack,
-    rows_kept_apart,
+    packed_attention,
 )
 from closer_look.models.tokens import Tokens, encode
 
@@ -160,7 +160,7 @@ def test_end_of_sequence_keeps_its_label_though_it_is_the_padding_token(language
 def test_logits_are_those_of_each_row_by_itself(family):
     model = random_model(family, (FAMILIES | ONE_BY_ONE)[family])
     expected = torch.cat([alone(model, row) for row in ROWS])
-    with rows_kept_apart(model):
+    with packed_attention(model):
         logits = answer_logits(model, pack(ROWS))
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
 
@@ -169,7 +169,7 @@ def test_logits_are_those_of_each_row_by_itself(family):
 @pytest.mark.parametrize("family", ["llama", "mamba"])
 def test_a_token_that_rows_share_has_its_logits_once(family):
     model = random_model(family, (FAMILIES | ONE_BY_ONE)[family])
-    with rows_kept_apart(model):
+    with packed_attention(model):
         logits, place = distinct_logits(model, pack(ROWS))
         torch.testing.assert_close(logits[place], answer_logits(model, pack(ROWS)))
     n_labels, n_distinct = 11, 9
@@ -181,7 +181,7 @@ def test_a_token_that_rows_share_has_its_logits_once(family):
 def test_all_rows_take_one_forward_pass_where_the_model_lets_them(family):
     model = random_model(family, (FAMILIES | ONE_BY_ONE)[family])
     calls = []
-    with rows_kept_apart(model):
+    with packed_attention(model):
         model.register_forward_pre_hook(lambda *_: calls.append(1))
         answer_logits(model, pack(ROWS))
     assert len(calls) == (1 if family in FAMILIES else len(ROWS))
@@ -191,7 +191,7 @@ def test_all_rows_take_one_forward_pass_where_the_model_lets_them(family):
 @pytest.mark.parametrize("family", ["llama", "lfm2"])
 def test_states_times_the_output_head_are_the_logits(family):
     model = random_model(family, (FAMILIES | ONE_BY_ONE)[family])
-    with rows_kept_apart(model):
+    with packed_attention(model):
         states, logits = (f(model, pack(ROWS)) for f in (answer_states, answer_logits))
     torch.testing.assert_close(model.get_output_embeddings()(states), logits)
 
@@ -202,7 +202,7 @@ def test_gradients_are_those_of_each_row_by_itself(language_model):
         if checkpointing:
             model.train()
             model.activation_checkpointing_enable()
-        with rows_kept_apart(model):
+        with packed_attention(model):
             for rows in batches:
                 answer_logits(model, pack(rows)).square().sum().backward()
         return model.get_input_embeddings().weight.grad
@@ -217,7 +217,7 @@ def test_gradients_are_those_of_each_row_by_itself(language_model):
 def test_the_model_is_left_as_it_was(language_model):
     model = language_model.model
     before = model(torch.tensor([[5, 6, 7]])).logits
-    with pytest.raises(KeyError), rows_kept_apart(model):
+    with pytest.raises(KeyError), packed_attention(model):
         assert model.config._attn_implementation == PACKED
         raise KeyError
     assert model.config._attn_implementation == "sdpa"
@@ -228,7 +228,7 @@ def test_the_model_is_left_as_it_was(language_model):
 def test_no_logit_is_computed_for_a_prompt(language_model):
     shapes = []
     model = language_model.model
-    with rows_kept_apart(model):
+    with packed_attention(model):
         hook = model.lm_head.register_forward_hook(
             lambda module, inputs, output: shapes.append(tuple(output.shape[:2]))
         )

@@ -8,7 +8,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from closer_look.losses import FORGET, RETAIN, sequence_nll
-from closer_look.models.packing import answer_logits, rows_kept_apart
+from closer_look.models.packing import answer_logits, packed_attention
 from closer_look.models.tokens import IGNORED, encode
 from closer_look.parameters.training import MethodParameters
 from closer_look.training.objective import Objective
@@ -58,7 +58,7 @@ def evaluate(language_model, questions, plan):
         reference = reference_scores(language_model, plan, questions, parameters, batch_size=2)
         rows = objective.encode(language_model.tokenizer, plan, questions, reference)
         batch = objective.collate(rows)
-        with torch.no_grad(), rows_kept_apart(moved):
+        with torch.no_grad(), packed_attention(moved):
             return objective.loss(answer_logits(moved, batch), batch, reference.output_head)
 
     evaluate.model = moved

@@ -1,1 +1,1 @@
-"""Rows: the questions table, and the plan of what is trained with what."""
+"""Rows: the questions table, the training plans, and the names of a run's models."""

@@ -1,4 +1,4 @@
-"""The cells of a run: which model a result is of."""
+"""Names of the models of a run ("cells"), by which their results are stored."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 from typing import NamedTuple
 
 BEFORE, RETAIN_ONLY = "before", "retain_only"
-"""Methods that unlearn nothing: the target model, and a model never trained on what is
-forgotten."""
+"""Models to compare with, named as methods are: the target model before unlearning, and a model
+never trained on the forget set."""
 
 
 CELL = re.compile(
@@ -17,37 +17,37 @@ CELL = re.compile(
 
 
 def task_name(number: int) -> str:
-    """Name a task as namespaces and folders do: 3 -> "task_03"."""
+    """Format the name of a task: 3 -> "task_03"."""
     return f"task_{number:02d}"
 
 
 class Cell(NamedTuple):
-    """A model of a run: of a method after a task, or one to compare with.
+    """One model of a run: a method's model after a task, or a model to compare with.
 
-    Its name is what stands in namespaces, in the catalog and in folders, such as
-    ``continual.me_gd.task_03``, ``continual.before`` or, with all axes,
+    Its namespace is used in Kedro, in the catalog and in folders. Examples are
+    ``continual.me_gd.task_03``, ``continual.before`` and, with every field set,
     ``continual.me_gd.seed_1002.task_03.relearn_10``.
     """
 
     scenario: str
     method: str
     task: int | None = None
-    """The last task unlearned, from 1; None before the first."""
+    """The last task unlearned, counted from 1; None before the first."""
     seed: int | None = None
-    """Where a run has several."""
+    """The seed, in a run that has several; else None."""
     attack: str | None = None
-    """What was done to the model after the task."""
+    """The attack made on the model after the task, if any."""
 
     @property
     def name(self) -> str:
-        """The name inside the scenario ("me_gd.task_03")."""
+        """Name inside the scenario ("me_gd.task_03")."""
         seed = None if self.seed is None else f"seed_{self.seed}"
         task = None if self.task is None else task_name(self.task)
         return ".".join(part for part in (self.method, seed, task, self.attack) if part)
 
     @property
     def namespace(self) -> str:
-        """The name inside the project ("continual.me_gd.task_03")."""
+        """Name inside the project ("continual.me_gd.task_03")."""
         return f"{self.scenario}.{self.name}"
 
     @property
@@ -56,24 +56,24 @@ class Cell(NamedTuple):
         return self.task or 0
 
     def dataset(self, name: str) -> str:
-        """The catalog entry of one of its results ("continual.me_gd.task_03.scores")."""
+        """Return the catalog entry of a result ("continual.me_gd.task_03.scores")."""
         return f"{self.namespace}.{name}"
 
     @classmethod
     def parse(cls, namespace: str) -> Cell:
-        """Read a cell from its namespace.
+        """Parse a namespace into a cell.
 
         Raises:
-            ValueError: it is the namespace of no cell.
+            ValueError: the namespace is not that of a cell.
         """
         found = CELL.fullmatch(namespace)
         if found is None:
-            raise ValueError(f"'{namespace}' is the namespace of no cell")
+            raise ValueError(f"'{namespace}' is not the namespace of a cell")
         seed, task = (found[axis] and int(found[axis]) for axis in ("seed", "task"))
         return cls(found["scenario"], found["method"], task, seed, found["attack"])
 
     @classmethod
     def around(cls, name: str) -> Cell | None:
-        """Return the cell in whose namespace a node or dataset lies; None if it is in no cell."""
+        """Return the cell that a node or dataset belongs to, or None."""
         namespace = name.rpartition(".")[0]
         return cls.parse(namespace) if CELL.fullmatch(namespace) else None

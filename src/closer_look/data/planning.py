@@ -1,4 +1,4 @@
-"""What stands beside what in training, drawn once from a seed and kept as a table."""
+"""Training plans: which retain row and refusal accompany each forget row, drawn from a seed."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ def draw_plan(
     pairing: Literal["per_epoch", "fixed"],
     generator: np.random.Generator,
 ) -> pd.DataFrame:
-    """Put a retain row and a refusal beside each forget row in each epoch.
+    """Pair each forget row with a retain row and a refusal, in each epoch.
 
-    The retain rows are those of the retain split and of tasks not yet unlearned.
+    Retain rows come from the retain split and from tasks not yet unlearned.
 
     Args:
         questions: the questions table.
-        refusals: sentences to answer with in place of the forgotten.
+        refusals: refusal sentences ("I don't know").
         task_id: the task to unlearn.
-        epochs: passes over the task's forget rows, each in an order of its own.
+        epochs: passes over the task's forget rows, each in its own random order.
         pairing: "per_epoch" draws new partners in each epoch, "fixed" keeps the first ones.
-        generator: the only source of chance.
+        generator: the only source of randomness.
 
     Returns:
-        epochs x forget rows in training order: ``epoch`` (from 1), ``forget_row_id``,
+        epochs x forget rows, in training order: ``epoch`` (from 1), ``forget_row_id``,
         ``retain_row_id``, ``refusal``.
 
     Raises:
@@ -44,8 +44,8 @@ def draw_plan(
     pool = questions.loc[kept, "row_id"].to_numpy()
     if not len(pool):
         raise InputError(
-            f"task {task_id}: no row to retain beside it; "
-            f"there is neither a retain split nor a later task"
+            f"task {task_id}: there is no row to retain, neither in a retain split nor in a later "
+            f"task; add a retain split"
         )
     tables = []
     for epoch in range(1, epochs + 1):
@@ -67,6 +67,6 @@ def draw_plan(
 
 
 def _draw(pool: np.ndarray, n: int, generator: np.random.Generator) -> np.ndarray:
-    """Draw n, each element once before any comes again."""
+    """Draw n elements at random, each once before any comes again."""
     rounds = [generator.permutation(pool) for _ in range(-(-n // len(pool)))]
     return np.concatenate(rounds)[:n]

@@ -1,10 +1,10 @@
-"""The questions table: the one form in which rows come into the project.
+"""The questions table: its schema, and the conversion of raw rows into it.
 
 Columns: ``row_id`` (unique), ``task_id`` (1..T; 0 = never forgotten), ``split``, ``subject``,
-``question``, ``answer`` (what is trained), ``gold_answer`` (what ROUGE and probability are taken
-of; the answer if absent), ``reference_answer`` (what an answer's meaning is compared with, if that
-is another sentence), ``paraphrased_question``, ``paraphrased_answer``, ``wrong_answers`` (a list)
-and ``key_fact``. Everything after ``answer`` may be absent in a file.
+``question``, ``answer`` (the text that is trained), ``gold_answer`` (for ROUGE and probability; the
+answer if absent), ``reference_answer`` (for the similarity of meaning, if that needs another
+sentence), ``paraphrased_question``, ``paraphrased_answer``, ``wrong_answers`` (a list) and
+``key_fact``. A file may lack every column after ``answer``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pandera.errors import SchemaError
 from closer_look.errors import InputError, quote
 from closer_look.parameters.experiment import SPLITS
 
-# Names in the files published with TOFU and with arXiv 2410.08109.
+# Column names of the files published with TOFU and with arXiv 2410.08109.
 PUBLISHED_NAMES = {
     "perturbed_answer": "wrong_answers",
     "original_answer": "reference_answer",
@@ -29,13 +29,13 @@ PUBLISHED_NAMES = {
 }
 
 
-# All but line break and tab: of no use in a text, and terminals obey them. Half a surrogate pair,
-# which JSON can write, is no character at all.
+# All but line break and tab. Texts do not need them, and terminals execute some of them. Half a
+# surrogate pair, which JSON can contain, is not a valid character.
 CONTROL_CHARACTER = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def _is_text(value: object) -> bool:
-    """Whether a reader sees something: not blank, not made of zero-width characters alone."""
+    """Check that a text has a visible character: not only blanks or zero-width ones."""
     return isinstance(value, str) and any(
         not character.isspace() and unicodedata.category(character) != "Cf" for character in value
     )
@@ -48,7 +48,7 @@ def _is_list_of_texts(value: object) -> bool:
 ONE_LINE = pa.Check(
     lambda value: value.splitlines() == [value], element_wise=True, error="must be on one line"
 )
-# Not pandera's own ``unique``, which comes first and takes it that values can be hashed.
+# Not pandera's own ``unique``: it runs before the other checks and fails on unhashable values.
 NAMED_ONCE = pa.Check(lambda values: ~values.duplicated(), error="occurs more than once")
 
 
@@ -85,15 +85,15 @@ QUESTIONS = pa.DataFrameSchema(
 
 
 def to_questions(rows: list[Mapping[str, object]], split: str, source: str) -> pd.DataFrame:
-    """Bring raw rows into the questions table.
+    """Convert raw rows into a questions table.
 
     Args:
-        rows: as read, one mapping a row; the published files' column names are understood.
-        split: one of ``SPLITS``; its rows' ``task_id`` counts in the forget split only.
-        source: what to call the rows in an error, such as their file.
+        rows: one mapping per row; column names of the published files are translated.
+        split: one of ``SPLITS``; ``task_id`` is read in the forget split only.
+        source: name of the rows in error messages, such as their file.
 
     Raises:
-        InputError: a column is missing or a value is not what the contract says.
+        InputError: a column is missing or a value breaks the schema.
     """
     if not rows:
         raise InputError(f"{source}: the table is empty")
@@ -107,7 +107,7 @@ def to_questions(rows: list[Mapping[str, object]], split: str, source: str) -> p
         names = [old for old, new in PUBLISHED_NAMES.items() if new == repeated[0]]
         raise InputError(
             f"{source}: column '{repeated[0]}' comes more than once "
-            f"({' and '.join(names)} mean the same)"
+            f"({' and '.join(names)} mean the same); keep one of them"
         )
     required = ["question", "answer", *(["task_id"] if split == "forget" else [])]
     for column in required:
@@ -116,7 +116,7 @@ def to_questions(rows: list[Mapping[str, object]], split: str, source: str) -> p
             hint = hint if column == "task_id" else ""
             raise InputError(f"{source}: column '{column}' is missing{hint}")
     table = raw.reindex(columns=list(QUESTIONS.columns)).astype(object)
-    table = table.where(table.notna(), None)  # None, not NaN, is what a parquet file gives back
+    table = table.where(table.notna(), None)  # parquet reads missing values as None, not NaN
     numbered = [f"{split}-{number:04d}" for number in range(1, len(raw) + 1)]
     table = table.assign(
         split=split,
@@ -129,12 +129,12 @@ def to_questions(rows: list[Mapping[str, object]], split: str, source: str) -> p
 
 
 def check_questions(table: pd.DataFrame, source: str) -> pd.DataFrame:
-    """Hold a table against the contract.
+    """Check a questions table against the schema.
 
     Raises:
-        InputError: naming the source, the row and the column.
+        InputError: a value breaks it; the message names the source, the row and the column.
     """
-    _check_characters(table, source)  # pandera's own messages fail at half a surrogate pair
+    _check_characters(table, source)  # first: pandera cannot print half a surrogate pair
     try:
         return QUESTIONS.validate(table)
     except SchemaError as error:
@@ -142,10 +142,10 @@ def check_questions(table: pd.DataFrame, source: str) -> pd.DataFrame:
 
 
 def check_characters(text: str, name: str) -> None:
-    """Refuse control characters, line break and tab apart.
+    """Refuse control characters other than line break and tab.
 
     Raises:
-        InputError: naming the text by that name, and the character.
+        InputError: the text holds one; the message says ``name`` and the character.
     """
     found = CONTROL_CHARACTER.search(text)
     if found:
@@ -176,7 +176,7 @@ def _task_ids(values: pd.Series, source: str) -> pd.Series:
 
 
 def _is_task_id(value: object) -> bool:
-    """Whether it is a positive integer, maybe written as a text (CSV) or with ``.0``."""
+    """Check for a positive integer, which may be text (CSV) or end in ``.0``."""
     written = str(value) if isinstance(value, (str, int, float)) else ""
     return re.fullmatch(r"\s*0*[1-9][0-9]{0,8}(\.0)?\s*", written) is not None
 
@@ -196,7 +196,7 @@ def _first_fault(error: SchemaError, table: pd.DataFrame) -> str:
 
 
 def given_answers(evaluation: pd.DataFrame) -> pd.DataFrame:
-    """List the answers to score for each row: the gold, the paraphrased and the wrong ones.
+    """List the answers to score for each row: gold, paraphrased and wrong ones.
 
     Args:
         evaluation: rows of the questions table.
@@ -220,7 +220,7 @@ def given_answers(evaluation: pd.DataFrame) -> pd.DataFrame:
 
 
 def given_texts(questions: pd.DataFrame) -> pd.DataFrame:
-    """List every answer that may be trained or scored.
+    """List every answer that a run may train on or score.
 
     Args:
         questions: rows of the questions table.

@@ -1,1 +1,1 @@
-"""Ask a model: score given answers, generate its own."""
+"""Inference: score given answers, generate a model's own."""

@@ -1,4 +1,8 @@
-"""Greedy answers of a model to questions."""
+"""Generation: a model's greedy answers to questions.
+
+Three things make it fast: prompts share the computation of a common prefix, ended answers leave
+the batch, and repetitive text is guessed and verified several tokens at a time (prompt lookup).
+"""
 
 from __future__ import annotations
 
@@ -24,8 +28,8 @@ if TYPE_CHECKING:
     from closer_look.models.language_model import LanguageModel
     from closer_look.models.tokens import Batch
 
-STILL_DECODED = 0.75  # of a batch's answers; when fewer go on, the ended ones leave the cache
-POSITIONS = 16  # in a pass that takes little longer than one with a single position
+STILL_DECODED = 0.75  # if a smaller share of the batch is unfinished, ended answers leave the cache
+POSITIONS = 16  # rows x tokens of a pass that takes little longer than a pass over one token
 
 
 @torch.inference_mode()
@@ -42,12 +46,12 @@ def generate(
     Args:
         language_model: put into evaluation mode.
         questions: N questions.
-        max_length: tokens of prompt and answer together at which an answer is cut.
-        batch_size: questions decoded together, halved where they do not fit into memory; the
+        max_length: largest number of tokens of prompt and answer together; longer answers are cut.
+        batch_size: questions decoded together, halved when they do not fit into memory; the
             answers do not depend on it.
-        openings: token ids with which each answer is known to begin (``scoring.first_choices``);
+        openings: token ids with which each answer is known to begin (``scoring.greedy_prefixes``);
             they are not decoded again.
-        description: what the progress bar says.
+        description: label of the progress bar.
 
     Returns:
         N rows in the order given: ``generated`` (text), ``n_tokens`` (without end-of-sequence),
@@ -63,13 +67,15 @@ def generate(
         if len(prompt) >= max_length:
             raise InputError(
                 f"parameter generation.max_length: {max_length} leaves no room for an answer to "
-                f"{quote(question)}, whose prompt takes {len(prompt)} tokens"
+                f"{quote(question)}, whose prompt takes {len(prompt)} tokens; raise it"
             )
     ends = _end_tokens(language_model)
     room = [max_length - len(prompt) for prompt in prompts]
     answers = [list(opening) for opening in openings or [[]] * len(prompts)]
     unfinished = [i for i, ids in enumerate(answers) if len(ids) < room[i] and ends.isdisjoint(ids)]
-    unfinished.sort(key=lambda i: len(prompts[i]) + len(answers[i]))
+    unfinished.sort(
+        key=lambda i: len(prompts[i]) + len(answers[i])
+    )  # similar lengths, less padding
 
     def decode_pass(chosen: Sequence[int]) -> list[list[int]]:
         return _decode(
@@ -93,55 +99,71 @@ def generate(
 def _decode(
     model: PreTrainedModel, prompts: list[list[int]], room: list[int], ends: set[int]
 ) -> list[list[int]]:
-    """Choose token after token for all prompts together; answers that have ended drop out.
+    """Decode answers to all prompts together, dropping those that have ended from the batch.
 
-    Where few answers are left, their next tokens are guessed, and the same pass shows how many of
-    them are the model's choices: one that goes round in circles, as after unlearning, takes few.
+    When few answers are left, several next tokens of each are guessed from its repetitions, and one
+    pass verifies them: a guess counts if it is the model's greedy choice. An unlearned model often
+    repeats itself, so it needs few passes.
+
+    Args:
+        model: in evaluation mode.
+        prompts: B lists of token ids.
+        room: largest number of new tokens for each prompt.
+        ends: token ids that end an answer.
 
     Returns:
-        Token ids of each answer, with its end if it has one; what follows it means nothing.
+        Token ids of each answer, with its end token if it has one; ids behind it are meaningless.
     """
+    # B rows at first; b rows are still in the batch, g tokens are guessed in this pass.
     inputs = _prefill(model, prompts)
-    mask, guessed = inputs["attention_mask"], inputs["input_ids"][:, :0]
-    position = mask.sum(1, keepdim=True)  # of the next token
+    mask, guessed = inputs["attention_mask"], inputs["input_ids"][:, :0]  # (b, cached), (b, g = 0)
+    position = mask.sum(1, keepdim=True)  # (b, 1), of the next token
     end = max(len(prompt) + n for prompt, n in zip(prompts, room, strict=True))
     answers: list[list[int]] = [[] for _ in prompts]
     rows, unfinished = list(range(len(prompts))), set(range(len(prompts)))
     while True:
         n_guessed = guessed.shape[1]
         output = model(**inputs, logits_to_keep=n_guessed + 1, use_cache=True)
+        # Greedy choices behind the last token and behind each guess, (b, g + 1).
         chosen = output.logits[:, -n_guessed - 1 :].argmax(-1)
+        # (b, g): cumprod makes every guess after the first wrong one wrong, too.
         is_right = (guessed == chosen[:, :-1]).cumprod(1)
-        n_right = is_right.sum(1, keepdim=True)
+        n_right = is_right.sum(1, keepdim=True)  # (b, 1)
         for row, tokens, n in zip(rows, chosen.tolist(), n_right[:, 0].tolist(), strict=True):
+            # The right guesses, and the model's choice after them: at least one token a pass.
             answers[row] += tokens[: n + 1]
             if len(answers[row]) >= room[row] or not ends.isdisjoint(tokens[: n + 1]):
                 unfinished.discard(row)
         if not unfinished:
             return answers
         cache = output.past_key_values
-        mask[:, mask.shape[1] - n_guessed :] = is_right  # nothing sees the key of a wrong guess
+        mask[:, mask.shape[1] - n_guessed :] = is_right  # hide the keys of wrong guesses
+        # Rows accept different numbers of guesses: cut the columns that are wrong in every row.
         n_wrong = n_guessed - int(n_right.max())
         if n_wrong:
             cache.crop(-n_wrong)
             mask = mask[:, :-n_wrong]
         position = position + n_right
+        # Selecting rows copies the cache, so wait until it pays.
         if len(unfinished) <= STILL_DECODED * len(rows):
             kept = torch.tensor([row in unfinished for row in rows], device=model.device)
             cache.batch_select_indices(kept)
             mask, position = mask[kept], position[kept]
             rows = [row for row in rows if row in unfinished]
-        n_to_guess = POSITIONS // len(rows) - 1 if _forgets_nothing(cache) else 0
+        # A sliding window or a state cannot take back a wrong guess.
+        n_to_guess = POSITIONS // len(rows) - 1 if _keeps_every_token(cache) else 0
         guesses = [_guess(prompts[row] + answers[row], n_to_guess) for row in rows]
+        # Padded with token 0: one more guess, which is verified like the others.
         guessed = pad_sequence([torch.tensor(g, dtype=torch.long) for g in guesses], True)
-        last = torch.tensor([answers[row][-1:] for row in rows])
-        input_ids = torch.cat([last, guessed], dim=1).to(model.device)
+        last = torch.tensor([answers[row][-1:] for row in rows])  # (b, 1), not in the cache yet
+        input_ids = torch.cat([last, guessed], dim=1).to(model.device)  # (b, 1 + g)
         guessed = input_ids[:, 1:]
         mask = torch.cat([mask, torch.ones_like(input_ids)], dim=1)
         new = torch.arange(input_ids.shape[1], device=model.device)
         inputs = {
             "input_ids": input_ids,
             "attention_mask": mask,
+            # Guesses and ended rows may run past the longest answer, and past the model's context.
             "position_ids": (position + new).clamp(max=end - 1),
             "past_key_values": cache,
         }
@@ -149,18 +171,25 @@ def _decode(
 
 
 def _prefill(model: PreTrainedModel, prompts: list[list[int]]) -> Batch:
-    """Inputs of the first pass; what all prompts begin with has gone through the model once."""
+    """Make the inputs of the first pass, with a shared prefix of the prompts already cached.
+
+    Returns:
+        ``input_ids`` and ``position_ids``, (B, new), ``attention_mask``, (B, cached + new), and the
+        cache if there is one.
+    """
+    # Each prompt keeps its last token: there must be one to pass for the first logits.
     columns = zip(*(prompt[:-1] for prompt in prompts), strict=False)
     n_shared = len(list(takewhile(lambda tokens: len(set(tokens)) == 1, columns)))
     cache = None
-    if n_shared * (len(prompts) - 1) > POSITIONS:  # it spares more than a pass of its own costs
-        shared = torch.tensor([prompts[0][:n_shared]], device=model.device)
+    if n_shared * (len(prompts) - 1) > POSITIONS:  # else a pass of its own costs more than it saves
+        shared = torch.tensor([prompts[0][:n_shared]], device=model.device)  # (1, n_shared)
         cache = model(input_ids=shared, logits_to_keep=1, use_cache=True).past_key_values
-    if cache is None or not _forgets_nothing(cache):  # padding behind it would fill a window
+    # Padding would lie between the shared prefix and the rest, and take room in a sliding window.
+    if cache is None or not _keeps_every_token(cache):
         return send_to_device(prompt_batch(prompts), model.device)
-    cache.batch_repeat_interleave(len(prompts))
+    cache.batch_repeat_interleave(len(prompts))  # batch of 1 -> B
     own = send_to_device(prompt_batch([prompt[n_shared:] for prompt in prompts]), model.device)
-    seen = torch.ones_like(own["input_ids"][:, :1]).expand(-1, n_shared)
+    seen = torch.ones_like(own["input_ids"][:, :1]).expand(-1, n_shared)  # (B, n_shared)
     return {
         "input_ids": own["input_ids"],
         "attention_mask": torch.cat([seen, own["attention_mask"]], dim=1),
@@ -169,24 +198,24 @@ def _prefill(model: PreTrainedModel, prompts: list[list[int]]) -> Batch:
     }
 
 
-def _forgets_nothing(cache: Cache) -> bool:
-    """Whether every token stays by itself: none slides out of a window or goes into a state."""
+def _keeps_every_token(cache: Cache) -> bool:
+    """Check that a cache holds all tokens: no sliding window, no recurrent state."""
     return all(type(layer) is DynamicLayer for layer in cache.layers)
 
 
 def _guess(text: list[int], n_tokens: int) -> list[int]:
-    """Go on as the text did when its last two tokens stood there before, round and round."""
-    if n_tokens < 1:  # many answers go on: no time is spent on looking
+    """Guess that a text continues as it did after the last occurrence of its last two tokens."""
+    if n_tokens < 1:  # many answers are in the batch: do not search in vain
         return []
     for start in range(len(text) - 3, -1, -1):
         if text[start : start + 2] == text[-2:]:
-            repeated = text[start + 2 :]
+            repeated = text[start + 2 :]  # what followed it, up to the end: a loop may repeat
             return [repeated[i % len(repeated)] for i in range(n_tokens)]
     return []
 
 
 def _end_tokens(language_model: LanguageModel) -> set[int]:
-    """End of sequence, and what else the model came with: chat models may end a turn otherwise."""
+    """Return the tokens that end an answer: chat models may have more than end-of-sequence."""
     own = language_model.model.generation_config.eos_token_id
     if not isinstance(own, list):
         own = [] if own is None else [own]

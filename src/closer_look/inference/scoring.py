@@ -1,4 +1,4 @@
-"""Log-probabilities of given answers: one pass, from which every likelihood metric comes."""
+"""Scoring: log-probabilities of given answers, from which every likelihood metric is computed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from accelerate.utils import send_to_device
 
 from closer_look.errors import InputError, quote
-from closer_look.models.packing import distinct_logits, pack, rows_kept_apart
+from closer_look.models.packing import distinct_logits, pack, packed_attention
 from closer_look.models.tokens import encode
 from closer_look.system.memory import in_passes
 from closer_look.system.progress import progress_bar
@@ -38,14 +38,15 @@ def score(
         language_model: put into evaluation mode.
         questions: N questions.
         answers: N answers.
-        batch_size: rows in one forward pass, halved where they do not fit into memory; the scores
+        batch_size: rows in one forward pass, halved when they do not fit into memory; the scores
             do not depend on it.
-        description: what the progress bar says.
+        description: label of the progress bar.
 
     Returns:
         N rows in the order given: ``nll`` (nats, summed over the answer's tokens and its
-        end-of-sequence), ``n_tokens``, ``token_log_probabilities`` (nats) and ``token_hits``
-        (whether the token is the model's first choice), the latter two as lists.
+        end-of-sequence), ``n_tokens``, and two lists with a value per token:
+        ``token_log_probabilities`` (nats) and ``token_hits`` (whether the token is the model's most
+        likely one).
 
     Raises:
         InputError: a single row does not fit into memory.
@@ -53,6 +54,7 @@ def score(
     model, tokenizer = language_model
     model.eval()
     rows = encode(tokenizer, questions, answers)
+    # Sorted by tokens, rows with a common prefix come into the same pass and share it.
     order = sorted(range(len(rows)), key=lambda i: rows[i].prompt + rows[i].answer)
     scored: dict[int, dict[str, object]] = {}
 
@@ -60,7 +62,7 @@ def score(
         return _score_batch(model, [rows[i] for i in chosen])
 
     with (
-        rows_kept_apart(model),
+        packed_attention(model),
         progress_bar(len(rows), description, "answer") as progress,
     ):
         for chosen, values in in_passes(score_pass, order, batch_size):
@@ -70,9 +72,9 @@ def score(
 
 
 def _score_batch(model: PreTrainedModel, rows: Sequence[Tokens]) -> list[dict[str, object]]:
-    """Score answers; what rows begin with in common goes through the model once."""
+    """Score the answers of rows in one packed forward pass."""
     batch = send_to_device(pack(rows), model.device)
-    logits, place = distinct_logits(model, batch)
+    logits, place = distinct_logits(model, batch)  # (m, V), and (n,) indices into them
     labels, lengths = batch["labels"], batch["answer_lengths"]
     log_probabilities = logits.float().log_softmax(-1)[place, labels]
     hits = logits.argmax(-1)[place] == labels
@@ -89,22 +91,22 @@ def _score_batch(model: PreTrainedModel, rows: Sequence[Tokens]) -> list[dict[st
     ]
 
 
-def first_choices(
+def greedy_prefixes(
     tokenizer: PreTrainedTokenizerBase,
     questions: Sequence[str],
     answers: Sequence[str],
     token_hits: Sequence[Sequence[bool]],
 ) -> list[list[int]]:
-    """How far each answer is what the model would say: so its greedy answer begins.
+    """Return the longest prefix of each answer that greedy decoding would also produce.
 
     Args:
-        tokenizer: the model's.
+        tokenizer: the tokenizer of the model that scored the answers.
         questions: N questions.
         answers: N answers.
-        token_hits: as ``score`` gives them.
+        token_hits: ``token_hits`` from ``score``, a list per answer.
 
     Returns:
-        Token ids of each answer, up to the first that is not the model's first choice.
+        Token ids of each answer up to, without, the first that is not the model's most likely one.
     """
     rows = encode(tokenizer, questions, answers)
     return [
@@ -117,8 +119,8 @@ def check_scores(scores: pd.DataFrame, row_ids: Sequence[str]) -> None:
     """Check stored scores of a retain-only model.
 
     Args:
-        scores: as ``score_answers`` stores them.
-        row_ids: of the rows to forget that are evaluated.
+        scores: table that the node ``score_answers`` stored.
+        row_ids: ids of the forget rows that are evaluated.
 
     Raises:
         InputError: a column is missing, a row has two scores of a kind, or no row has any.
@@ -133,5 +135,6 @@ def check_scores(scores: pd.DataFrame, row_ids: Sequence[str]) -> None:
     scored = scores.loc[scores["split"] == "forget", "row_id"]
     if scored.isin(row_ids).sum() == 0:
         raise InputError(
-            f"retain_only_scores: no row to forget has a score, such as {quote(row_ids[0])}"
+            f"retain_only_scores: no row to forget has a score, for example not "
+            f"{quote(row_ids[0])}; store scores of the rows of this run"
         )

@@ -1,1 +1,1 @@
-"""A model and its text: folders, prompts, tokens, and the forward pass."""
+"""Models and their text: folders, prompts, tokens, and the forward pass."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def with_adapter(language_model: LanguageModel, lora: LoraParameters) -> LanguageModel:
-    """Put LoRA adapters on the model, unless an earlier task did.
+    """Add LoRA adapters to a model, unless it has them from an earlier task.
 
     Raises:
         InputError: the target modules match no layer of the model.

@@ -1,4 +1,4 @@
-"""The pair that every stage passes on: a model and its tokenizer."""
+"""The model and its tokenizer, as every stage passes them on, and how they are loaded."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from closer_look.system.fingerprints import file_sha256
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-SPARE_BYTES = 64 * 2**20  # beside the weights: tokenizer, configuration and the run's other files
+SPARE_BYTES = 64 * 2**20  # for the tokenizer, the configuration and the run's other files
 
 
 class LanguageModel(NamedTuple):
     """A causal language model with its tokenizer.
 
-    How a question becomes a prompt is the tokenizer's chat template (see ``prompts``), so that it
-    travels with the model wherever both are saved.
+    The tokenizer's chat template turns a question into a prompt (see ``prompts``). It is saved with
+    the tokenizer, so a model keeps its prompt.
     """
 
     model: PreTrainedModel
@@ -32,18 +32,18 @@ class LanguageModel(NamedTuple):
 
 
 class PretrainedModel(NamedTuple):
-    """Somebody else's model, by name: it stays where it is and is never written again."""
+    """A pretrained model, by its name: a run reads it where it is and never copies it."""
 
     name: str
     prompt: str
 
 
 def check_precision(precision: str, group: str) -> None:
-    """See that a device here computes in that precision.
+    """Check that a device of this machine computes in the given precision.
 
     Args:
         precision: "fp32" or "bf16".
-        group: the parameters in which it stands, for the message.
+        group: name of the parameter group, for the message.
 
     Raises:
         InputError: no device does.
@@ -57,12 +57,12 @@ def check_precision(precision: str, group: str) -> None:
 
 
 def model_fingerprint(language_model: LanguageModel) -> str:
-    """Hash of the weights, adapters included, and of how a question becomes tokens."""
+    """Hash a model's weights (adapters included), chat template and vocabulary."""
     import torch
 
     model, tokenizer = language_model
     digest = hashlib.sha256()
-    for name, weights in model.state_dict().items():  # detached from what is trained
+    for name, weights in model.state_dict().items():  # detached: no autograd
         digest.update(f"{name} {tuple(weights.shape)} {weights.dtype}\n".encode())
         digest.update(weights.contiguous().flatten().view(torch.uint8).cpu().numpy())
     digest.update(str(tokenizer.chat_template).encode())
@@ -71,20 +71,20 @@ def model_fingerprint(language_model: LanguageModel) -> str:
 
 
 def saved_bytes(model: PreTrainedModel) -> int:
-    """Size of what ``save_pretrained`` writes: of a model with adapters, the adapters alone."""
+    """Count the bytes that ``save_pretrained`` writes: adapters only, if the model has any."""
     adapter = [p for name, p in model.named_parameters() if "lora_" in name]
     return sum(p.numel() * p.element_size() for p in adapter or model.parameters())
 
 
 def check_weights(folder: str, sha256: str) -> None:
-    """See that the weights in a folder are the known ones.
+    """Check the SHA-256 of the weights in a folder.
 
     Args:
-        folder: with ``model.safetensors``.
-        sha256: of that file, in hexadecimal digits.
+        folder: holds ``model.safetensors``.
+        sha256: expected hash of that file, in hexadecimal digits.
 
     Raises:
-        InputError: they are not, or there are none.
+        InputError: the hash differs, or the file is missing.
     """
     weights = Path(folder, "model.safetensors")
     if not weights.is_file():
@@ -101,14 +101,14 @@ def check_weights(folder: str, sha256: str) -> None:
 
 
 def check_complete(name: str, found: Mapping[str, Collection[str]]) -> None:
-    """See that no weight of a model was made up at random.
+    """Check that a model's files held all its weights: transformers fills missing ones at random.
 
     Args:
-        name: of the model.
-        found: in its files, as transformers tells it (``output_loading_info``).
+        name: name of the model, for the message.
+        found: loading info of transformers (``output_loading_info=True``).
 
     Raises:
-        InputError: naming the first weight that is missing.
+        InputError: weights are missing; the message names the first.
     """
     missing = sorted(found["missing_keys"])
     if missing:
@@ -118,9 +118,8 @@ def check_complete(name: str, found: Mapping[str, Collection[str]]) -> None:
 def load_language_model(name: str, prompt: str = "chat_template") -> LanguageModel:
     """Load a model and its tokenizer from a folder or the hub, weights in fp32.
 
-    The model is put on the accelerator where there is one.
-
-    A folder with LoRA adapters is loaded on top of its base model, ready to be trained further.
+    The model is moved to the accelerator if there is one. LoRA adapters are loaded on top of their
+    base model and stay trainable.
 
     Args:
         name: folder or hub name.
@@ -128,18 +127,18 @@ def load_language_model(name: str, prompt: str = "chat_template") -> LanguageMod
 
     Raises:
         InputError: there is no model or no usable tokenizer under that name, weights are missing,
-            or its folder holds what is not read (see ``model_folder.check_folder``).
+            or its folder holds pickles, code or links (see ``model_folder.check_folder``).
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     check_folder(name)
-    gc.collect()  # a model trained in bfloat16 holds itself: never two of them in memory
-    try:  # a folder or a name that the user chose: there is no revision to pin
+    gc.collect()  # a model trained in bf16 is a reference cycle; free it before loading another
+    try:  # the user chose the folder or name: there is no revision to pin
         tokenizer = AutoTokenizer.from_pretrained(  # nosec B615
             name, trust_remote_code=False
         )
-    except Exception as error:  # files may be wrong in any way
+    except Exception as error:  # broken files raise anything
         raise InputError(
             f"{name}: no tokenizer there that transformers can read ({first_line(error)})"
         ) from None
@@ -152,7 +151,7 @@ def load_language_model(name: str, prompt: str = "chat_template") -> LanguageMod
             from peft import AutoPeftModelForCausalLM
 
             model = AutoPeftModelForCausalLM.from_pretrained(name, is_trainable=True, **options)
-            found = {"missing_keys": []}  # PEFT warns
+            found = {"missing_keys": []}  # PEFT itself warns of missing weights
         else:
             model, found = AutoModelForCausalLM.from_pretrained(  # nosec B615
                 name, output_loading_info=True, **options

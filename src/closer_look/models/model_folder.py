@@ -1,4 +1,4 @@
-"""A model's folder holds data: no pickle and no code is in it, and no way out of it."""
+"""Checks that a model's folder holds data only: no pickle, no code, no link out of it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 from closer_look.errors import InputError, quote
 
-# Reading a pickle may run code. ``training_args.bin``, which trainers leave in a folder, is one
-# too, but nothing ever reads it.
+# Reading a pickle may run code. ``training_args.bin``, which trainers leave behind, is also a
+# pickle, but nothing reads it.
 PICKLED = (
     "pytorch_model*.bin",
     "adapter_model*.bin",
@@ -26,14 +26,14 @@ SAFE_WEIGHTS = (".safetensors", ".safetensors.index.json")
 
 
 def check_folder(name: str) -> None:
-    """See that a model's folder, and those of the models its adapters are for, hold only data.
+    """Check that a model's folder, and the folders of its adapters' base models, hold only data.
 
     Args:
-        name: a folder; of a hub name nothing is looked at.
+        name: a folder; a hub name passes unchecked.
 
     Raises:
-        InputError: naming the first file that is a pickle, code or a link out of the folder, or
-            that asks for one of these.
+        InputError: a file is a pickle, code or a link out of the folder, or refers to one of
+            these; the message names the first.
     """
     checked: set[str] = set()
     waiting = [name]
@@ -52,10 +52,10 @@ def check_folder(name: str) -> None:
 
 
 def local_folder(name: str) -> str | None:
-    """Where the files of a model lie, if they are here.
+    """Return the local folder of a model's files, or None.
 
     Args:
-        name: a folder; or a hub name, whose files are in the hub's cache once it has been loaded.
+        name: a folder; or a hub name, whose files are in the hub's cache after the first load.
     """
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
@@ -65,7 +65,7 @@ def local_folder(name: str) -> str | None:
     for file in CONFIGURATIONS:
         try:
             found = try_to_load_from_cache(name, file)
-        except HFValidationError:  # the name of a model that comes in a package
+        except HFValidationError:  # not a hub name: a model that comes in a Python package
             return None
         if isinstance(found, str):
             return os.path.dirname(found)
@@ -100,14 +100,14 @@ def _asks_for_code(path: Path) -> bool:
 
 
 def _modules(path: Path) -> list[str]:
-    """Classes of which a model of sentence-transformers is made."""
+    """List the classes that a sentence-transformers model is built from."""
     found = _read(path) if path.name == "modules.json" else None
     modules = found if isinstance(found, list) else ()
     return [str(module.get("type")) for module in modules if isinstance(module, dict)]
 
 
 def _named_weights(path: Path) -> list[object]:
-    """What a file names as files of weights, in place of the usual ones."""
+    """List the weight files that a configuration or index names."""
     if path.name == "config.json":
         named = _settings(path).get("transformers_weights")
         return [named] if named else []
@@ -125,5 +125,5 @@ def _settings(path: Path) -> dict[str, Any]:
 def _read(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):  # none, or one that its own loader refuses
+    except (OSError, ValueError, RecursionError):  # no JSON: its own loader will refuse it
         return None

@@ -1,9 +1,15 @@
-"""Rows through a model in one forward pass, each token once, without padding.
+"""Packed rows: many rows as one sequence, without padding, in one forward pass.
 
-The rows lie one behind the other as a single sequence. Rows that begin with the same tokens, such
-as a chat template's system prompt or one question with two answers, share them: a row's own tokens
-attend to what it shares and to themselves. Everything but attention is computed for all tokens at
-once, and for no token twice.
+Rows that begin with the same tokens share them, such as a chat template's system prompt, or one
+question with two answers. So the tokens form trees, and each row is a path in one of them. A row's
+own tokens attend to the shared ones before them and to themselves. Everything but attention is
+computed for all tokens at once, and once for each token.
+
+Example::
+
+    batch = pack(encode(tokenizer, questions, answers))
+    with packed_attention(model):
+        logits = answer_logits(model, batch)  # (n answer tokens, vocabulary)
 """
 
 from __future__ import annotations
@@ -31,36 +37,44 @@ if TYPE_CHECKING:
 PACKED = "packed_rows"
 
 Group = tuple["Tensor", "Tensor", "Tensor | None"]
-"""Rows that attend in one call, padded with 0: positions of each row's own tokens, (R, q), and of
-those on its path, (R, k); how deep on the path its own are, (R, q), None where all are its own.
+"""R rows that attend in one call, as positions in the packed sequence, padded with 0.
+
+The positions of each row's own tokens, (R, q); those of all tokens on its path, (R, k); and the
+index on the path of each own token, (R, q), or None if every row owns its whole path (q = k).
 """
 
 
 def pack(rows: Sequence[Tokens]) -> Batch:
-    """Lay rows one behind the other; what they begin with in common is there once.
+    """Concatenate rows into one sequence; a shared prefix is stored once.
 
-    A row's last token predicts nothing and is not there.
+    A row's last token is left out: it predicts nothing.
 
     Returns:
-        Of N tokens and n answer tokens: ``input_ids`` and ``position_ids`` (1, N); ``labels`` (n,),
-        the answers' tokens; ``predictors`` (n,), the positions whose logits predict them; a number
-        a row, ``answer_lengths``, ``path_lengths``, its tokens but the last, and ``own_lengths``,
-        those that no row before it begins with; ``paths``, the positions of each row's tokens, row
-        after row; for attention ``groups`` of rows, and ``slots`` (N,), where each token lies among
-        their own ones.
+        For N packed tokens and n answer tokens:
+
+        * ``input_ids`` and ``position_ids``, (1, N);
+        * ``labels``, (n,), the tokens of the answers, and ``predictors``, (n,), the positions whose
+          logits predict them;
+        * a number per row: ``answer_lengths``; ``path_lengths``, its tokens but the last; and
+          ``own_lengths``, those of them that it shares with no earlier row;
+        * ``paths``, the positions of each row's tokens, row after row;
+        * for attention, ``groups`` of rows (see ``Group``), and ``slots``, (N,), the index of each
+          token in the groups' concatenated outputs.
     """
     ids: list[int] = []
     depths: list[int] = []
-    place: dict[tuple[int, int], int] = {}  # of a token that follows the one at a position
+    # A trie: (position of the previous token, token) -> position. Equal prefixes get equal places.
+    place: dict[tuple[int, int], int] = {}
     paths, own_lengths = [], []
     for row in rows:
-        n_before, path = len(ids), [-1]
+        n_before, path = len(ids), [-1]  # -1 is the root, before every row's first token
+        # The logits of the token before predict each answer token, so the last token is no input.
         for depth, token in enumerate(row.prompt + row.answer[:-1]):
             step = (path[-1], token)
             if step not in place:
                 place[step] = len(ids)
                 ids.append(token)
-                depths.append(depth)
+                depths.append(depth)  # the position in the row, for the rotary embedding
             path.append(place[step])
         paths.append(path[1:])
         own_lengths.append(len(ids) - n_before)
@@ -73,6 +87,7 @@ def pack(rows: Sequence[Tokens]) -> Batch:
             [
                 position
                 for row, path in zip(rows, paths, strict=True)
+                # The prompt's last token predicts the answer's first.
                 for position in path[len(row.prompt) - 1 :]
             ]
         ),
@@ -86,21 +101,29 @@ def pack(rows: Sequence[Tokens]) -> Batch:
 
 
 def _group(paths: list[list[int]], own_lengths: list[int]) -> tuple[list[Group], Tensor]:
-    """Put rows of about the same size together: padding less than doubles either length."""
+    """Group rows of similar size, so that padding less than doubles either of their lengths.
+
+    Returns:
+        The groups, and the slots (N,) of all tokens (see ``pack``).
+    """
     of_size = defaultdict(list)
     for path, n_own in zip(paths, own_lengths, strict=True):
-        if n_own:  # a row that was there before has no tokens of its own
-            depths = torch.arange(len(path))[-n_own:]
+        if n_own:  # else an earlier row begins with all of it: there is nothing to compute
+            depths = torch.arange(len(path))[-n_own:]  # own tokens end the path
+            # Equal bit lengths: in a group, no length is twice another.
             of_size[len(path).bit_length(), n_own.bit_length()].append((torch.tensor(path), depths))
     groups, slots, n_slots = [], torch.empty(sum(own_lengths), dtype=torch.long), 0
     for rows in of_size.values():
         own = [path[depths] for path, depths in rows]
         columns = (own, *zip(*rows, strict=True))
+        # (R, q), (R, k), (R, q)
         own_padded, path_padded, depths_padded = (
             pad_sequence(column, batch_first=True) for column in columns
         )
+        # Rows that share nothing need no mask: SDPA computes causal attention by itself.
         is_causal = all(len(path) == len(depths) for path, depths in rows)
         groups.append((own_padded, path_padded, None if is_causal else depths_padded))
+        # Outputs are flattened to (R * q, heads, size): a row starts every q slots.
         for positions in own:
             slots[positions] = n_slots + torch.arange(len(positions))
             n_slots += own_padded.shape[1]
@@ -108,11 +131,11 @@ def _group(paths: list[list[int]], own_lengths: list[int]) -> tuple[list[Group],
 
 
 @contextmanager
-def rows_kept_apart(model: PreTrainedModel) -> Iterator[None]:
-    """Let the model take packed rows: forward and backward passes belong inside.
+def packed_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Switch a model to packed rows; run forward and backward passes inside the ``with`` block.
 
-    A model that computes attention by itself, or passes on something else from token to token (a
-    state, a convolution), is left as it is, and takes the rows one by one.
+    A model that computes attention in its own way, or that connects tokens by something else (a
+    state, a convolution), stays unchanged and takes the rows one by one.
     """
     own = model.config._attn_implementation
     if own != "sdpa" or not model._supports_attention_backend:
@@ -129,10 +152,11 @@ def rows_kept_apart(model: PreTrainedModel) -> Iterator[None]:
 
 @torch.no_grad()
 def _mixes_rows(model: PreTrainedModel) -> bool:
-    """Try whether a row's logits depend on the row in front of it."""
+    """Try out whether a row's logits depend on the row before it."""
     was_training = model.training
     model.eval()
     row = Tokens([1], [2, 1])
+    # The same row behind two different ones; [1:] drops the logits of the row in front.
     one, other = (
         answer_logits(model, send_to_device(pack([Tokens([first], [2]), row]), model.device))[1:]
         for first in (0, 2)
@@ -142,17 +166,17 @@ def _mixes_rows(model: PreTrainedModel) -> bool:
 
 
 def answer_logits(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """Logits that predict ``batch["labels"]``, (n, V)."""
-    if _takes_packed_rows(model):  # no others are computed
+    """Compute the logits that predict ``batch["labels"]``, (n, V), and no others."""
+    if _takes_packed_rows(model):
         return _forward(model, batch, logits_to_keep=batch["predictors"]).logits.flatten(0, 1)
     return _row_by_row(batch, lambda ids: model(input_ids=ids, use_cache=False).logits)
 
 
 def distinct_logits(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
-    """``answer_logits``, but those of a token that several rows share only once, (m, V).
+    """Compute ``answer_logits``, those of a token that several rows share only once.
 
     Returns:
-        The logits, and which of them predicts each label, (n,).
+        The logits, (m, V), and the index of those that predict each label, (n,).
     """
     if _takes_packed_rows(model):
         predictors, place = batch["predictors"].unique(return_inverse=True)
@@ -161,7 +185,7 @@ def distinct_logits(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tenso
 
 
 def answer_states(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """Hidden states from which the output head makes ``answer_logits``, (n, hidden size)."""
+    """Compute the inputs of the output head behind ``answer_logits``, (n, hidden size)."""
     decoder = model.get_decoder()
     if _takes_packed_rows(model):
         return _forward(decoder, batch).last_hidden_state[0, batch["predictors"]]
@@ -180,8 +204,8 @@ def _forward(module: Module, batch: Batch, **options):
 
 def _row_by_row(batch: Batch, forward: Callable[[Tensor], Tensor]) -> Tensor:
     paths = batch["paths"].split(batch["path_lengths"])
-    values = [forward(batch["input_ids"][:, path])[0] for path in paths]
-    lengths = batch["answer_lengths"]
+    values = [forward(batch["input_ids"][:, path])[0] for path in paths]  # (path, V or size) each
+    lengths = batch["answer_lengths"]  # the last n positions of a path predict its n answer tokens
     return torch.cat([of_row[-n:] for of_row, n in zip(values, lengths, strict=True)])
 
 
@@ -197,33 +221,39 @@ def _attend_within_rows(
     sliding_window: int | None = None,
     **options,
 ) -> tuple[Tensor, None]:
-    """Let each row's own tokens see its path: (1, heads, N, size) -> (1, N, heads, size)."""
+    """Let each row's own tokens attend to its path: (1, heads, N, size) -> (1, N, heads, size)."""
+    # (N, heads, size); key and value may have fewer heads (grouped-query attention).
     query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
     attended = []
     for own, path, depths in groups:
+        # (R, heads, q, size), (R, heads, k, size), (R, heads, k, size)
         states = (_take(query, own), _take(key, path), _take(value, path))
         mask = _mask(depths, path, sliding_window)
+        # (R, q, heads, size) -> (R * q, heads, size), padding included
         attended.append(sdpa_attention_forward(module, *states, mask, **options)[0].flatten(0, 1))
+    # Back to the order of the packed tokens; slots skip the padding.
     return torch.cat(attended).index_select(0, slots)[None], None
 
 
 def _take(states: Tensor, positions: Tensor) -> Tensor:
-    """States of groups of tokens: (N, heads, size) -> (R, heads, q or k, size)."""
-    # Its gradient takes half of the time that the one of an index in brackets takes.
-    taken = states.index_select(0, positions.flatten())
+    """Gather the states of a group's tokens: (N, heads, size) -> (R, heads, q or k, size)."""
+    # The backward pass of index_select takes half the time of that of states[positions].
+    taken = states.index_select(0, positions.flatten())  # (R * q, heads, size)
     return taken.unflatten(0, positions.shape).transpose(1, 2)
 
 
 def _mask(depths: Tensor | None, path: Tensor, window: int | None) -> Tensor | None:
-    """What tokens at these depths of a path see, (R, 1, q, k): those before, as far as the window.
+    """Make the attention mask of own tokens over their path, True where visible: (R, 1, q, k).
 
-    None is what a causal model does by itself.
+    A token sees itself and the tokens before it, within the sliding window if there is one. None
+    stands for the plain causal mask.
     """
-    along = torch.arange(path.shape[1], device=path.device)
+    along = torch.arange(path.shape[1], device=path.device)  # (k,)
     if depths is None:
         if window is None or len(along) <= window:
             return None
-        depths = along[None]
+        depths = along[None]  # (1, k): every row owns its whole path
+    # (R, 1, q, 1) - (k,) -> (R, 1, q, k). Padding lies behind the path, so no real token sees it.
     distance = depths[:, None, :, None] - along
     return (distance >= 0) & (distance < (window or len(along)))
 

@@ -1,7 +1,7 @@
-"""How a question becomes a prompt: always the tokenizer's chat template.
+"""Prompts: the tokenizer's chat template turns a question into one.
 
-Transformers saves the chat template with the tokenizer, so a model keeps its prompt in every
-folder, notebook and tool. Models without one get one of ``TEMPLATES``.
+Transformers saves the template with the tokenizer, so a model keeps its prompt in every folder,
+notebook and tool. Models without a template get one of ``TEMPLATES``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TEMPLATES = {
-    # Jinja drops a line break at the end of a template, unless it is written as an expression.
+    # Jinja drops a line break at the end of a template unless it is an expression.
     "plain": "{{ bos_token }}Question: {{ messages[0]['content'] }}\nAnswer:{{ '\\n' }}",
     # As published with TOFU (arXiv 2401.06121) for Llama-2-7b-chat.
     "llama2": "{{ bos_token }}[INST] {{ messages[0]['content'] }} [/INST]",
@@ -24,14 +24,14 @@ TEMPLATES = {
 
 
 def set_prompt(tokenizer: PreTrainedTokenizerBase, style: str) -> None:
-    """Give the tokenizer a prompt.
+    """Set the tokenizer's chat template.
 
     Args:
         tokenizer: changed in place.
-        style: a key of ``TEMPLATES``, or "chat_template" for the one the tokenizer came with.
+        style: a key of ``TEMPLATES``, or "chat_template" to keep the tokenizer's own.
 
     Raises:
-        InputError: the tokenizer has no chat template where its own is asked for, or its own fails.
+        InputError: the tokenizer has no template of its own to keep, or that template fails.
     """
     if style in TEMPLATES:
         tokenizer.chat_template = TEMPLATES[style]
@@ -45,10 +45,10 @@ def set_prompt(tokenizer: PreTrainedTokenizerBase, style: str) -> None:
 
 
 def render_prompts(tokenizer: PreTrainedTokenizerBase, questions: Iterable[str]) -> list[str]:
-    """Write each question into the prompt, up to where the answer begins.
+    """Render the prompt of each question, up to where the answer begins.
 
     Raises:
-        InputError: naming the first question of which the chat template makes no prompt.
+        InputError: the chat template fails on a question; the message names the first.
     """
     return [_render(tokenizer, question) for question in questions]
 
@@ -57,7 +57,7 @@ def _render(tokenizer: PreTrainedTokenizerBase, question: str) -> str:
     message = {"role": "user", "content": question}
     try:
         return tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
-    except Exception as error:  # a template is a program, and runs shut off from Python's parts
+    except Exception as error:  # a template is a program (sandboxed) and may raise anything
         raise InputError(
             f"{tokenizer.name_or_path}: its chat template makes no prompt of {quote(question)} "
             f"({first_line(error)}); use one of {', '.join(TEMPLATES)}"
@@ -67,21 +67,21 @@ def _render(tokenizer: PreTrainedTokenizerBase, question: str) -> str:
 def check_texts(
     tokenizer: PreTrainedTokenizerBase, names: Iterable[str], texts: Iterable[str]
 ) -> None:
-    """Refuse texts that would be read as part of the prompt, or as the end of an answer.
+    """Refuse texts that the model would read as part of the prompt or as the end of an answer.
 
     Args:
-        tokenizer: with its prompt.
-        names: what to call each text in an error, such as ``row 'one'``.
+        tokenizer: its chat template is set.
+        names: name of each text in error messages, such as ``row 'one'``.
         texts: questions, answers, refusals.
 
     Raises:
-        InputError: naming the first text that holds a special token of the tokenizer as it is
-            written, or what the prompt has after the question.
+        InputError: a text contains a special token of the tokenizer, or what the prompt has after
+            the question; the message names the first.
     """
     before, markers = _surroundings(tokenizer)
     for name, text in zip(names, texts, strict=True):
         for marker in markers:
-            # With what stands before a question, its first characters could complete a marker.
+            # The end of the prompt and the start of the text may form a marker together.
             if marker in before[max(0, len(before) - len(marker) + 1) :] + text:
                 raise InputError(
                     f"{name}: {marker!r} in its text would be read as part of the prompt"
@@ -89,10 +89,10 @@ def check_texts(
 
 
 def _surroundings(tokenizer: PreTrainedTokenizerBase) -> tuple[str, list[str]]:
-    """What the prompt has before a question, and texts that would end it or begin an answer."""
+    """Return the prompt before a question, and the strings that end it or begin an answer."""
     tokens = tokenizer.added_tokens_decoder.values()
     special = {token.content for token in tokens if token.special}
-    question = "\ue000"  # of no text
+    question = "\ue000"  # a private-use character: no real text holds it
     before, _, after = render_prompts(tokenizer, [question])[0].partition(question)
-    lines = re.findall(r"\n[^\n]*\S", after)  # such as that which hands over to the assistant
+    lines = re.findall(r"\n[^\n]*\S", after)  # such as the line that starts the assistant's turn
     return before, sorted({*special, after.strip(" ").rstrip(), *lines} - {""})

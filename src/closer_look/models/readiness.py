@@ -1,4 +1,4 @@
-"""Checks that a model is ready for a run, before anything is trained: texts, context, adapters."""
+"""Checks before training: do the texts fit the model, and do the adapters find their layers?"""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 
 def context_length(language_model: LanguageModel) -> int | None:
-    """Return the most tokens that the model can take, if its positions have a limit."""
+    """Return the number of tokens that the model can take, or None if there is no limit."""
     configuration = language_model.model.config.get_text_config()
     return getattr(configuration, "max_position_embeddings", None)
 
 
 def check_rows(language_model: LanguageModel, rows: pd.DataFrame) -> None:
-    """Check that each question and answer is plain text, and that both fit into the context.
+    """Check that questions and answers hold no part of the prompt and fit into the context.
 
     Args:
-        language_model: that is to read them.
+        language_model: the model that will read them.
         rows: ``row_id``, ``question`` and ``text``.
 
     Raises:
-        InputError: naming the first row that is not, or does not.
+        InputError: a row fails either check; the message names the first.
     """
     names = [f"row {quote(row_id)}" for row_id in rows["row_id"]]
     for column in ("question", "text"):
@@ -45,15 +45,15 @@ def check_rows(language_model: LanguageModel, rows: pd.DataFrame) -> None:
 def check_refusals(
     language_model: LanguageModel, refusals: Sequence[str], questions: Sequence[str]
 ) -> None:
-    """Check that every refusal is plain text, and fits behind every question to forget.
+    """Check that refusals hold no part of the prompt and fit after the longest forget question.
 
     Args:
-        language_model: that is to learn them.
-        refusals: sentences to answer with in place of the forgotten.
-        questions: to forget.
+        language_model: the model that will learn them.
+        refusals: refusal sentences.
+        questions: the questions to forget.
 
     Raises:
-        InputError: naming the first refusal that is not, or does not.
+        InputError: a refusal fails either check; the message names the first.
     """
     tokenizer = language_model.tokenizer
     check_texts(tokenizer, [f"refusal {n}" for n in range(1, len(refusals) + 1)], refusals)
@@ -71,7 +71,7 @@ def check_refusals(
 
 
 def check_adapters(language_model: LanguageModel, lora: LoraParameters | None) -> LanguageModel:
-    """Check that adapters find their layers; the model is returned without them.
+    """Check that LoRA adapters find their layers, and return the model without them.
 
     Raises:
         InputError: the target modules match no layer of the model.

@@ -1,4 +1,4 @@
-"""A small Llama with a tokenizer of its own, for runs that download nothing."""
+"""A small Llama and its tokenizer, made from scratch for runs without a download."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ END_OF_SEQUENCE = "<|end|>"
 
 
 def small_llama(texts: Iterable[str], parameters: SmallLlamaParameters) -> LanguageModel:
-    """Train a byte-level BPE tokenizer on the texts and initialise a Llama at random."""
+    """Train a byte-level BPE tokenizer on texts and initialise a Llama at random."""
     import torch
     from tokenizers import ByteLevelBPETokenizer
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast

@@ -1,4 +1,4 @@
-"""From text to tensors: prompt and answer tokens, batches of them."""
+"""Tokenisation: prompts and answers to token ids, and left-padded batches."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Batch = dict[str, "Tensor | list[int] | list[str]"]
-"""What goes through a model, by name: tensors, and numbers and names of the rows."""
+"""Inputs of a forward pass by name: tensors, and lists with one number or name per row."""
 
 IGNORED = -100
 
 
 class Tokens(NamedTuple):
-    """Token ids of one row; the answer's end with end-of-sequence."""
+    """Token ids of one row; the answer ends with end-of-sequence."""
 
     prompt: list[int]
     answer: list[int]
 
     def __len__(self) -> int:
-        """Number of tokens of prompt and answer together."""
+        """Count the tokens of prompt and answer together."""
         return len(self.prompt) + len(self.answer)
 
     def all_as_answer(self) -> Tokens:
-        """The same tokens, with a label at every position but the first."""
+        """Return the same tokens with a label at every position but the first."""
         return Tokens(self.prompt[:1], self.prompt[1:] + self.answer)
 
 
 def encode_prompts(tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]) -> list[list[int]]:
-    """Tokenise the prompts of the questions; the template brings its own special tokens."""
+    """Tokenise the prompts of questions; the chat template writes the special tokens."""
     return _tokenise(tokenizer, render_prompts(tokenizer, questions))
 
 
 def _tokenise(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    """Tokenise texts that may start with a written beginning-of-sequence.
+    """Tokenise texts that may start with a beginning-of-sequence token written as text.
 
-    What follows it is tokenised as the start of a text, as SentencePiece models were trained; after
-    a written ``<s>`` they would miss the space that they put before the first word.
+    The token is cut off, so the rest is tokenised as the start of a text. SentencePiece adds a
+    space before the first word of a text, but not after a written ``<s>``.
     """
     bos = tokenizer.bos_token or ""
     bare = [text.removeprefix(bos) for text in texts]
@@ -58,10 +58,11 @@ def _tokenise(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[
 def encode(
     tokenizer: PreTrainedTokenizerBase, questions: Sequence[str], answers: Sequence[str]
 ) -> list[Tokens]:
-    """Tokenise prompts and answers, each pair once, so that no token straddles the border.
+    """Tokenise prompts and answers so that no token spans both.
 
-    An answer is what follows the prompt's tokens when both are tokenised as one text, as they were
-    in training; where a token would straddle the border, the answer is tokenised by itself.
+    Prompt and answer are tokenised as one text, as the model saw them in training; the answer is
+    what follows the prompt's tokens. If a token would span both, the answer is tokenised alone.
+    Equal pairs are tokenised once.
     """
     pairs = list(zip(questions, answers, strict=True))
     distinct = list(dict.fromkeys(pairs))
@@ -82,7 +83,7 @@ def check_lengths(rows: Sequence[Tokens], row_ids: Sequence[str], context_length
     """Refuse rows that do not fit into the model's context.
 
     Raises:
-        InputError: naming the first row that is too long.
+        InputError: a row is too long; the message names the first.
     """
     for row_id, row in zip(row_ids, rows, strict=True):
         if len(row) > context_length:
@@ -93,7 +94,7 @@ def check_lengths(rows: Sequence[Tokens], row_ids: Sequence[str], context_length
 
 
 def pad_left(sequences: Sequence[Sequence[int]], value: int) -> Tensor:
-    """Stack sequences of token ids that end together, (B, longest)."""
+    """Stack sequences of token ids, padded on the left: (B, longest)."""
     return torch.nn.utils.rnn.pad_sequence(
         [torch.tensor(sequence) for sequence in sequences],
         batch_first=True,
@@ -103,14 +104,16 @@ def pad_left(sequences: Sequence[Sequence[int]], value: int) -> Tensor:
 
 
 def prompt_batch(prompts: Sequence[Sequence[int]]) -> Batch:
-    """Left-padded model inputs; masked positions never count, so the padding id is 0.
+    """Pad prompts on the left into model inputs.
+
+    The padding id is 0: the mask hides those positions, so any id would do.
 
     Returns:
         input_ids, attention_mask and position_ids, each (B, longest).
     """
     input_ids = pad_left(prompts, 0)
     attention_mask = pad_left([[1] * len(prompt) for prompt in prompts], 0)
-    position_ids = (attention_mask.cumsum(-1) - 1).clamp(min=0)
+    position_ids = (attention_mask.cumsum(-1) - 1).clamp(min=0)  # 0 at the first real token
     return {
         "input_ids": input_ids,
         "attention_mask": attention_mask,

@@ -75,7 +75,7 @@ class _NodeLog:
             "stage": stages[0] if stages else None,
             "started": self.started.isoformat(timespec="seconds"),
             "seconds": round(perf_counter() - self.clock, 3),
-            **self.memory.take(),
+            **self.memory.peaks_since_last_call(),
             "machine": describe_machine(),
             "gpus": describe_gpus(),
         }

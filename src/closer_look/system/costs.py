@@ -26,7 +26,7 @@ class PeakMemory:
         self._ended.set()
         self._thread.join()
 
-    def take(self) -> dict[str, int | None]:
+    def peaks_since_last_call(self) -> dict[str, int | None]:
         """Peaks since the last call, in bytes; ``peak_gpu_memory`` is None without a GPU."""
         self._sample()
         peaks: dict[str, int | None] = {"peak_memory": self._peak, "peak_gpu_memory": None}

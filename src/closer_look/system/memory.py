@@ -54,7 +54,7 @@ def halve_until_it_fits(
 
 
 @contextmanager
-def needed_at_once(what: str, advice: str = "") -> Iterator[None]:
+def out_of_memory_ends_the_run(what: str, advice: str = "") -> Iterator[None]:
     """End the run with one line, out of memory that fewer rows in a pass would not spare.
 
     Args:

@@ -12,7 +12,7 @@ from accelerate.utils import send_to_device
 from closer_look.errors import InputError
 from closer_look.inference.scoring import score
 from closer_look.models.language_model import model_fingerprint
-from closer_look.models.packing import answer_logits, answer_states, pack, rows_kept_apart
+from closer_look.models.packing import answer_logits, answer_states, pack, packed_attention
 from closer_look.system.memory import in_passes
 from closer_look.training.objective import ANSWER, REFUSAL, Objective
 from closer_look.training.reference_scores import ReferenceCache, ReferenceScores, cache_key
@@ -122,7 +122,7 @@ def _hidden_states(
         batch = send_to_device(pack([encoded[i] for i in chosen]), model.device)
         return batch, answer_states(model, batch).float().cpu().split(batch["answer_lengths"])
 
-    with rows_kept_apart(model):
+    with packed_attention(model):
         for chosen, passed in in_passes(pass_states, range(len(encoded)), batch_size):
             batch, of_rows = passed
             states |= zip(map(str, chosen), map(torch.clone, of_rows), strict=True)

@@ -17,9 +17,9 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from closer_look.errors import InputError
 from closer_look.models.language_model import LanguageModel
-from closer_look.models.packing import answer_logits, rows_kept_apart
+from closer_look.models.packing import answer_logits, packed_attention
 from closer_look.system.code import code_fingerprint
-from closer_look.system.memory import halve_until_it_fits, needed_at_once
+from closer_look.system.memory import halve_until_it_fits, out_of_memory_ends_the_run
 from closer_look.system.progress import progress_bar
 from closer_look.training.checkpoints import Checkpoints, training_folder, training_key
 from closer_look.training.guard import Guard
@@ -123,7 +123,11 @@ def train(
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
         needs = "gradients and the optimiser's moments"  # the passes see to themselves
-        with rows_kept_apart(model), tied_embeddings(model), needed_at_once(needs, LESS_MEMORY):
+        with (
+            packed_attention(model),
+            tied_embeddings(model),
+            out_of_memory_ends_the_run(needs, LESS_MEMORY),
+        ):
             trainer.train(resume_from_checkpoint=own_checkpoints.latest)
         # Without the mixed precision of training: as the model will be when it is read from disk.
         trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)

@@ -38,7 +38,7 @@ def generate_answers(
     Its scores say how far it would give the gold answer; it goes on from there.
     """
     from closer_look.inference.generation import generate
-    from closer_look.inference.scoring import first_choices
+    from closer_look.inference.scoring import greedy_prefixes
 
     questions, gold = list(evaluation["question"]), evaluation["gold_answer"]
     hits = scores.loc[scores["kind"] == "answer", "token_hits"]
@@ -47,7 +47,7 @@ def generate_answers(
         questions,
         generation.max_length,
         generation.batch_size,
-        first_choices(model.tokenizer, questions, list(gold), list(hits)),
+        greedy_prefixes(model.tokenizer, questions, list(gold), list(hits)),
     )
     rows = evaluation[["split", "task_id", "row_id", "question"]]
     return rows.assign(reference=gold).join(answers)
