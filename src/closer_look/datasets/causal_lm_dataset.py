@@ -20,6 +20,7 @@ from closer_look.models.language_model import (
     load_language_model,
     saved_bytes,
 )
+from closer_look.parameters.models import PromptParameters
 
 PRETRAINED = "pretrained.json"
 
@@ -83,7 +84,7 @@ class CausalLMDataset(AbstractDataset[LanguageModel | PretrainedModel, LanguageM
     def _read(self) -> LanguageModel:
         pretrained = Path(self._filepath, PRETRAINED)
         if pretrained.is_file():
-            return load_language_model(**json.loads(pretrained.read_text()))
+            return _load_pretrained(**json.loads(pretrained.read_text()))
         return load_language_model(str(self._filepath))
 
     def _hand_on(self, language_model: LanguageModel) -> None:
@@ -122,7 +123,8 @@ class CausalLMDataset(AbstractDataset[LanguageModel | PretrainedModel, LanguageM
     def _write(self, data: LanguageModel | PretrainedModel, folder: Path) -> None:
         if isinstance(data, PretrainedModel):
             folder.mkdir(parents=True)
-            (folder / PRETRAINED).write_text(json.dumps(data._asdict()))
+            record = data._asdict() | {"settings": data.settings.model_dump(mode="json")}
+            (folder / PRETRAINED).write_text(json.dumps(record))
             return
         target = Path(self._filepath)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -160,6 +162,10 @@ class CausalLMDataset(AbstractDataset[LanguageModel | PretrainedModel, LanguageM
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath)}
+
+
+def _load_pretrained(name: str, prompt: str, settings: dict[str, Any]) -> LanguageModel:
+    return load_language_model(name, prompt, PromptParameters.model_validate(settings))
 
 
 def _weights(language_model: LanguageModel) -> dict[str, tuple[int, int]]:

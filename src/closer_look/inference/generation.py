@@ -18,7 +18,7 @@ from transformers.cache_utils import DynamicLayer
 
 from closer_look.errors import InputError, quote
 from closer_look.metrics import token_entropy
-from closer_look.models.tokens import encode_prompts, prompt_batch
+from closer_look.models.tokens import encode_prompts, end_token, prompt_batch
 from closer_look.system.memory import in_passes
 from closer_look.system.progress import progress_bar
 
@@ -219,7 +219,8 @@ def _end_tokens(language_model: LanguageModel) -> set[int]:
     own = language_model.model.generation_config.eos_token_id
     if not isinstance(own, list):
         own = [] if own is None else [own]
-    return {language_model.tokenizer.eos_token_id, *own}
+    tokenizer = language_model.tokenizer
+    return {tokenizer.eos_token_id, end_token(tokenizer), *own}
 
 
 def _answer(tokenizer, ids: list[int], ends: set[int]) -> dict[str, object]:

@@ -13,6 +13,7 @@ from closer_look.errors import InputError
 from closer_look.inference.scoring import score
 from closer_look.models.language_model import model_fingerprint
 from closer_look.models.packing import answer_logits, answer_states, pack, packed_attention
+from closer_look.models.tokens import encode
 from closer_look.system.memory import in_passes
 from closer_look.training.objective import ANSWER, REFUSAL, Objective
 from closer_look.training.reference_scores import ReferenceCache, ReferenceScores, cache_key
@@ -60,7 +61,7 @@ def reference_scores(
     key = cache_key(
         fingerprint,
         f"hidden states in order, {objective.retain.parameters.positions}",
-        rows[["row_id", "question", "answer"]].to_numpy().tolist(),
+        encode(language_model.tokenizer, list(rows["question"]), list(rows["answer"])),
     )
     states = cache.get(
         key, lambda: _hidden_states(language_model, rows, objective.retain, batch_size)
@@ -98,7 +99,8 @@ def _forget_nll(
         )
         return {"nll": torch.tensor(scores["nll"].to_numpy())}
 
-    key = cache_key(fingerprint, "nll", texts.to_numpy().tolist())
+    encoded = encode(language_model.tokenizer, list(texts["question"]), list(texts["text"]))
+    key = cache_key(fingerprint, "nll", encoded)
     return texts[["row_id", "text"]].assign(nll=cache.get(key, compute)["nll"].numpy())
 
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
+    from closer_look.models.tokens import Tokens
+
 
 class ReferenceScores(NamedTuple):
     """What losses need of the frozen reference model, and no more.
@@ -52,6 +54,6 @@ class ReferenceCache:
         return load_file(path)
 
 
-def cache_key(fingerprint: str, kind: str, rows: Sequence[Sequence[str]]) -> str:
-    """Hash of a model's fingerprint, of what is computed, and of the texts, in order."""
+def cache_key(fingerprint: str, kind: str, rows: Sequence[Tokens]) -> str:
+    """Hash a model's fingerprint, what is computed, and the rows as tokens, in their order."""
     return hashlib.sha256(json.dumps([fingerprint, kind, rows]).encode()).hexdigest()
