@@ -88,7 +88,7 @@ def mean_over_positions(function: Callable[..., Tensor], logits: Tensor, *others
         Scalar; 0 (with a zero gradient) without positions.
     """
     others = tuple(one.detach() for one in others)
-    # Also the way out when a function of pieces calls this itself, as the KL loss does.
+    # This also ends the recursion when the function is such a mean itself (KL in the objective).
     if len(logits) <= PIECE:
         return mean_or_zero(function(logits, *others))
     return _MeanOverPositions.apply(function, logits, *others)
