@@ -116,7 +116,7 @@ def _decode(
     """
     # B rows at first; b rows are still in the batch, g tokens are guessed in this pass.
     inputs = _prefill(model, prompts)
-    mask, guessed = inputs["attention_mask"], inputs["input_ids"][:, :0]  # (b, cached), (b, g = 0)
+    mask, guessed = inputs["attention_mask"], inputs["input_ids"][:, :0]  # (b, tokens), (b, g = 0)
     position = mask.sum(1, keepdim=True)  # (b, 1), of the next token
     end = max(len(prompt) + n for prompt, n in zip(prompts, room, strict=True))
     answers: list[list[int]] = [[] for _ in prompts]
