@@ -32,12 +32,12 @@ from itertools import groupby
 from pathlib import Path
 from types import SimpleNamespace
 
-import pandas as pd
 import pytest
 import torch
 import yaml
 from markdown_it import MarkdownIt
 
+from closer_look.metrics import Metric, row_metrics
 from closer_look.parameters.groups import GROUPS, RUNTIME
 
 pytestmark = pytest.mark.filterwarnings("ignore:'BaseCommand' is deprecated")  # in kedro-viz
@@ -165,11 +165,15 @@ class Project:
             (shared / rows / "real_world" / path.name).write_text("\n".join(first))
 
     def _write_files(self):
-        """A block of YAML or CSV is the file that the sentence before it names."""
+        """A block of YAML or CSV, or a module, is the file that the sentence before it names."""
+        package = self.folder / "src" / "my_package"
+        package.mkdir(parents=True)
+        (package / "__init__.py").touch()
         for parsed in PARSED.values():
             for language, text, paragraph in parsed.blocks:
-                if language in FILES:
-                    (path,) = re.findall(r"`((?:conf|data)/\S+)`", paragraph)
+                paths = re.findall(r"`((?:conf|data|src/my_package)/\S+)`", paragraph)
+                if language in FILES or (language == "python" and paths):
+                    (path,) = paths
                     (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
                     (self.folder / path).write_text(text, encoding="utf-8")
 
@@ -340,22 +344,12 @@ def python_blocks(document):
 
 @pytest.fixture(scope="module")
 def surroundings(project):
-    """What stands around a block of Python: a notebook's catalog, or the code it is added to."""
+    """What stands around a block of Python: a notebook's catalog."""
     from kedro.framework.session import KedroSession
-
-    from closer_look.losses import forget
-    from closer_look.metrics import tables
 
     with KedroSession.create(project.folder) as session:
         catalog = session.load_context().catalog
-    scores = catalog.load("continual.me_gd.task_02.scores")
-    rows = catalog.load("continual.me_gd.task_02.generations")[tables.KEY]
-    return {
-        "README.md": {"catalog": catalog},
-        "docs/add_a_method.md": vars(forget).copy(),
-        "docs/add_a_metric.md": vars(tables)
-        | {"scores": scores, "rows": pd.MultiIndex.from_frame(rows)},
-    }
+    return {name: {"catalog": catalog} for name in ("README.md", "docs/add_a_metric.md")}
 
 
 @pytest.mark.parametrize("document", [one for one in DOCUMENTS if python_blocks(one)], ids=named)
@@ -373,11 +367,16 @@ def check_loss(names):
     logits, labels = torch.zeros(2, 3, 4), torch.tensor([[1, 2, -100], [1, 2, 3]])
     expected = 2 / 2.5 * math.log1p(4**-2.5)
     assert names["simnpo"](logits, labels).item() == pytest.approx(expected)
+    assert names["simnpo"](logits, torch.full_like(labels, -100)) == 0
 
 
 def check_metric(names):
-    assert len(names["first_choice"]) == len(names["rows"]) > 0
-    assert ((names["first_choice"] >= 0) & (names["first_choice"] <= 1)).all()
+    names_of_tables = ("scores", "generations", "judgements")
+    tables = [names["catalog"].load(f"continual.me_gd.task_02.{name}") for name in names_of_tables]
+    metric = Metric("first_choice", "First choice", "", names["first_choice"])
+    values = row_metrics(*tables, {"first_choice": metric})["first_choice"]
+    assert len(values) > 0
+    assert values.between(0, 1).all()
 
 
 class TestNothingEscapes:
