@@ -62,7 +62,7 @@ def score(
         return _score_batch(model, [rows[i] for i in chosen])
 
     with (
-        packed_attention(model),
+        packed_attention(model, max(map(len, rows), default=0)),
         progress_bar(len(rows), description, "answer") as progress,
     ):
         for chosen, values in in_passes(score_pass, order, batch_size):
