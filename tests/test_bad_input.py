@@ -235,7 +235,7 @@ def test_harness_that_is_not_installed_is_refused(refused, make_corpus, data, mo
 )
 def test_what_stands_in_paths_must_be_a_name(refused, data, parameter, name):
     assert refused("forget_set", **{parameter: name}) == (
-        f"parameter {parameter}: {quote(name or '')} is no name; "
+        f"parameter {parameter}: {quote(name or '')} is not a valid name; "
         "use letters, digits, '-', '_' and, not at the start, '.'"
     )
     assert files(data.parent) == []
@@ -244,7 +244,9 @@ def test_what_stands_in_paths_must_be_a_name(refused, data, parameter, name):
 @pytest.mark.parametrize("method", ["../x", "a.b", "a/b"])
 def test_method_must_have_a_name_that_stands_in_paths(refused, data, method):
     message = refused("forget_set", methods={method: {"label": "Elsewhere"}})
-    assert message == f"parameter methods: '{method}' is no name; use letters, digits and '_'"
+    assert (
+        message == f"parameter methods: '{method}' is not a valid name; use letters, digits and '_'"
+    )
     assert files(data.parent) == []
 
 
@@ -475,8 +477,8 @@ def test_a_disk_that_fills_up_ends_the_run_and_leaves_what_was_there(
     with pytest.raises(InputError) as caught:
         kedro_run(data, "forget_set", parameters=parameters)
     assert str(caught.value) == (
-        "the disk is full; what had been finished is kept. Free some space, and the same command "
-        "with --only-missing-outputs goes on"
+        "the disk is full; finished results are kept. Free some space, then run the same command "
+        "with --only-missing-outputs"
     )
     assert before == {
         name: (data / name).read_bytes() for name in files(data) if "provenance" not in name

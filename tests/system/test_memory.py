@@ -58,7 +58,7 @@ def test_single_row_that_does_not_fit_ends_the_run():
     with pytest.raises(InputError) as error:
         halve_until_it_fits(lambda n: fits(0)("x" * n), 2, advice="; buy a larger one")
     assert error.value.message == (
-        "out of memory: a single row does not fit on this device beside the model "
+        "out of memory: a single row does not fit on this device with the model "
         "(CUDA out of memory. Tried to allocate 2.00 GiB.); buy a larger one"
     )
 

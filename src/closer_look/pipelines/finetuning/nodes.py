@@ -29,9 +29,9 @@ def initialise(
     base_model: BaseModelParameters,
     unlearning: UnlearningParameters,
 ) -> LanguageModel | PretrainedModel:
-    """Make a small model to start from, or see that the pretrained one is there.
+    """Create the small base model, or load the pretrained one.
 
-    All rows fit into it, and so do the adapters.
+    Checks that all rows fit into it, and that LoRA adapters find their layers.
     """
     from closer_look.models.prompts import set_prompt
     from closer_look.models.readiness import check_adapters
@@ -54,7 +54,7 @@ def take_pretrained(
     base_model: BaseModelParameters,
     unlearning: UnlearningParameters,
 ) -> PretrainedModel:
-    """Take the pretrained model as the target model: it knows the questions already."""
+    """Take the pretrained model as the target model, which knows the questions already."""
     if not base_model.pretrained:
         raise InputError(
             "parameter experiment.finetuning: false leaves a small_llama that has learned nothing; "
@@ -66,7 +66,7 @@ def take_pretrained(
 def take_retain_only(
     questions: pd.DataFrame, base_model: BaseModelParameters, retain_only: RetainOnlyParameters
 ) -> PretrainedModel:
-    """Take a pretrained model that never saw what is forgotten."""
+    """Take a pretrained model as the retain-only model."""
     language_model = load_language_model(retain_only.pretrained, base_model.prompt)
     _check_texts(language_model, questions, [])
     return PretrainedModel(retain_only.pretrained, base_model.prompt)
@@ -80,7 +80,7 @@ def finetune(
     finetuning: FinetuningParameters,
     training_checkpoints: Path,
 ) -> tuple[LanguageModel, pd.DataFrame]:
-    """Teach the model to answer every question of the table, and to decline unknown ones."""
+    """Fine-tune the base model to answer the questions and to decline unknown ones."""
     from closer_look.models.readiness import check_rows
     from closer_look.training.finetuning import finetune as train
 
@@ -91,7 +91,7 @@ def finetune(
     declined = declined.assign(
         text=list(itertools.islice(itertools.cycle(refusals), len(declined)))
     )
-    check_rows(base_model, declined)  # no other node has seen them
+    check_rows(base_model, declined)  # no earlier node has checked these
     log = train(
         base_model,
         [*questions["question"], *declined["question"]],
@@ -110,7 +110,7 @@ def finetune_retain_only(
     finetuning: FinetuningParameters,
     training_checkpoints: Path,
 ) -> tuple[LanguageModel, pd.DataFrame]:
-    """Teach the model, in the same way, everything but what is forgotten."""
+    """Fine-tune the base model in the same way on all rows but those to forget."""
     kept = questions[questions["task_id"] == 0]
     return finetune(base_model, kept, unknown_questions, refusals, finetuning, training_checkpoints)
 
@@ -134,7 +134,7 @@ def _base(
 def _check_texts(
     language_model: LanguageModel, questions: pd.DataFrame, refusals: Sequence[str]
 ) -> None:
-    """Check every text that is trained or scored."""
+    """Check every text that the run trains on or scores."""
     from closer_look.models.readiness import check_refusals, check_rows
 
     check_rows(language_model, given_texts(questions))
