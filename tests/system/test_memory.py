@@ -244,7 +244,7 @@ def test_memory_that_the_optimiser_lacks_ends_the_run(unlearn, questions, monkey
     with pytest.raises(InputError) as error:
         unlearn(questions, "npo", "kl")
     assert error.value.message == (
-        "out of memory: gradients and the optimiser's moments do not fit on this device beside the "
+        "out of memory: gradients and the optimiser's moments do not fit on this device with the "
         "model (CUDA out of memory. Tried to allocate 2.00 GiB.); gradient_checkpointing and LoRA "
         "need less memory"
     )

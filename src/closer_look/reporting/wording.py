@@ -1,6 +1,6 @@
-"""What figures and the report say in fixed words.
+"""Fixed texts of figures and the report.
 
-What they say of losses and metrics is in the records of ``losses`` and ``metrics``.
+The texts about losses and metrics are in the records of ``losses`` and ``metrics``.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ FIGURES = {
     ),
     "trade_off": (
         "The price of forgetting",
-        "The upper right corner is where one wants to be. Each mark is the model after one more "
-        "task, the largest is the last; FE is the mean over all tasks so far.",
+        "The upper right corner is best. Each mark is the model after one more task, the largest "
+        "is the last; FE is the mean over all tasks so far.",
     ),
     "metric_values": (
         "Every metric behind the two numbers",
@@ -79,10 +79,10 @@ RETAIN_ONLY_RATIOS_AID = (
 SHOW_RETAIN_ONLY = ("curves", "trade_off", "metric_values")
 
 RETAIN_ONLY_MODELS = {
-    "finetuned": "Beside it stands a retain-only model, taught in the same way, but never what is "
-    "to be forgotten",
-    "pretrained": "Beside it stands a retain-only model, {pretrained}, which was never trained on "
+    "finetuned": "It is compared with a retain-only model, trained in the same way, but never on "
     "what is to be forgotten",
+    "pretrained": "It is compared with a retain-only model, {pretrained}, which was never trained "
+    "on what is to be forgotten",
     "scores": "Its forget quality compares with stored scores of a retain-only model, which was "
     "never trained on what is to be forgotten",
 }
