@@ -65,7 +65,7 @@ def timed(benchmark):
 
 def test_whole_task(benchmark, side_by_side, timed, knowing, evaluation):
     if not NLI.exists():
-        pytest.skip(f"the entailment model is not beside the repository ({NLI})")
+        pytest.skip(f"the entailment model is missing ({NLI})")
     benchmark.name = "whole task"
     answers = given_answers(evaluation)
     questions, gold = list(evaluation["question"]), list(evaluation["gold_answer"])

@@ -25,9 +25,9 @@ METHODS = ROOT / "conf" / "base" / "parameters_methods"
 def missing(model):
     """Return the reason why a benchmark cannot run here, or None."""
     if not ROWS.exists():
-        return f"the published rows are not beside the repository ({ROWS})"
+        return f"the published rows are missing ({ROWS})"
     if model == "smollm2" and not SMOLLM2.exists():
-        return "SmolLM2 is not there: make smollm2"
+        return "SmolLM2 is missing: make smollm2"
     return None
 
 

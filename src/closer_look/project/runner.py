@@ -45,7 +45,7 @@ class DepthFirstRunner(SequentialRunner):
         """Suggest ``--only-missing-outputs``; Kedro's suggestion would repeat finished nodes."""
         if done_nodes:
             self._logger.warning(
-                "%d of %d nodes are done; the same command with --only-missing-outputs goes on",
+                "%d of %d nodes are done; to resume, add --only-missing-outputs to the command",
                 len(done_nodes),
                 len(pipeline.nodes),
             )

@@ -50,7 +50,7 @@ def describe_unlearning(parameters: Mapping[str, Any]) -> str:
         return ""
     return (
         f"All methods trained LoRA adapters of rank {lora['rank']} and left the model's own "
-        "weights as they were"
+        "weights unchanged"
     )
 
 
