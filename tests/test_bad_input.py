@@ -192,7 +192,7 @@ def test_precision_that_no_device_computes_is_refused(refused, make_corpus, data
         pytest.skip("there is a GPU here that computes in bf16")
     parameters = {group: {"precision": "bf16"}, "corpus": str(make_corpus())}
     message = refused("forget_set", "finetuning", **parameters)
-    assert message.startswith(f"parameter {group}.precision: there is no GPU here")
+    assert message.startswith(f"parameter {group}.precision: no GPU of this machine supports bf16")
     assert not (data / "06_models" / "test" / "target").exists()
 
 
@@ -358,7 +358,8 @@ def test_text_that_would_be_read_as_prompt_is_refused(refused, make_corpus, data
     corpus = make_corpus(retain=lambda rows: change(rows, 1, **{column: f"What{marker}?"}))
     message = refused("forget_set", "finetuning", corpus=str(corpus))
     assert message == (
-        f"row 'henrietta-coldwell-02': {marker!r} in its text would be read as part of the prompt"
+        f"row 'henrietta-coldwell-02': {marker!r} in its text would be read as part of the "
+        "prompt; remove it"
     )
     assert not (data / "06_models").exists()
 
@@ -429,7 +430,7 @@ def test_chat_template_that_reaches_for_python_is_refused(refused, model_folder,
     start = start_from(model_folder)
     start["base_model"]["prompt"] = "chat_template"
     message = refused("forget_set", "finetuning", corpus=str(make_corpus()), **start)
-    assert message.startswith(f"{model_folder}: its chat template makes no prompt of 'Who?' (")
+    assert message.startswith(f"{model_folder}: its chat template fails on 'Who?' (")
     assert not (data / "06_models").exists()
 
 
@@ -445,7 +446,7 @@ def test_chat_template_that_fails_on_one_question_is_refused(
     start["base_model"]["prompt"] = "chat_template"
     message = refused("forget_set", "finetuning", corpus=str(corpus), **start)
     assert message == (
-        f"{model_folder}: its chat template makes no prompt of {quote(question)} (division by "
+        f"{model_folder}: its chat template fails on {quote(question)} (division by "
         "zero); use one of plain, llama2"
     )
     assert not (data / "06_models").exists()

@@ -175,7 +175,7 @@ def test_length_must_be_positive():
 
 def test_warm_up_that_lasts_all_epochs_is_refused():
     message = refused(UnlearningParameters, UNLEARNING | {"warmup_epochs": 2})
-    assert message == "warmup_epochs 2.0 leaves nothing of 2 epochs"
+    assert message == "warmup_epochs 2.0 must be below epochs 2"
 
 
 def test_micro_batches_divide_the_batch():

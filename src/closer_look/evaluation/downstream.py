@@ -165,12 +165,14 @@ def _measure(
     try:
         results = lm_eval.evaluate(lm, loaded, limit=limit, log_samples=False)
     except (AssertionError, ValueError) as error:  # raised when a task does not fit the model
-        raise InputError(f"parameter downstream.tasks: '{task}' is impossible ({error})") from None
+        raise InputError(
+            f"parameter downstream.tasks: '{task}' cannot run with this model ({error})"
+        ) from None
     values = results["results"][task]
     metrics = [name for name in values if "," in name and "_stderr," not in name]
     if metric not in metrics:
-        given = f"only {' and '.join(metrics)}" if metrics else "nor any other: name its tasks"
-        raise InputError(f"parameter downstream.tasks: '{task}' gives no '{metric}', {given}")
+        given = f"only {' and '.join(metrics)}" if metrics else "nor any other; name its tasks"
+        raise InputError(f"parameter downstream.tasks: '{task}' has no '{metric}', {given}")
     shots = {results["n-shot"][part] or 0 for part in loaded["tasks"]}
     return {
         "task": task,

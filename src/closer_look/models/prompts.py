@@ -59,7 +59,7 @@ def _render(tokenizer: PreTrainedTokenizerBase, question: str) -> str:
         return tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
     except Exception as error:  # a template is a program (sandboxed) and may raise anything
         raise InputError(
-            f"{tokenizer.name_or_path}: its chat template makes no prompt of {quote(question)} "
+            f"{tokenizer.name_or_path}: its chat template fails on {quote(question)} "
             f"({first_line(error)}); use one of {', '.join(TEMPLATES)}"
         ) from None
 
@@ -84,7 +84,7 @@ def check_texts(
             # The end of the prompt and the start of the text may form a marker together.
             if marker in before[max(0, len(before) - len(marker) + 1) :] + text:
                 raise InputError(
-                    f"{name}: {marker!r} in its text would be read as part of the prompt"
+                    f"{name}: {marker!r} in its text would be read as part of the prompt; remove it"
                 )
 
 

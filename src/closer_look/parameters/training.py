@@ -51,7 +51,7 @@ class OptimiserParameters(Parameters):
     def _learns(self) -> Self:
         if self.warmup_epochs >= self.epochs:
             raise ValueError(
-                f"warmup_epochs {self.warmup_epochs} leaves nothing of {self.epochs} epochs"
+                f"warmup_epochs {self.warmup_epochs} must be below epochs {self.epochs}"
             )
         return self
 
