@@ -59,7 +59,7 @@ def check_harness(tasks: Iterable[str], include_path: str | None) -> None:
     if include_path is not None:
         if not Path(include_path).is_dir():
             raise InputError(
-                f"parameter downstream.include_path: there is no folder '{include_path}'; name one"
+                f"parameter downstream.include_path: there is no folder '{include_path}'"
             )
         names = names | _names(Path(include_path))
     for task in tasks:
