@@ -49,6 +49,7 @@ def test_every_module_is_in_the_reference(root):
     assert len(listed) == len(set(listed))
 
 
+@pytest.mark.slow
 def test_pages_load_nothing_from_elsewhere(site):
     pages = list(site.rglob("*.html"))
     assert len(pages) > 15
@@ -60,6 +61,7 @@ def test_pages_load_nothing_from_elsewhere(site):
     assert re.findall(r"url\([\"']?(?:https?:)?//|@import", styles) == []
 
 
+@pytest.mark.slow
 def test_formulas_are_mathml(site):
     page = (site / "concepts.html").read_text(encoding="utf-8")
     assert page.count('<math xmlns="http://www.w3.org/1998/Math/MathML" display="block"') > 12
@@ -69,6 +71,7 @@ def test_formulas_are_mathml(site):
 
 @pytest.mark.parametrize("width", [1440, 400])
 @pytest.mark.parametrize("page", ["start", "concepts", "own_data", "reference/losses"])
+@pytest.mark.slow
 def test_pages_fit_a_screen_and_ask_no_other_host(site, serve, browser, page, width):
     requests = []
     with serve(site) as host:

@@ -10,7 +10,6 @@ from closer_look.data.questions import check_questions
 from closer_look.errors import InputError
 from closer_look.evaluation.downstream import check_harness
 from closer_look.evaluation.judges import check_judges
-from closer_look.inference.scoring import check_scores
 from closer_look.models.language_model import LanguageModel, check_precision
 from closer_look.parameters.base import depends_on
 from closer_look.parameters.evaluation import (
@@ -100,6 +99,8 @@ def select_evaluation(
     That is the sets to retain, and its own and every earlier task's forget set, in which forgotten
     knowledge may come back. Whoever evaluates is seen to be there before anything is trained.
     """
+    from closer_look.inference.scoring import check_scores
+
     if forget_set.evaluated_splits:
         questions = questions[questions["split"].isin(forget_set.evaluated_splits)]
     first_rows = questions.groupby(["split", "task_id"], sort=False).head(
