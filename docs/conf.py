@@ -17,7 +17,8 @@ project = "Closer Look"
 author = "The Closer Look developers"
 version = release = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = ["myst_parser", "sphinx.ext.apidoc", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions += ["sphinx.ext.viewcode"]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3  # as a code host gives them
 html_theme = "furo"
@@ -28,12 +29,18 @@ html_show_sphinx = False
 html_show_copyright = False
 html_math_renderer = "mathml"
 
+# A page for each package, written to docs/reference at every build.
+apidoc_modules = [{"path": "../src/closer_look", "destination": "reference"}]
+apidoc_module_first = True
+exclude_patterns = ["reference/modules.rst"]  # a list of one package
+
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_default_options = {
     "members": True,
     "undoc-members": True,
     "show-inheritance": True,
+    "ignore-module-all": True,  # what a package takes from its modules is described there
     "exclude-members": "model_config",
 }
 autodoc_type_aliases = {"ArrayLike": "ArrayLike"}  # spelt out, it fills a page

@@ -38,6 +38,7 @@ import torch
 import yaml
 from markdown_it import MarkdownIt
 
+from closer_look.metrics import Metric, row_metrics
 from closer_look.parameters.groups import GROUPS, RUNTIME
 
 pytestmark = pytest.mark.filterwarnings("ignore:'BaseCommand' is deprecated")  # in kedro-viz
@@ -166,11 +167,15 @@ class Project:
             (shared / rows / "real_world" / path.name).write_text("\n".join(first))
 
     def _write_files(self):
-        """A block of YAML or CSV is the file that the sentence before it names."""
+        """A block of YAML or CSV, or a module, is the file that the sentence before it names."""
+        package = self.folder / "src" / "my_package"
+        package.mkdir(parents=True)
+        (package / "__init__.py").touch()
         for parsed in PARSED.values():
             for language, text, paragraph in parsed.blocks:
-                if language in FILES:
-                    (path,) = re.findall(r"`((?:conf|data)/\S+)`", paragraph)
+                paths = re.findall(r"`((?:conf|data|src/my_package)/\S+)`", paragraph)
+                if language in FILES or (language == "python" and paths):
+                    (path,) = paths
                     (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
                     (self.folder / path).write_text(text, encoding="utf-8")
 
@@ -321,12 +326,18 @@ def project(make_project):
 
 
 @pytest.fixture
-def demonstrated(make_project):
+def demonstrated(make_project, once):
     """A project after README's demo, from which examples go on."""
     project = make_project(is_dry=False)
-    ((demo, _),) = project.record(["make -o .venv/.installed demo"])
-    project.carry_out(demo, is_marked=False)
-    models = project.folder / "data" / "06_models"
+
+    def demo(folder):
+        ((call, _),) = project.record(["make -o .venv/.installed demo"])
+        project.carry_out(call, is_marked=False)
+        shutil.copytree(project.folder / "data", folder / "data")
+
+    data = project.folder / "data"
+    shutil.copytree(once("demo", demo) / "data", data, dirs_exist_ok=True)
+    models = data / "06_models"
     shutil.copytree(models / "people" / "target", models / "pretrained" / SMOLLM2)
     return project
 
@@ -365,17 +376,10 @@ def python_blocks(document):
 
 @pytest.fixture(scope="module")
 def surroundings(whole_run, open_session):
-    """What stands around a block of Python: a notebook's catalog, or the code it is added to."""
-    from closer_look.losses import forget
-    from closer_look.metrics import rows as metric_rows
-
+    """What stands around a block of Python: a notebook's catalog."""
     with open_session(whole_run.data) as session:
         catalog = session.load_context().catalog
-    return {
-        "README.md": {"catalog": catalog},
-        "docs/add_a_method.md": vars(forget).copy(),
-        "docs/add_a_metric.md": vars(metric_rows).copy(),
-    }
+    return {name: {"catalog": catalog} for name in ("README.md", "docs/add_a_metric.md")}
 
 
 @pytest.mark.parametrize("document", [one for one in DOCUMENTS if python_blocks(one)], ids=named)
@@ -392,11 +396,16 @@ def check_loss(names):
     logits, labels = torch.zeros(2, 3, 4), torch.tensor([[1, 2, -100], [1, 2, 3]])
     expected = 2 / 2.5 * math.log1p(4**-2.5)
     assert names["simnpo"](logits, labels).item() == pytest.approx(expected)
+    assert names["simnpo"](logits, torch.full_like(labels, -100)) == 0
 
 
 def check_metric(names):
-    assert len(names["first_choice"]) == len(names["rows"]) > 0
-    assert ((names["first_choice"] >= 0) & (names["first_choice"] <= 1)).all()
+    names_of_tables = ("scores", "generations", "judgements")
+    tables = [names["catalog"].load(f"continual.me_gd.task_02.{name}") for name in names_of_tables]
+    metric = Metric("first_choice", "First choice", "", names["first_choice"])
+    values = row_metrics(*tables, {"first_choice": metric})["first_choice"]
+    assert len(values) > 0
+    assert values.between(0, 1).all()
 
 
 class TestNothingEscapes:
