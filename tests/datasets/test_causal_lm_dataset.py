@@ -273,8 +273,10 @@ def test_of_a_pretrained_model_only_the_name_is_written(dataset, folder, pretrai
     dataset.save(pretrained)
     assert dataset.exists()
     (written,) = folder.iterdir()
-    assert json.loads(written.read_text()) == {"name": pretrained.name, "prompt": "llama2"}
-    assert json.loads(dataset.preview()) == {"name": pretrained.name, "prompt": "llama2"}
+    record = json.loads(written.read_text())
+    assert (record["name"], record["prompt"]) == (pretrained.name, "llama2")
+    assert record["settings"]["date"] == "2026-01-01"
+    assert json.loads(dataset.preview()) == record
 
 
 def test_pretrained_model_is_loaded_from_where_it_is(dataset, pretrained, language_model):

@@ -13,7 +13,7 @@ def test_its_path_is_given(tmp_path):
 
 
 def test_it_is_never_given(tmp_path):
-    with pytest.raises(DatasetError, match="fills itself"):
+    with pytest.raises(DatasetError, match="is not saved by Kedro"):
         FolderDataset(filepath=str(tmp_path)).save(tmp_path)
 
 

@@ -84,7 +84,7 @@ def test_pretty_printed_json_is_refused(write):
 @pytest.mark.parametrize(
     ("row", "what"),
     [
-        ('{"a": 1, "a": 2}', "'a' stands more than once"),
+        ('{"a": 1, "a": 2}', "'a' occurs more than once"),
         ('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", "maximum recursion depth"),
         ('{"a": ' + "9" * 5000 + "}", "Exceeds the limit"),
         ('{"a": NaN}', "NaN is no number in JSON"),
@@ -121,7 +121,7 @@ class TestCsv:
 
     def test_column_that_comes_twice_is_refused(self, write):
         message = refused(write("question,answer,answer\nQ,A,B\n"), read_csv)
-        assert message == ": line 1 cannot be read ('answer' stands more than once)"
+        assert message == ": line 1 cannot be read ('answer' occurs more than once)"
 
     def test_cells_beside_the_table_need_no_name(self, write):
         assert read_csv(write("a,,\n1,,\n")) == [{"a": "1"}]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from closer_look.inference.scoring import given_answers, greedy_prefixes, score
+from closer_look.data.questions import given_answers
+from closer_look.inference.scoring import greedy_prefixes, score
 from closer_look.models.tokens import encode
 
 QUESTIONS = ["Who?", "Where was she born?", "Q", "What does she do on rainy afternoons, and why?"]

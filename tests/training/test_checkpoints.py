@@ -226,7 +226,7 @@ def test_without_room_training_goes_on_without(finetune, tmp_path, saved, monkey
     assert_same(finetune(), finetune(tmp_path))
     assert saved == []
     (line,) = set(caplog.messages)
-    assert line.startswith("Fine-tuning: no checkpoint, which may need 64 MB; ")
+    assert line.startswith("Fine-tuning: no checkpoint: it may need 64 MB, but ")
     assert line.endswith(" has 3 MB left")
 
 

@@ -13,7 +13,7 @@ import torch
 from closer_look.inference.scoring import score
 from closer_look.models.adapters import with_adapter
 from closer_look.models.language_model import LanguageModel, load_language_model, model_fingerprint
-from closer_look.models.prompts import set_prompt
+from closer_look.models.tokens import encode
 from closer_look.parameters.training import LoraParameters, MethodParameters
 from closer_look.training import reference
 from closer_look.training.reference import reference_scores
@@ -208,11 +208,19 @@ def test_another_vocabulary_is_another_model(language_model):
     assert model_fingerprint(other) != model_fingerprint(language_model)
 
 
-def test_another_prompt_is_another_model(language_model):
+def test_a_prompt_counts_by_its_tokens(language_model):
+    """A template that is written in other words and renders the same is the same."""
     tokenizer = copy.deepcopy(language_model.tokenizer)
-    set_prompt(tokenizer, "llama2")
     other = LanguageModel(language_model.model, tokenizer)
-    assert model_fingerprint(other) != model_fingerprint(language_model)
+
+    def key(template):
+        tokenizer.chat_template = template
+        rows = encode(tokenizer, ["Who?"], ["Ada"])
+        return cache_key(model_fingerprint(other), "nll", rows)
+
+    template = tokenizer.chat_template
+    assert key(template) == key("{# a remark #}" + template)
+    assert key(template) != key("{{ bos_token }}" + "On 3 May: " + template)
 
 
 def test_adapters_are_part_of_the_model(language_model):

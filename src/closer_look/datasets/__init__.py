@@ -1,1 +1,1 @@
-"""Kedro datasets of the project."""
+"""Kedro datasets of the project: how the catalog's entries are stored."""

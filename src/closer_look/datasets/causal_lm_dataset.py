@@ -1,4 +1,4 @@
-"""A causal language model and its tokenizer as one catalog entry."""
+"""The dataset of a causal language model and its tokenizer."""
 
 from __future__ import annotations
 
@@ -20,16 +20,18 @@ from closer_look.models.language_model import (
     load_language_model,
     saved_bytes,
 )
+from closer_look.parameters.models import PromptParameters
 
 PRETRAINED = "pretrained.json"
 
 
 class CausalLMDataset(AbstractDataset[LanguageModel | PretrainedModel, LanguageModel]):
-    """Saves with ``save_pretrained``, loads with ``from_pretrained``; safetensors only.
+    """A folder with a model and its tokenizer; weights are safetensors only.
 
-    Of a pretrained model only its name is kept. A folder appears under its name when it is
-    complete, so that a crash leaves no half model. While a run hands models on (see
-    ``models_handed_on``), the one that was saved or loaded last is not read again.
+    It saves with ``save_pretrained`` and loads with ``from_pretrained``. For a pretrained model it
+    stores only the name. A folder gets its name when it is complete, so a crash leaves no partial
+    model. During a run (see ``models_handed_on``), the model that was saved or loaded last is kept
+    in memory and not read again.
 
     Example::
 
@@ -41,11 +43,11 @@ class CausalLMDataset(AbstractDataset[LanguageModel | PretrainedModel, LanguageM
     _latest: ClassVar[dict[PurePosixPath, tuple[LanguageModel, object]] | None] = None
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        """Describe where the model is.
+        """Set up.
 
         Args:
-            filepath: a folder.
-            metadata: for kedro-viz.
+            filepath: path of the folder.
+            metadata: settings for kedro-viz.
         """
         self._filepath = PurePosixPath(filepath)
         self.metadata = metadata
@@ -53,7 +55,7 @@ class CausalLMDataset(AbstractDataset[LanguageModel | PretrainedModel, LanguageM
     @classmethod
     @contextmanager
     def models_handed_on(cls) -> Iterator[None]:
-        """Keep the latest model in memory, one at most, and give it to who loads it next."""
+        """Keep the latest model, at most one, in memory for the next load."""
         cls._latest = {}
         try:
             yield
@@ -66,7 +68,7 @@ class CausalLMDataset(AbstractDataset[LanguageModel | PretrainedModel, LanguageM
         return Path(self._filepath)
 
     def load(self) -> LanguageModel:
-        """Read model and tokenizer; the latest of a run is given as it is, unless it was changed.
+        """Load model and tokenizer, from memory if the run's latest model is unchanged.
 
         Raises:
             InputError: the folder holds no model or no tokenizer.
@@ -75,7 +77,7 @@ class CausalLMDataset(AbstractDataset[LanguageModel | PretrainedModel, LanguageM
             return self._read()
         held, weights = self._latest.get(self._filepath, (None, None))
         if held is None or _weights(held) != weights:
-            self._latest.clear()  # before another one is read
+            self._latest.clear()  # free it before reading another
             held = self._read()
             self._hand_on(held)
         return held
@@ -83,7 +85,7 @@ class CausalLMDataset(AbstractDataset[LanguageModel | PretrainedModel, LanguageM
     def _read(self) -> LanguageModel:
         pretrained = Path(self._filepath, PRETRAINED)
         if pretrained.is_file():
-            return load_language_model(**json.loads(pretrained.read_text()))
+            return _load_pretrained(**json.loads(pretrained.read_text()))
         return load_language_model(str(self._filepath))
 
     def _hand_on(self, language_model: LanguageModel) -> None:
@@ -95,7 +97,7 @@ class CausalLMDataset(AbstractDataset[LanguageModel | PretrainedModel, LanguageM
             self._latest.pop(self._filepath, None)
 
     def save(self, data: LanguageModel | PretrainedModel) -> None:
-        """Write model and tokenizer, or a pretrained model's name.
+        """Save model and tokenizer, or the name of a pretrained model.
 
         Raises:
             InputError: the disk has no room for them; nothing is written.
@@ -111,18 +113,19 @@ class CausalLMDataset(AbstractDataset[LanguageModel | PretrainedModel, LanguageM
             shutil.rmtree(partial, ignore_errors=True)
             raise
         if target.exists():
-            target.rename(replaced)  # half removed, it would be taken for a model
+            target.rename(replaced)  # a crash while deleting it in place would leave a broken model
         partial.rename(target)
         shutil.rmtree(replaced, ignore_errors=True)
         if self._latest is not None and isinstance(data, LanguageModel):
             if not hasattr(data.model, "peft_config"):
-                data.model.name_or_path = str(target)  # adapters name it as their base
+                data.model.name_or_path = str(target)  # adapters will store it as their base
             self._hand_on(data)
 
     def _write(self, data: LanguageModel | PretrainedModel, folder: Path) -> None:
         if isinstance(data, PretrainedModel):
             folder.mkdir(parents=True)
-            (folder / PRETRAINED).write_text(json.dumps(data._asdict()))
+            record = data._asdict() | {"settings": data.settings.model_dump(mode="json")}
+            (folder / PRETRAINED).write_text(json.dumps(record))
             return
         target = Path(self._filepath)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -134,12 +137,13 @@ class CausalLMDataset(AbstractDataset[LanguageModel | PretrainedModel, LanguageM
                 f"the disk has {free / 2**20:,.0f} MB left"
             )
         data.model.save_pretrained(folder)
-        for how_it_was_read in ("is_local", "local_files_only"):  # the same model, the same files
+        # How a tokenizer was read must not change the files: the same model gives the same bytes.
+        for how_it_was_read in ("is_local", "local_files_only"):
             data.tokenizer.init_kwargs.pop(how_it_was_read, None)
         data.tokenizer.save_pretrained(folder)
 
     def sources(self) -> list[str]:
-        """Folders in which the model lies; none if there is none."""
+        """List the folders that hold the model's files; empty if there is no model."""
         if not self._exists():
             return []
         pretrained = Path(self._filepath, PRETRAINED)
@@ -147,7 +151,7 @@ class CausalLMDataset(AbstractDataset[LanguageModel | PretrainedModel, LanguageM
         return [str(self._filepath), *([name] if Path(name).is_dir() and name else [])]
 
     def preview(self) -> JSONPreview:
-        """The configuration of the model or of its adapters, or its name, for kedro-viz."""
+        """Show the configuration of the model or its adapters, or its name, in kedro-viz."""
         return JSONPreview(json.dumps(json.loads(self._configuration().read_text())))
 
     def _exists(self) -> bool:
@@ -162,7 +166,11 @@ class CausalLMDataset(AbstractDataset[LanguageModel | PretrainedModel, LanguageM
         return {"filepath": str(self._filepath)}
 
 
+def _load_pretrained(name: str, prompt: str, settings: dict[str, Any]) -> LanguageModel:
+    return load_language_model(name, prompt, PromptParameters.model_validate(settings))
+
+
 def _weights(language_model: LanguageModel) -> dict[str, tuple[int, int]]:
-    """Where each weight lies and how often it was changed in place."""
+    """Record where each weight is in memory and how often it was changed in place."""
     weights = language_model.model.named_parameters()
     return {name: (weight.data_ptr(), weight._version) for name, weight in weights}

@@ -1,4 +1,4 @@
-"""A folder as a catalog entry, for what the library keeps in files of its own."""
+"""Datasets of folders whose files the library writes itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kedro.io.core import AbstractDataset, DatasetError
 
 
 class FolderDataset(AbstractDataset[None, Path]):
-    """A folder that fills itself, such as a cache.
+    """A folder that its user fills, such as a cache.
 
     Example::
 
@@ -20,29 +20,29 @@ class FolderDataset(AbstractDataset[None, Path]):
     """
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        """Describe where the folder is.
+        """Set up.
 
         Args:
-            filepath: a folder; it need not be there.
-            metadata: for kedro-viz.
+            filepath: path of the folder, which need not exist.
+            metadata: settings for kedro-viz.
         """
         self._filepath = filepath
         self.metadata = metadata
 
     def load(self) -> Path:
-        """Its path: who is given it reads and writes the files by itself."""
+        """Return the path; the caller reads and writes the files."""
         return Path(self._filepath)
 
     def save(self, data: None) -> None:
-        """The folder is never given, it fills itself."""
-        raise DatasetError(f"{self._filepath} fills itself")
+        """Refuse to save: nodes write into the folder themselves."""
+        raise DatasetError(f"{self._filepath} is not saved by Kedro; write into the folder")
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath}
 
 
 class CheckpointsDataset(FolderDataset):
-    """Where the training of a node goes on, if its process dies before its outputs are saved.
+    """The checkpoints of a node's training, to resume from if the process dies.
 
     Example::
 
@@ -52,5 +52,5 @@ class CheckpointsDataset(FolderDataset):
     """
 
     def remove(self) -> None:
-        """Free the space, now that the outputs are there."""
+        """Delete the checkpoints, once the node's outputs are saved."""
         shutil.rmtree(self._filepath, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Lines of JSON that only grow."""
+"""The dataset of a JSON Lines file that only grows."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ Read = TypeVar("Read")
 
 
 class GrowingLinesDataset(AbstractDataset[dict[str, Any], Read], Generic[Read]):
-    """A line is added each time it is saved; processes beside each other may add to them."""
+    """A JSON Lines file; saving appends a line, also from several processes at once."""
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        """Bind to a file.
+        """Set up.
 
         Args:
-            filepath: of the lines; it need not exist yet.
-            metadata: for kedro-viz.
+            filepath: path of the file, which need not exist yet.
+            metadata: settings for kedro-viz.
         """
         self._filepath = Path(filepath)
         self.metadata = metadata
 
     @property
     def folder(self) -> Path:
-        """The folder of the file, made if it is not there."""
+        """Folder of the file, created if it is missing."""
         self._filepath.parent.mkdir(parents=True, exist_ok=True)
         return self._filepath.parent
 
     def lines(self) -> list[dict[str, Any]]:
-        """All of them, the oldest first; one that a dying machine left half is none."""
+        """Read all complete lines, oldest first; a line cut off by a crash is skipped."""
         if not self._exists():
             return []
         texts = self._filepath.read_text("utf-8").splitlines()
         return [line for text in texts if (line := _parse(text))]
 
     def save(self, data: dict[str, Any]) -> None:
-        """Add one line, in one piece."""
-        line = "\n" + json.dumps(data)  # first, so that half a line before it does no harm
+        """Append one line in a single write."""
+        line = "\n" + json.dumps(data)  # the break comes first: it also ends a line cut off before
         file = os.open(self.folder / self._filepath.name, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             os.write(file, line.encode())

@@ -1,4 +1,4 @@
-"""Lines of text, of JSON and of CSV, with errors that name the file and the line."""
+"""Readers of text, JSON Lines and CSV, whose errors name the file and the line."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from closer_look.errors import InputError, first_line, quote
 
 
 def read_lines(filepath: str, source: str = "") -> dict[int, str]:
-    """Read the lines of a file in a folder or at a URL, without blank ones.
+    """Read the lines of a file that are not blank.
 
     Args:
         filepath: path or URL that fsspec understands.
-        source: where to get the file, said when it is missing.
+        source: where to get the file, for the error if it is missing.
 
     Returns:
         The lines by their number in the file, counted from 1.
@@ -35,10 +35,10 @@ def read_lines(filepath: str, source: str = "") -> dict[int, str]:
 
 
 def read_json_lines(filepath: str, source: str = "") -> list[dict[str, Any]]:
-    """Read one JSON object a line.
+    """Read a file with one JSON object per line.
 
     Raises:
-        InputError: as ``read_lines``, or naming the line that is no JSON object.
+        InputError: as ``read_lines``; or a line is not a JSON object, and the message names it.
     """
     rows = []
     for number, line in read_lines(filepath, source).items():
@@ -47,9 +47,9 @@ def read_json_lines(filepath: str, source: str = "") -> list[dict[str, Any]]:
         except json.JSONDecodeError as error:
             raise InputError(
                 f"{filepath}: line {number} is not JSON ({error.msg}); "
-                f"one object a line is expected"
+                f"each line must be one JSON object"
             ) from None
-        except (ValueError, RecursionError) as error:  # NaN, 5000 digits, lists in lists in ...
+        except (ValueError, RecursionError) as error:  # NaN, 5000 digits, deeply nested lists
             raise InputError(
                 f"{filepath}: line {number} cannot be read ({first_line(error)})"
             ) from None
@@ -60,10 +60,11 @@ def read_json_lines(filepath: str, source: str = "") -> list[dict[str, Any]]:
 
 
 def read_csv(filepath: str, source: str = "") -> list[dict[str, Any]]:
-    """Read a table with a header, its cells as texts; an empty cell is no value.
+    """Read a CSV file with a header; cells are text, and empty cells are left out.
 
     Raises:
-        InputError: as ``read_lines``, or naming the line that has more cells than the header.
+        InputError: as ``read_lines``; or a line has more cells than the header, and the message
+            names it.
     """
     with _opened(filepath, source) as file:
         reader = csv.DictReader(file)
@@ -73,7 +74,7 @@ def read_csv(filepath: str, source: str = "") -> list[dict[str, Any]]:
                 if None in row:
                     raise InputError(
                         f"{filepath}: line {reader.line_num} has more cells than the header; "
-                        f"a text with a comma stands in quotes"
+                        f"put texts with commas in quotes"
                     )
                 rows.append({name: cell for name, cell in row.items() if cell})
         except csv.Error as error:
@@ -96,9 +97,9 @@ def _row(cells: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _named_twice(names: Sequence[str]) -> str | None:
-    """What is wrong where a name stands twice: one of its values would be lost."""
+    """Describe the fault if a name occurs twice: one of its values would be lost."""
     twice = [name for name in names if names.count(name) > 1]
-    return f"{quote(twice[0])} stands more than once" if twice else None
+    return f"{quote(twice[0])} occurs more than once" if twice else None
 
 
 def _no_number(written: str) -> None:
@@ -107,7 +108,7 @@ def _no_number(written: str) -> None:
 
 @contextmanager
 def _opened(filepath: str, source: str) -> Iterator[TextIO]:
-    """Open a text, with errors in a user's words."""
+    """Open a text file, and turn errors into an ``InputError``."""
     try:
         with fsspec.open(filepath, "rt", encoding="utf-8-sig") as file:
             yield file

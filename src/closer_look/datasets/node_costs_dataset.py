@@ -1,4 +1,4 @@
-"""What every node of a run has cost, a line a node."""
+"""The dataset of node costs: time, memory and machine of each node of a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COLUMNS = (
 
 
 class NodeCostsDataset(GrowingLinesDataset[pd.DataFrame]):
-    """Lines as a table: a run taken up again adds to them, and the newest of a node counts.
+    """Node costs as a table; a resumed run appends lines, and a node's newest line counts.
 
     Example::
 
@@ -28,17 +28,18 @@ class NodeCostsDataset(GrowingLinesDataset[pd.DataFrame]):
     """
 
     def __init__(self, *, scenario: str | None = None, **arguments: Any) -> None:
-        """Bind to a file.
+        """Set up.
 
         Args:
-            scenario: whose nodes are read, with those that all scenarios share; None for all.
-            arguments: ``filepath`` of the lines and ``metadata`` for kedro-viz.
+            scenario: read the nodes of this scenario and those that all scenarios share; None
+                reads all.
+            arguments: ``filepath`` of the file and ``metadata`` for kedro-viz.
         """
         super().__init__(**arguments)
         self._scenario = scenario
 
     def load(self) -> pd.DataFrame:
-        """The newest line of every node; memory in bytes, ``started`` in UTC."""
+        """Load the newest line of every node; memory is in bytes, ``started`` in UTC."""
         costs = pd.DataFrame(self.lines(), columns=list(COLUMNS))
         scenarios = costs["node"].str.extract(r"^(\w+)\.", expand=False)
         if self._scenario:
@@ -46,7 +47,7 @@ class NodeCostsDataset(GrowingLinesDataset[pd.DataFrame]):
         return costs.drop_duplicates("node", keep="last", ignore_index=True)
 
     def preview(self, nrows: int = 40) -> TablePreview:
-        """The first nodes, for kedro-viz."""
+        """Show the first nodes in kedro-viz."""
         return preview_rows(self.load().head(nrows).drop(columns=["machine", "gpus"]))
 
     def _describe(self) -> dict[str, Any]:

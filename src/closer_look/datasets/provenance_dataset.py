@@ -1,4 +1,4 @@
-"""With what every artefact of a run was made, a line each time that a node makes some."""
+"""The dataset of provenance: what each artefact of a run was made from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from closer_look.datasets.table_dataset import preview_rows
 
 
 class ProvenanceDataset(GrowingLinesDataset[list[dict[str, Any]]]):
-    """The lines as they are (see ``closer_look.project.provenance``).
+    """A line for each execution of a node (see ``closer_look.project.provenance``).
 
     Example::
 
@@ -22,11 +22,11 @@ class ProvenanceDataset(GrowingLinesDataset[list[dict[str, Any]]]):
     """
 
     def load(self) -> list[dict[str, Any]]:
-        """All lines, the oldest first."""
+        """Load all lines, oldest first."""
         return self.lines()
 
     def preview(self, nrows: int = 40) -> TablePreview:
-        """The last lines, for kedro-viz: which node made what, from what."""
+        """Show the last lines in kedro-viz: node, inputs and outputs."""
         lines = pd.DataFrame(self.lines()[-nrows:], columns=["node", "inputs", "outputs"])
         return preview_rows(
             lines.map(lambda value: list(value) if isinstance(value, dict) else value)

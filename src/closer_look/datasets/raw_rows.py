@@ -1,4 +1,4 @@
-"""What comes into the project: raw rows of a split, and refusal sentences."""
+"""Datasets of the project's inputs: raw rows of a split, and refusal sentences."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from closer_look.datasets.table_dataset import preview_rows
 
 
 class _ReadOnlyDataset(AbstractDataset):
-    """A file, in a folder or at a URL, that is never written."""
+    """A file, in a folder or at a URL, that is only read."""
 
     def __init__(
         self, *, filepath: str, source: str = "", metadata: dict[str, Any] | None = None
@@ -29,7 +29,7 @@ class _ReadOnlyDataset(AbstractDataset):
         raise DatasetError(f"{self._filepath} is read only")
 
     def sources(self) -> list[str]:
-        """The files, if they are there."""
+        """List the files that exist."""
         return [self._filepath] if self.exists() else []
 
     def _exists(self) -> bool:
@@ -41,7 +41,7 @@ class _ReadOnlyDataset(AbstractDataset):
 
 
 class QuestionsDataset(_ReadOnlyDataset):
-    """JSON Lines or CSV of one split, in the form that ``closer_look.data.questions`` describes.
+    """Rows of one split in JSON Lines or CSV, with the columns of ``closer_look.data.questions``.
 
     Example::
 
@@ -59,15 +59,15 @@ class QuestionsDataset(_ReadOnlyDataset):
         details: str | None = None,
         **arguments: Any,
     ) -> None:
-        """Describe where the rows are.
+        """Set up.
 
         Args:
-            split: the split to which all rows belong.
-            task_id: the task to which all rows belong, in place of a column.
-            details: another file, with further columns (paraphrases, wrong answers) of some of the
-                rows: those with the same question and answer.
+            split: the split of all rows.
+            task_id: the task of all rows, if the file has no such column.
+            details: another file with further columns (paraphrases, wrong answers) for some of the
+                rows; rows with the same question and answer are joined.
             arguments: ``filepath`` (path or URL that fsspec understands), ``source`` (where to get
-                the file, said when it is missing) and ``metadata`` (for kedro-viz).
+                the file, for the error if it is missing) and ``metadata`` (for kedro-viz).
         """
         super().__init__(**arguments)
         self._split = split
@@ -75,11 +75,10 @@ class QuestionsDataset(_ReadOnlyDataset):
         self._details = details
 
     def load(self) -> pd.DataFrame:
-        """Read, check and convert the rows.
+        """Read, check and convert the rows; a file that ends in ``.csv`` is read as CSV.
 
         Raises:
-            InputError: the file is missing, neither JSON Lines nor CSV (by its ending), or against
-                the contract.
+            InputError: the file is missing, neither JSON Lines nor CSV, or breaks the schema.
         """
         read = read_csv if self._filepath.endswith(".csv") else read_json_lines
         rows = read(self._filepath, self._source)
@@ -91,20 +90,20 @@ class QuestionsDataset(_ReadOnlyDataset):
         return to_questions(rows, self._split, self._filepath)
 
     def sources(self) -> list[str]:
-        """The files, if they are there."""
+        """List the files that hold the rows."""
         return [*super().sources(), *([self._details] if self._details else [])]
 
     def preview(self, nrows: int = 5) -> TablePreview:
-        """The first rows, for kedro-viz."""
+        """Show the first rows in kedro-viz."""
         return preview_rows(self.load().head(nrows))
 
 
 def _asked(row: Mapping[str, Any]) -> str:
-    return repr((row.get("question"), row.get("answer")))  # which need not be texts
+    return repr((row.get("question"), row.get("answer")))  # unchecked: they may be unhashable
 
 
 class RefusalsDataset(_ReadOnlyDataset):
-    """Refusal sentences, one a line of text.
+    """A text file with one refusal sentence per line.
 
     Example::
 
@@ -125,5 +124,5 @@ class RefusalsDataset(_ReadOnlyDataset):
         return list(lines.values())
 
     def preview(self, nrows: int = 5) -> TablePreview:
-        """The first sentences, for kedro-viz."""
+        """Show the first sentences in kedro-viz."""
         return preview_rows(pd.DataFrame({"refusal": self.load()[:nrows]}))

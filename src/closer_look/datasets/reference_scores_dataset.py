@@ -1,4 +1,4 @@
-"""Reference scores as one catalog entry: a table and, for KL, tensors."""
+"""The dataset of reference scores: a table and, for KL, tensors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from closer_look.datasets.whole_files import WholeFileSystem
 from closer_look.training.reference_scores import ReferenceScores
 
 HEAD = "output_head"
-ROW = "row "  # before each row_id, which may be any text, even that
+ROW = "row "  # prefix of row ids: an id may be any text, even "output_head"
 
 
 class ReferenceScoresDataset(AbstractVersionedDataset[ReferenceScores, ReferenceScores]):
@@ -36,12 +36,12 @@ class ReferenceScoresDataset(AbstractVersionedDataset[ReferenceScores, Reference
         version: Version | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        """Describe where the scores are.
+        """Set up.
 
         Args:
-            filepath: a folder.
-            version: given by Kedro.
-            metadata: for kedro-viz.
+            filepath: path of the folder.
+            version: passed by Kedro.
+            metadata: settings for kedro-viz.
         """
         super().__init__(
             filepath=PurePosixPath(filepath),
@@ -51,7 +51,7 @@ class ReferenceScoresDataset(AbstractVersionedDataset[ReferenceScores, Reference
         self.metadata = metadata
 
     def load(self) -> ReferenceScores:
-        """Read the table and the tensors."""
+        """Load the table and the tensors."""
         folder = Path(self._get_load_path())
         states = load_file(folder / "hidden_states.safetensors")
         head = states.pop(HEAD, None)
@@ -59,7 +59,7 @@ class ReferenceScoresDataset(AbstractVersionedDataset[ReferenceScores, Reference
         return ReferenceScores(pd.read_parquet(folder / "nll.parquet"), states, head)
 
     def save(self, data: ReferenceScores) -> None:
-        """Write the tensors, and then the table by which the entry is known to exist."""
+        """Save the tensors, then the table, whose existence marks the folder as complete."""
         folder = Path(self._get_save_path())
         folder.mkdir(parents=True, exist_ok=True)
         head = {} if data.output_head is None else {HEAD: data.output_head}
@@ -69,7 +69,7 @@ class ReferenceScoresDataset(AbstractVersionedDataset[ReferenceScores, Reference
             data.nll.to_parquet(file)
 
     def preview(self, nrows: int = 10) -> TablePreview:
-        """The first scores, for kedro-viz."""
+        """Show the first scores in kedro-viz."""
         nll = pd.read_parquet(Path(self._get_load_path(), "nll.parquet"))
         return preview_rows(nll.head(nrows))
 

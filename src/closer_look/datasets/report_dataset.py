@@ -1,4 +1,4 @@
-"""The report as a catalog entry that says where it is."""
+"""The dataset of the report, which logs its path."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 
 class ReportDataset(TextDataset):
-    """A text whose path is logged when it is saved: the last line of a run.
+    """A text file that logs its path when it is saved: the last line of a run.
 
     Example::
 
@@ -22,6 +22,6 @@ class ReportDataset(TextDataset):
     """
 
     def save(self, data: str) -> None:
-        """Save, and say where."""
+        """Save the report and log its path."""
         super().save(data)
         log.info("Report: %s", os.path.relpath(self._get_load_path()))

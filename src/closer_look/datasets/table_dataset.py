@@ -1,4 +1,4 @@
-"""Tables in Parquet whose first rows kedro-viz can show, columns of lists among them."""
+"""The dataset of tables in Parquet, with a preview for kedro-viz."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ DIGITS = 4
 
 
 class TableDataset(ParquetDataset):
-    """A ``pandas.ParquetDataset`` with a preview of columns of any kind.
-
-    That of ``pandas.ParquetDataset`` gives up at a column of lists.
+    """A ``pandas.ParquetDataset`` that can preview columns of lists, too.
 
     Example::
 
@@ -27,12 +25,12 @@ class TableDataset(ParquetDataset):
     """
 
     def preview(self, nrows: int = 5) -> TablePreview:
-        """The first rows, for kedro-viz."""
+        """Show the first rows in kedro-viz."""
         return preview_rows(pd.DataFrame(**super().preview(nrows)))
 
 
 def preview_rows(table: pd.DataFrame) -> TablePreview:
-    """Rows for a reader: lists as short text, numbers rounded, nothing where nothing is."""
+    """Format rows for a reader: lists as short text, numbers rounded, missing values empty."""
     return TablePreview(table.astype(object).map(_readable).to_dict(orient="split"))
 
 

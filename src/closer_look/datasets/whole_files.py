@@ -1,8 +1,8 @@
-"""Local files that appear under their name when they are whole, and not before.
+"""A local file system that writes files atomically: a file gets its name when it is complete.
 
-A process that is killed while it writes would leave half a file, which Kedro's existence check
-(``--only-missing-outputs``) takes for a result. ``settings.py`` puts this file system in the place
-of fsspec's own, through which Kedro's datasets write.
+Otherwise a process that is killed while writing leaves half a file, which Kedro's existence check
+(``--only-missing-outputs``) takes for a result. ``settings.py`` puts this file system in place of
+fsspec's, through which Kedro's datasets write.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from fsspec.implementations.local import LocalFileOpener, LocalFileSystem
 
 
 def write_whole_files() -> None:
-    """Let every dataset of this process write whole files."""
+    """Make every dataset of this process write atomically."""
     for protocol in LocalFileSystem.protocol:
         fsspec.register_implementation(protocol, WholeFileSystem, clobber=True)
 
 
 class WholeFileSystem(LocalFileSystem):
-    """A LocalFileSystem that writes beside a file's name, and gives it the name at the end."""
+    """A LocalFileSystem that writes to a temporary name and renames the file at the end."""
 
     def _open(self, path: str, mode: str = "rb", **options: Any) -> LocalFileOpener:
-        if "w" not in mode or not options.get("autocommit", True):  # a transaction names them
+        if "w" not in mode or not options.get("autocommit", True):  # a transaction renames itself
             return super()._open(path, mode, **options)
         path = self._strip_protocol(path)
         if self.auto_mkdir:

@@ -18,7 +18,7 @@ from transformers.cache_utils import DynamicLayer
 
 from closer_look.errors import InputError, quote
 from closer_look.metrics import token_entropy
-from closer_look.models.tokens import encode_prompts, prompt_batch
+from closer_look.models.tokens import encode_prompts, end_token, prompt_batch
 from closer_look.system.memory import in_passes
 from closer_look.system.progress import progress_bar
 
@@ -116,7 +116,7 @@ def _decode(
     """
     # B rows at first; b rows are still in the batch, g tokens are guessed in this pass.
     inputs = _prefill(model, prompts)
-    mask, guessed = inputs["attention_mask"], inputs["input_ids"][:, :0]  # (b, cached), (b, g = 0)
+    mask, guessed = inputs["attention_mask"], inputs["input_ids"][:, :0]  # (b, tokens), (b, g = 0)
     position = mask.sum(1, keepdim=True)  # (b, 1), of the next token
     end = max(len(prompt) + n for prompt, n in zip(prompts, room, strict=True))
     answers: list[list[int]] = [[] for _ in prompts]
@@ -219,7 +219,8 @@ def _end_tokens(language_model: LanguageModel) -> set[int]:
     own = language_model.model.generation_config.eos_token_id
     if not isinstance(own, list):
         own = [] if own is None else [own]
-    return {language_model.tokenizer.eos_token_id, *own}
+    tokenizer = language_model.tokenizer
+    return {tokenizer.eos_token_id, end_token(tokenizer), *own}
 
 
 def _answer(tokenizer, ids: list[int], ends: set[int]) -> dict[str, object]:

@@ -1,13 +1,13 @@
 """Unlearning losses: pure functions on aligned logits and labels.
 
 Aligned means already shifted: ``logits[b, t]`` predicts ``labels[b, t]``. Positions whose label is
--100 (question, padding) count for nothing, and logits may come without them: (n, V) are those of
-the n labels, row after row. Half-precision logits are computed in float32, float64 stays float64. A
-loss over nothing (no label in the batch) is 0 and has a zero gradient.
+-100 (question, padding) are ignored, and logits may omit them: (n, V) are the logits of the n
+labels, row after row. Losses compute in float32 for half-precision logits and in float64 for
+float64. A batch without a label has loss 0 and a zero gradient.
 
-A loss is a function and a line in ``FORGET`` or ``RETAIN``. Training reads from the names of its
-parameters what it needs: those in ``TENSORS`` are given to it, every other one (``beta``,
-``direction``) is a hyperparameter.
+A loss is a function and a line in ``FORGET`` or ``RETAIN``. The names of its parameters say what it
+needs: training passes those in ``TENSORS``, and every other one (``beta``, ``direction``) is a
+hyperparameter.
 """
 
 from closer_look.losses.forget import (

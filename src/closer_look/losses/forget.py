@@ -29,15 +29,15 @@ from closer_look.losses.nll import (
 
 
 def gradient_ascent(logits: Tensor, labels: Tensor) -> Tensor:
-    """GA: minus the mean nll over all answer tokens of the batch."""
+    """Compute GA, gradient ascent: minus the mean nll over all answer tokens of the batch."""
     return -mean_nll(logits, labels)
 
 
 def npo(logits: Tensor, labels: Tensor, reference_nll: Tensor, beta: Positive = 0.1) -> Tensor:
-    """NPO, negative preference optimisation (arXiv 2404.05868, equation 3).
+    """Compute NPO, negative preference optimisation (arXiv 2404.05868, equation 3).
 
-    ``-(2 / beta) mean log sigma(beta (nll - nll_ref))`` over rows: gradient ascent that slows down
-    on a row as its answer becomes less likely than it was to the reference.
+    ``-(2 / beta) mean log sigma(beta (nll - nll_ref))`` over rows. It is gradient ascent that slows
+    down on a row as its answer becomes less likely than it was to the reference.
     """
     margin = sequence_nll(logits, labels) - reference_nll
     return mean_over_answered_rows(-2 / beta * logsigmoid(beta * margin), labels)
@@ -49,15 +49,16 @@ def maximum_entropy(
     direction: Literal["uniform_to_model", "model_to_uniform"] = "uniform_to_model",
     epsilon: NonNegative = 1e-12,
 ) -> Tensor:
-    """ME: the divergence between the next-token distribution p and the uniform one U.
+    """Compute ME, maximum entropy: the divergence of the next-token distribution p from uniform, U.
 
     Mean over the positions that have a label. Both directions have their minimum, 0, at p = U.
 
     * ``uniform_to_model``, ``KL(U || p) = logsumexp(z) - mean(z) - log V``: the published code. Its
-      gradient in the logits, ``p - 1 / V``, is strong on a confident model. That code takes
-      ``log(p + 1e-12)``, which no longer pushes on words far below 1e-12; ``epsilon=0`` is exact.
+      gradient in the logits z, ``p - 1 / V``, is strong on a confident model. That code takes
+      ``log(p + 1e-12)``, whose gradient vanishes for tokens far below 1e-12; ``epsilon=0`` is
+      exact.
     * ``model_to_uniform``, ``KL(p || U) = log V - H(p)``: the paper's text. Its gradient vanishes
-      on a confident model; ``epsilon`` plays no part.
+      on a confident model; ``epsilon`` has no effect.
 
     Raises:
         ValueError: ``direction`` is neither of the two.
@@ -91,7 +92,7 @@ def dpo(
     reference_idk_nll: Tensor,
     beta: Positive = 0.1,
 ) -> Tensor:
-    """DPO, direct preference optimisation: prefer the refusal to the answer (arXiv 2305.18290).
+    """Compute DPO, direct preference optimisation of refusal over answer (arXiv 2305.18290).
 
     ``-(2 / beta) mean log sigma(beta ((nll_ref(y_idk) - nll(y_idk)) - (nll_ref(y) - nll(y))))``
     over rows; the factor 2 / beta is that of the code published with arXiv 2410.08109.
@@ -103,14 +104,14 @@ def dpo(
 
 
 def idk(idk_logits: Tensor, idk_labels: Tensor) -> Tensor:
-    """IDK: the mean nll over all tokens of the refusals."""
+    """Compute IDK: the mean nll over all tokens of the refusals."""
     return mean_nll(idk_logits, idk_labels)
 
 
 def llmu(
     logits: Tensor, labels: Tensor, mismatch_logits: Tensor, mismatch_labels: Tensor
 ) -> Tensor:
-    """LLMU (arXiv 2310.10683): gradient ascent, and the answer of another question in its place.
+    """Compute LLMU: gradient ascent, and descent on another row's answer (arXiv 2310.10683).
 
     ``mismatch_logits`` and ``mismatch_labels`` are the forget questions with another row's answer.
     """

@@ -1,4 +1,4 @@
-"""Negative log-likelihoods (nats), from which every loss but two is made."""
+"""Negative log-likelihoods (nats), and the means over tokens and rows that losses use."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ from torch.nn.functional import cross_entropy
 IGNORE = -100
 Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
-"""Bounds of hyperparameters: what YAML gives is held to a loss's annotations."""
+"""Bounds of hyperparameters: values from YAML are checked against a loss's annotations."""
 
-PIECE = 64  # positions at a time where not all are needed: few for the cache, many for a product
+# Positions computed at a time: few enough for the CPU cache, enough for a fast matrix product.
+PIECE = 64
 
 
 def in_full_precision(logits: Tensor) -> Tensor:
-    """Return float16 and bfloat16 logits as float32, float32 and float64 as they are."""
+    """Convert float16 and bfloat16 logits to float32; float32 and float64 stay as they are."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def answer_logits(logits: Tensor, labels: Tensor) -> Tensor:
-    """Select the positions that have a label, where they are not yet.
+    """Select the logits of positions that have a label.
 
-    They are selected before anything is computed: question and padding, often most of the batch,
-    then cost no (positions, vocabulary) tensor, and whatever stands there gets no gradient.
+    Selecting before computing saves (positions, V) tensors for question and padding, often most of
+    the batch, and keeps gradients away from these positions, whatever their logits are.
 
     Args:
-        logits: (B, T, V), or (positions with a label, V), which are not copied.
+        logits: (B, T, V), or already selected, (positions with a label, V), which are not copied.
         labels: (B, T), -100 where there is no label.
 
     Returns:
@@ -42,14 +43,14 @@ def answer_logits(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def token_nll(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the nll of each answer token, (number of answer tokens,)."""
+    """Compute the nll of each answer token, (number of answer tokens,)."""
     return cross_entropy(answer_logits(logits, labels), labels[labels != IGNORE], reduction="none")
 
 
 def sequence_nll(logits: Tensor, labels: Tensor) -> Tensor:
     """Sum the nll over the answer tokens of each row.
 
-    ``nll(y|x)`` of arXiv 2410.08109: a sum, not a mean.
+    This is ``nll(y|x)`` of arXiv 2410.08109: a sum, not a mean.
 
     Args:
         logits: (B, T, V), where ``logits[b, t]`` predicts ``labels[b, t]``, or (n, V).
@@ -68,43 +69,47 @@ def mean_nll(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def mean_or_zero(values: Tensor) -> Tensor:
-    """Return the mean, or 0 (with a zero gradient, where ``mean`` gives NaN) of no values."""
+    """Average values; of no values, return 0 with a zero gradient (``mean`` would give NaN)."""
     return values.sum() / max(values.numel(), 1)
 
 
 def mean_over_positions(function: Callable[..., Tensor], logits: Tensor, *others: Tensor) -> Tensor:
-    """Average a function over positions; its intermediate results are never all there at once.
+    """Average a function over positions with little memory, a piece of the positions at a time.
 
-    They are computed for a piece of the positions at a time, and the gradient in the logits right
-    after the values: beside the logits and it, no (positions, vocabulary) tensor is ever there as a
-    whole. No more positions than a piece has are left to autograd.
+    The gradient of a piece is computed right after its values. So the logits and their gradient are
+    the only complete (positions, V) tensors. At most ``PIECE`` positions are left to autograd.
 
     Args:
-        function: ((n, V), (n, ...), ...) -> (n,), each position by itself.
+        function: ((n, V), (n, ...), ...) -> (n,), a value for each position, independent of others.
         logits: (positions, V).
-        others: (positions, ...), aligned; they get no gradient.
+        others: (positions, ...), aligned with the logits; they get no gradient.
 
     Returns:
-        Scalar; 0 (with a zero gradient) of no positions.
+        Scalar; 0 (with a zero gradient) without positions.
     """
     others = tuple(one.detach() for one in others)
-    if len(logits) <= PIECE:  # as where a function of pieces is itself a mean
+    # This also ends the recursion when the function is such a mean itself (KL in the objective).
+    if len(logits) <= PIECE:
         return mean_or_zero(function(logits, *others))
     return _MeanOverPositions.apply(function, logits, *others)
 
 
 class _MeanOverPositions(Function):
+    """The mean of ``mean_over_positions``, with its gradient computed in the forward pass."""
+
     @staticmethod
     def forward(ctx, function, logits, *others):
+        # Views, no copies: each piece is ((PIECE, V), (PIECE, ...), ...), the last one shorter.
         pieces = list(zip(*(one.split(PIECE) for one in (logits, *others)), strict=True))
         n_positions = len(logits)
-        if not ctx.needs_input_grad[1]:
+        if not ctx.needs_input_grad[1]:  # of the logits
             return torch.stack([function(*piece).sum() for piece in pieces]).sum() / n_positions
-        gradient, shares = torch.empty_like(logits), []
+        gradient, shares = torch.empty_like(logits), []  # (positions, V), filled piece by piece
         for (of_logits, *of_others), of_gradient in zip(pieces, gradient.split(PIECE), strict=True):
-            with torch.enable_grad():
-                piece = of_logits.detach().requires_grad_()
+            with torch.enable_grad():  # a Function's forward runs without
+                piece = of_logits.detach().requires_grad_()  # a graph of this piece alone
                 share = function(piece, *of_others).sum() / n_positions
+                # The graph and its intermediate (PIECE, V) tensors are freed here.
                 of_gradient.copy_(*torch.autograd.grad(share, piece))
             shares.append(share.detach())
         ctx.save_for_backward(gradient)
@@ -113,8 +118,9 @@ class _MeanOverPositions(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, of_mean):
+        # Scalar of_mean: the chain rule multiplies the stored gradient by it.
         (gradient,) = ctx.saved_tensors
-        if of_mean != 1:  # as it mostly is, and a product is a copy
+        if of_mean != 1:  # usually it is 1, and the product would copy (positions, V)
             gradient = gradient * of_mean
         return (None, gradient, *(None for _ in ctx.needs_input_grad[2:]))
 
@@ -122,15 +128,15 @@ class _MeanOverPositions(Function):
 def mean_over_answered_rows(values: Tensor, *labels: Tensor) -> Tensor:
     """Average over the rows that have at least one label in each of ``labels``.
 
-    A row whose answer was truncated away has an nll of 0, that is a probability of 1: it must not
-    be compared with anything.
+    A row whose answer was truncated away has an nll of 0, as if its probability were 1. Comparing
+    it with anything would be wrong.
 
     Args:
         values: (B,), finite.
         labels: one or more (B, T), -100 where there is no label.
 
     Returns:
-        Scalar; 0 when there is no such row.
+        Scalar; 0 if there is no such row.
     """
     answered = torch.stack([(one != IGNORE).any(dim=-1) for one in labels]).all(dim=0)
     return mean_or_zero(values[answered])

@@ -1,4 +1,4 @@
-"""Losses that keep what a model should not forget (arXiv 2410.08109, section 3, and its code).
+"""Losses that preserve what a model should not forget (arXiv 2410.08109, section 3, and its code).
 
 Shapes: ``logits`` (B, T, V) predict ``labels`` (B, T), -100 = no label; ``idk_logits`` and
 ``idk_labels`` (B, T', V) and (B, T') are the same questions answered with a refusal. Every loss
@@ -22,18 +22,18 @@ from closer_look.losses.nll import (
 
 
 def gradient_descent(logits: Tensor, labels: Tensor) -> Tensor:
-    """GD: the mean nll over all answer tokens of the batch."""
+    """Compute GD, gradient descent: the mean nll over all answer tokens of the batch."""
     return mean_nll(logits, labels)
 
 
 def kl(logits: Tensor, reference_logits: Tensor, labels: Tensor | None = None) -> Tensor:
-    """KL: ``KL(p_ref || p)``, how far the model has moved from the frozen reference.
+    """Compute KL, the divergence ``KL(p_ref || p)`` of the model from the frozen reference.
 
     Args:
         logits: (B, T, V).
         reference_logits: (B, T, V); they get no gradient.
-        labels: (B, T) to average over the positions that have a label; without it over every
-            position given, question and padding included, as published.
+        labels: (B, T), to average over the positions that have a label; if None, the average is
+            over every position, question and padding included, as published.
 
     Returns:
         Scalar, in nats.
@@ -46,7 +46,7 @@ def kl(logits: Tensor, reference_logits: Tensor, labels: Tensor | None = None) -
 
 
 def divergence(logits: Tensor, reference_logits: Tensor) -> Tensor:
-    """``KL(p_ref || p)`` of each position: (N, V), (N, V) -> (N,), in nats."""
+    """Compute ``KL(p_ref || p)`` at each position: (N, V), (N, V) -> (N,), in nats."""
     p_ref = reference_logits.softmax(dim=-1)
     entropy = cross_entropy(reference_logits, p_ref, reduction="none")
     return cross_entropy(logits, p_ref, reduction="none") - entropy
@@ -55,10 +55,10 @@ def divergence(logits: Tensor, reference_logits: Tensor) -> Tensor:
 def answer_preservation(
     logits: Tensor, labels: Tensor, idk_logits: Tensor, idk_labels: Tensor, beta: Positive = 0.1
 ) -> Tensor:
-    """AP: keep the answer more likely than a refusal.
+    """Compute AP, answer preservation: keep the answer more likely than a refusal.
 
-    ``-(1 / beta) mean log sigma(beta (nll(y_idk) - nll(y)))`` over rows. The gradient carries the
-    weight ``1 / (1 + (p(y) / p(y_idk)) ** beta)`` of the row: it fades once the answer wins.
+    ``-(1 / beta) mean log sigma(beta (nll(y_idk) - nll(y)))`` over rows. The gradient of a row has
+    the weight ``1 / (1 + (p(y) / p(y_idk)) ** beta)``, which fades as the answer becomes likelier.
     """
     margin = sequence_nll(idk_logits, idk_labels) - sequence_nll(logits, labels)
     return mean_over_answered_rows(-1 / beta * logsigmoid(beta * margin), labels, idk_labels)

@@ -1,7 +1,7 @@
 """Metrics of an unlearned model: pure functions on arrays and tables.
 
-``text`` and ``likelihood`` compute a number a row, ``aggregates`` a number over rows. ``records``
-has one record a metric; ``rows`` and ``summaries`` apply them to whole tables.
+``text`` and ``likelihood`` compute a number per row, ``aggregates`` a number over rows. ``records``
+lists the metrics with their labels; ``rows`` and ``summaries`` apply them to whole tables.
 """
 
 from closer_look.metrics.aggregates import (

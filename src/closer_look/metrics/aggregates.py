@@ -1,4 +1,4 @@
-"""From rows to one number (arXiv 2410.08109, section 3; forget quality: arXiv 2401.06121).
+"""Aggregates over rows (arXiv 2410.08109, section 3; forget quality: arXiv 2401.06121).
 
 Every function but :func:`forget_quality` works along the last axis: (N,) gives one number,
 (resamples, N) gives one for each bootstrap resample.
@@ -22,10 +22,10 @@ TOFU_UTILITY_SPLITS = ("retain", "real_authors", "world_facts")
 
 
 def forget_truth_ratio(r: ArrayLike) -> float:
-    """Return the truth ratio TR of a forget set, ``1 - mean min(r, 1 / r)``.
+    """Compute the truth ratio TR of a forget set, ``1 - mean min(r, 1 / r)``.
 
-    0 where no wrong answer can be told from the true one (forgotten); near 1 where r is far from 1
-    on either side, for to avoid the truth is to know it. TOFU reports 1 minus this.
+    0 if the model finds true and wrong answers equally likely (forgotten), near 1 if r is far from
+    1 on either side: a model that avoids the truth still knows it. TOFU reports 1 minus this.
 
     Args:
         r: (..., N), from :func:`~closer_look.metrics.likelihood.truth_ratio`.
@@ -38,19 +38,20 @@ def forget_truth_ratio(r: ArrayLike) -> float:
 
 
 def retain_truth_ratio(r: ArrayLike) -> float:
-    """Return the truth ratio TR of a set to retain, ``mean max(0, 1 - 1 / r)``.
+    """Compute the truth ratio TR of a set to retain, ``mean max(0, 1 - 1 / r)``.
 
     Args:
         r: (..., N), from :func:`~closer_look.metrics.likelihood.truth_ratio`.
 
     Returns:
-        Between 0 and 1 (truth always wins); an array (...) when ``r`` has leading axes.
+        Between 0 and 1 (the truth is always far likelier); an array (...) when ``r`` has leading
+        axes.
     """
     return np.maximum(0, 1 - _inverse(np.asarray(r, dtype=float))).mean(axis=-1)
 
 
 def model_utility(values: ArrayLike) -> float:
-    """Return Model Utility MU, the harmonic mean: one zero makes it zero.
+    """Compute Model Utility MU, a harmonic mean: one zero makes it zero.
 
     Args:
         values: (..., M), between 0 and 1: each of ``MODEL_UTILITY_TERMS`` on each set to retain
@@ -68,7 +69,7 @@ def model_utility(values: ArrayLike) -> float:
 
 
 def forget_efficacy(values: ArrayLike) -> float:
-    """Return Forget Efficacy FE, one minus the mean.
+    """Compute Forget Efficacy FE, one minus the mean.
 
     Args:
         values: (..., M), between 0 and 1: each of ``FORGET_EFFICACY_TERMS`` on a forget set.
@@ -83,13 +84,13 @@ def forget_efficacy(values: ArrayLike) -> float:
 
 
 def forget_quality(r: ArrayLike, r_retain: ArrayLike) -> float:
-    """Return Forget Quality, whether forget rows look to both models as if never seen.
+    """Compute Forget Quality: does the model treat forget rows like one that never saw them?
 
-    The p-value of a two-sample Kolmogorov-Smirnov test (arXiv 2401.06121, section 2.2): above 0.05
-    the models cannot be told apart.
+    It is the p-value of a two-sample Kolmogorov-Smirnov test (arXiv 2401.06121, section 2.2). Above
+    0.05, the test cannot tell the two models apart.
 
     Args:
-        r: (N,), truth ratios of the forget rows under the unlearned model; NaN are left out.
+        r: (N,), truth ratios of the forget rows under the unlearned model; NaN are ignored.
         r_retain: (M,), the same under a model that was never trained on the forget set.
 
     Returns:

@@ -1,8 +1,8 @@
-"""What a model's probabilities of given answers say (arXiv 2401.06121, section 2.2).
+"""Metrics from a model's probabilities of given answers (arXiv 2401.06121, section 2.2).
 
 ``nll`` is the negative log-likelihood of an answer **summed** over its tokens, in nats. Wrong
-answers come as (N, W) arrays, padded with NaN where a row has fewer than W of them; a row that has
-none gets NaN.
+answers come as (N, W) arrays, padded with NaN where a row has fewer than W; a row without any gets
+NaN as its value.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def probability(nll: ArrayLike, n_tokens: ArrayLike) -> NDArray[np.float64]:
-    """Return the geometric mean of each answer's token probabilities, ``exp(-nll / n)``.
+    """Compute the geometric mean of each answer's token probabilities, ``exp(-nll / n)``.
 
     P of arXiv 2410.08109, section 3.
 
     Args:
         nll: (N,), summed.
-        n_tokens: (N,), how many tokens each sum is over.
+        n_tokens: (N,), number of tokens in each sum.
 
     Returns:
         (N,), between 0 and 1.
@@ -29,10 +29,10 @@ def probability(nll: ArrayLike, n_tokens: ArrayLike) -> NDArray[np.float64]:
 def probability_among(
     nll: ArrayLike, n_tokens: ArrayLike, wrong_nll: ArrayLike, wrong_n_tokens: ArrayLike
 ) -> NDArray[np.float64]:
-    """Return the probability of each answer among itself and the wrong options.
+    """Compute the probability of each answer among itself and the wrong options.
 
-    ``p / (p + sum of the wrong options' p)`` with ``p = exp(-nll / n)``; computed from logarithms,
-    so that it stays a number where every p underflows (a model that has collapsed).
+    ``p / (p + sum of the wrong options' p)`` with ``p = exp(-nll / n)``. It is computed from
+    logarithms, so it is a number even if every p underflows (a model that has collapsed).
 
     Args:
         nll: (N,), summed.
@@ -41,7 +41,7 @@ def probability_among(
         wrong_n_tokens: (N, W).
 
     Returns:
-        (N,), between 0 and 1; NaN where there is no wrong option to choose among.
+        (N,), between 0 and 1; NaN where there is no wrong option.
     """
     log_p = -_per_token(nll, n_tokens)
     log_p_wrong = -_per_token(wrong_nll, wrong_n_tokens)
@@ -57,10 +57,10 @@ def truth_ratio(
     wrong_nll: ArrayLike,
     wrong_n_tokens: ArrayLike,
 ) -> NDArray[np.float64]:
-    """Return how much likelier the true answer, reworded, is than wrong ones worded alike.
+    """Compute the ratio r of the paraphrased true answer's probability to the wrong answers'.
 
-    ``r = exp(mean over wrong answers of nll / n - nll / n of the paraphrased answer)``, TR of
-    arXiv 2410.08109, section 3. (TOFU's own truth ratio is ``1 / r``.)
+    ``r = exp(mean over wrong answers of nll / n - nll / n of the paraphrased answer)``, from which
+    TR of arXiv 2410.08109, section 3, is aggregated. (TOFU's own truth ratio is ``1 / r``.)
 
     Args:
         paraphrased_nll: (N,), summed.
@@ -69,8 +69,8 @@ def truth_ratio(
         wrong_n_tokens: (N, W).
 
     Returns:
-        (N,), from 0 to infinity, above 1 where the model knows better; NaN where there is no wrong
-        answer.
+        (N,), from 0 to infinity, above 1 where the true answer is likelier; NaN where there is no
+        wrong answer.
     """
     wrong = _per_token(wrong_nll, wrong_n_tokens)
     n_wrong = (~np.isnan(wrong)).sum(axis=1)

@@ -1,8 +1,8 @@
-"""The metrics of a row, each with all that is known of it in one record.
+"""Records of the metrics: the function of each, its label, and a sentence for the report.
 
-A new metric is a function of :class:`Rows` and a line in ``METRICS``; the report, the figures and
-the tables read the record. A metric of the user's own package is named by its dotted path in the
-parameter ``metrics.own``.
+To add a metric, write a function of :class:`Rows` and a line in ``METRICS``; the report, the
+figures and the tables read the record. The parameter ``metrics.own`` names metrics of the user's
+own package by their dotted paths.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Rows:
-    """What is known of N questions and a model's answers to them, row by row.
+    """N questions and a model's answers to them, as aligned tables with one line per row.
 
     Attributes:
-        generations: N lines: split, task_id, row_id, question, reference, generated, n_tokens,
+        generations: split, task_id, row_id, question, reference, generated, n_tokens,
             token_entropy, stopped_by.
-        judgements: N lines: cosine_similarity, entailment (bool, NaN where nobody judged).
-        scores: N lines, of the gold answer: nll (summed, nats), n_tokens, and the lists
+        judgements: cosine_similarity, entailment (bool; NaN without a judge).
+        scores: of the gold answer: nll (summed, nats), n_tokens, and the lists
             token_log_probabilities and token_hits.
-        nll: N lines, summed nats, a column a kind of answer (answer, paraphrased, wrong_1, ...);
-            NaN where a row has no such answer.
-        n_tokens: N lines, as ``nll``.
+        nll: summed nats, a column per kind of answer (answer, paraphrased, wrong_1, ...); NaN where
+            a row has no such answer.
+        n_tokens: numbers of tokens, in the columns of ``nll``.
     """
 
     generations: pd.DataFrame
@@ -56,7 +56,7 @@ class Rows:
 
     @cached_property
     def rouge(self) -> Values:
-        """ROUGE-L recall of each answer, which two metrics read."""
+        """ROUGE-L recall of each answer, (N,), computed once for the two metrics that use it."""
         return rouge_l_recall(self.generations["generated"], self.generations["reference"])
 
 
@@ -65,20 +65,20 @@ def _mean(values: Values, split: str) -> Values:
 
 
 class Metric(NamedTuple):
-    """A metric and the facts that tables, figures and the report read."""
+    """A metric, with everything that tables, figures and the report need to know of it."""
 
     name: str
     """Its column in ``row_metrics``."""
     label: str
-    """As a reader knows it ("ROUGE-L")."""
+    """Its name in figures and the report ("ROUGE-L")."""
     sentence: str
-    """What it says of an answer, for the report: it goes on after the label and a colon."""
+    """Its meaning for the report, which continues "label: "."""
     of_rows: Callable[[Rows], Values]
-    """(N,), a number a row; NaN where the row lacks what the metric needs."""
+    """Computes a number per row, (N,); NaN where the row lacks what the metric needs."""
     over_rows: Callable[[Values, str], Values] = _mean
-    """(values (..., N), split) -> (...): its aggregate, between 0 and 1."""
+    """Aggregates over rows, (values (..., N), split) -> (...), between 0 and 1."""
     needs: str = ""
-    """What it needs beside the model's answer ("a judge"); rows that lack it have no value."""
+    """Its needs in addition to the model's answer ("a judge"); rows that lack it have no value."""
 
 
 def _probability(rows: Rows) -> Values:
@@ -91,9 +91,9 @@ def _probability(rows: Rows) -> Values:
 
 
 def truth_ratio_of_rows(rows: Rows) -> Values:
-    """Return the truth ratio r, raw (arXiv 2401.06121, section 2.2).
+    """Compute the truth ratio r of each row, not yet aggregated (arXiv 2401.06121, section 2.2).
 
-    The true answer is the paraphrased one where there is one, else the answer itself.
+    The true answer is the paraphrased one if there is one, else the answer itself.
     """
     nll, n_tokens, wrong = rows.nll, rows.n_tokens, rows.wrong
     is_paraphrased = n_tokens["paraphrased"].notna()
@@ -173,10 +173,10 @@ METRICS = {
 
 
 def with_own_metrics(paths: Iterable[str]) -> dict[str, Metric]:
-    """Return ``METRICS`` and, behind them, metrics of the user's own package.
+    """Return ``METRICS``, followed by metrics of the user's own package.
 
     Args:
-        paths: ``package.module:name``, of a :class:`Metric` or of a function of :class:`Rows`.
+        paths: ``package.module:name`` of a :class:`Metric` or of a function of :class:`Rows`.
 
     Raises:
         ValueError: there is no metric under a path, or its name is taken.

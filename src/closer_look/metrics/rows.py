@@ -1,4 +1,4 @@
-"""Tables of rows: scores, generations and judgements in, every metric of every row out."""
+"""Tables of row metrics, computed from scores, generations and judgements."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def row_metrics(
     """Compute every metric of every row (arXiv 2410.08109, section 3, and the published code).
 
     * ``probability``: among the wrong options on real authors and world facts, plain elsewhere.
-    * ``truth_ratio``: r, raw, from :func:`truth_ratios`.
-    * ``cosine_similarity``: negative values count as 0.
-    * ``entailment``: 1 or 0; 0 below a ROUGE-L recall of 0.1, whatever the judge said.
+    * ``truth_ratio``: r, not yet aggregated, as in :func:`truth_ratios`.
+    * ``cosine_similarity``: negative values become 0.
+    * ``entailment``: 1 or 0; always 0 below a ROUGE-L recall of 0.1.
 
     Args:
         scores: columns split, row_id, kind (answer, paraphrased, wrong_1 ... wrong_k; others are
@@ -37,8 +37,8 @@ def row_metrics(
         A line for each generation, in their order: split, task_id, row_id and the metrics.
 
     Raises:
-        ValueError: the three tables do not hold the same rows (the first odd one is named).
-        InputError: a metric does not give one number a row.
+        ValueError: the three tables do not hold the same rows; the message names the first.
+        InputError: a metric does not give one number per row.
     """
     index = pd.MultiIndex.from_frame(generations[KEY])
     answered = pd.MultiIndex.from_frame(scores.loc[scores["kind"] == "answer", KEY])
@@ -62,16 +62,16 @@ def row_metrics(
 
 
 def truth_ratios(scores: pd.DataFrame) -> pd.DataFrame:
-    """Compute the truth ratio r, raw, of every row (arXiv 2401.06121, section 2.2).
+    """Compute the truth ratio r of every row, not yet aggregated (arXiv 2401.06121, section 2.2).
 
-    The true answer is the paraphrased one where there is one, else the answer itself.
+    The true answer is the paraphrased one if there is one, else the answer itself.
 
     Args:
         scores: columns split, row_id, kind (answer, paraphrased, wrong_1 ... wrong_k; others are
             ignored), nll (summed, nats), n_tokens.
 
     Returns:
-        Columns split, row_id, truth_ratio, a line a row, sorted; NaN without wrong answers.
+        Columns split, row_id, truth_ratio, a line per row, sorted; NaN without wrong answers.
     """
     nll, n_tokens = _by_kind(scores)
     nothing = pd.DataFrame(index=nll.index)
@@ -85,13 +85,13 @@ def _of_rows(metric: Metric, rows: Rows) -> np.ndarray:
     if values.shape != (n_rows,):
         raise InputError(
             f"metric '{metric.name}' gives values of shape {values.shape} for {n_rows} rows; "
-            f"it must give one number a row"
+            f"it must give one number per row"
         )
     return values
 
 
 def _by_kind(scores: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return nll and n_tokens, a line a row and a column a kind."""
+    """Pivot scores into nll and n_tokens, with a line per row and a column per kind of answer."""
     wide = scores.pivot(index=KEY, columns="kind", values=["nll", "n_tokens"])
     wrong = [kind for kind in wide["nll"] if kind.startswith("wrong_")]
     kinds = ["answer", "paraphrased", *wrong]

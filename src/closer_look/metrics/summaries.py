@@ -1,9 +1,9 @@
-"""Tables of summaries: a line a row in, a line a metric or one number out.
+"""Summaries of row metrics: an aggregate per metric and split, then MU, FE and the like.
 
-Splits: ``forget``, whose rows carry the number of the task that forgets them, and the sets to
-retain (``retain``, ``real_authors``, ``world_facts``, ``neighbour``), which are task 0. Intervals
-are 95 % percentile bootstrap intervals over rows: they say how much the numbers hang on the
-questions that happened to be asked, not on the training run.
+Splits: ``forget``, whose rows have the number of the task that forgets them, and the sets to retain
+(``retain``, ``real_authors``, ``world_facts``, ``neighbour``), which are task 0. Intervals are 95 %
+percentile bootstrap intervals over rows. They show how much a number depends on the choice of
+questions, not on the training run.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ def aggregate(
     """Aggregate every metric over the rows of each split (forget: of each task).
 
     Args:
-        row_metrics: from :func:`row_metrics`. Rows without a value of a metric are left out of it.
-        n_resamples: bootstrap resamples.
-        seed: of the resampling; the same seed gives the same intervals.
+        row_metrics: from :func:`row_metrics`. A metric is over the rows that have a value of it.
+        n_resamples: number of bootstrap resamples.
+        seed: seed of the resampling; the same seed gives the same intervals.
         metrics: name -> record.
 
     Returns:
-        Columns split, task_id, metric, value, ci_low, ci_high, n_rows (that have a value). A metric
-        that no row of a split has is not in the table.
+        Columns split, task_id, metric, value, ci_low, ci_high, n_rows (rows with a value). The
+        table omits a metric if no row of the split has a value.
 
     Raises:
         InputError: a metric's value over the rows of a split is not between 0 and 1.
@@ -75,24 +75,25 @@ def summarise(
     seed: int = 1001,
     retain_only: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Sum up what was kept and what was forgotten.
+    """Summarise a model: Model Utility, Forget Efficacy, TOFU's utility and Forget Quality.
 
-    Where a term or a row is missing, the value is over the others; ``terms`` says what it holds,
-    ``reason`` what it lacks and why.
+    If a term or a row is missing, the value is over the others. ``terms`` lists what is in it, and
+    ``reason`` says what is missing, and why.
 
     Args:
         row_metrics: from :func:`row_metrics`.
-        n_resamples: bootstrap resamples, of the rows within each split and task.
-        seed: of the resampling; the same seed gives the same intervals.
-        retain_only: from :func:`truth_ratios`, of a model that was never trained on what is
-            forgotten; it may hold other rows too.
+        n_resamples: number of bootstrap resamples of the rows within each split and task.
+        seed: seed of the resampling; the same seed gives the same intervals.
+        retain_only: from :func:`truth_ratios`, of a model that was never trained on the forget
+            rows; further rows do no harm.
 
     Returns:
-        Columns metric, task_id, value, ci_low, ci_high, terms, reason: ``model_utility`` (task 0),
-        over all sets to retain, then ``forget_efficacy`` of each task, ``tofu_model_utility``
-        (task 0) and ``forget_quality`` of each task, a p-value, which has no interval. ``terms``
-        are the metrics that a value holds, as in "rouge, probability of retain and world_facts".
-        ``reason`` is "" when it holds all terms of all rows; the value is NaN when it holds none.
+        Columns metric, task_id, value, ci_low, ci_high, terms, reason. The lines are
+        ``model_utility`` (task 0) over all sets to retain, ``forget_efficacy`` of each task,
+        ``tofu_model_utility`` (task 0), and ``forget_quality`` of each task, a p-value without an
+        interval. ``terms`` are the metrics in a value, as in "rouge, probability of retain and
+        world_facts". ``reason`` is "" if all terms of all rows are in it; the value is NaN if none
+        is.
     """
     groups = _estimate(row_metrics, n_resamples, seed)
     retain = {split: estimates for (split, _), estimates in groups.items() if split != "forget"}
@@ -124,7 +125,7 @@ def _estimate(
     seed: int,
     metrics: Mapping[str, Metric] = METRICS,
 ) -> dict[tuple[str, int], dict[str, _Estimate]]:
-    """Return (split, task_id) -> metric -> estimate; metrics that no row has are left out."""
+    """Estimate every metric: (split, task_id) -> metric -> estimate, if any row has a value."""
     task_id = row_metrics["task_id"].where(row_metrics["split"] == "forget", 0)
     groups = {}
     for number, ((split, task), rows) in enumerate(row_metrics.groupby(["split", task_id])):
@@ -133,7 +134,7 @@ def _estimate(
             values = rows[name].dropna().to_numpy(dtype=float)
             if len(values) == 0:
                 continue
-            # Seeded anew for each metric: all metrics of a group see the same resampled rows.
+            # A new generator for each metric, so that all metrics of a group resample alike.
             rng = np.random.default_rng([seed, number])
             index = rng.integers(len(values), size=(n_resamples, len(values)))
             estimates[name] = _Estimate(
@@ -154,7 +155,7 @@ def _interval(resampled: NDArray[np.float64]) -> tuple[float, float]:
 def _combine(
     summary: Callable, terms: tuple[str, ...], splits: Mapping[str, Mapping[str, _Estimate]]
 ) -> tuple[float, float, float, str, str]:
-    """Return value, ci_low, ci_high, terms and reason of a summary of ``terms`` on each split."""
+    """Compute value, ci_low, ci_high, terms and reason of a summary of ``terms`` on each split."""
     reason = _reason(terms, splits)
     held = [estimates[term] for estimates in splits.values() for term in terms if term in estimates]
     if not held:
@@ -167,7 +168,7 @@ def _combine(
 def _tofu_model_utility(
     retain: Mapping[str, Mapping[str, _Estimate]],
 ) -> tuple[float, float, float, str, str]:
-    """Return value, ci_low, ci_high, terms and reason of TOFU's own utility."""
+    """Compute value, ci_low, ci_high, terms and reason of TOFU's own utility."""
     evaluated = {split: retain[split] for split in TOFU_UTILITY_SPLITS if split in retain}
     if not evaluated:
         return np.nan, np.nan, np.nan, "", NO_TOFU_SET
@@ -178,7 +179,7 @@ def _tofu_model_utility(
 
 
 def _quality(rows: pd.DataFrame, retain_only: pd.DataFrame | None) -> tuple[float, str]:
-    """Return value and reason of the forget quality of a task's rows."""
+    """Compute value and reason of the forget quality of a task's rows."""
     if retain_only is None:
         return np.nan, NO_RETAIN_ONLY_MODEL
     other = retain_only[[*KEY, "truth_ratio"]].rename(columns={"truth_ratio": "retain_only"})
@@ -198,7 +199,7 @@ def _quality(rows: pd.DataFrame, retain_only: pd.DataFrame | None) -> tuple[floa
 
 
 def _held(terms: tuple[str, ...], splits: Mapping[str, Mapping[str, _Estimate]]) -> str:
-    """List the terms that there are; splits with the same ones stand together."""
+    """List the terms with a value; splits that have the same ones are named together."""
     splits_of: dict[str, list[str]] = {}
     for split, estimates in splits.items():
         held = ", ".join(term for term in terms if term in estimates)
@@ -207,7 +208,7 @@ def _held(terms: tuple[str, ...], splits: Mapping[str, Mapping[str, _Estimate]])
 
 
 def _reason(terms: tuple[str, ...], splits: Mapping[str, Mapping[str, _Estimate]]) -> str:
-    """Say in words what a summary of ``terms`` on each split lacks; "" if nothing."""
+    """Describe what a summary of ``terms`` on each split lacks; "" if it lacks nothing."""
     if not splits:
         return "no set to retain was evaluated"
     absent, partial = [], []

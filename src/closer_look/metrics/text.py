@@ -1,4 +1,4 @@
-"""What a generated text alone says: how diverse it is, how much of the answer it repeats."""
+"""Metrics of a generated text: its diversity, and its overlap with a reference."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BEYOND_EUROPEAN_LATIN = "\u0180"  # the first character after Latin Extended-A
 
 
 def token_entropy(token_ids: ArrayLike) -> float:
-    """Return the unigram entropy of a text's tokens over the largest it could be.
+    """Compute the unigram entropy of a text's tokens, divided by its largest possible value.
 
     TE of arXiv 2410.08109, section 3: ``-sum_v f_v log2 f_v / log2 n``, where f_v is the share of
     token v among the n tokens. Repetition gives low values.
@@ -27,7 +27,7 @@ def token_entropy(token_ids: ArrayLike) -> float:
         token_ids: (n,) integers.
 
     Returns:
-        Between 0 (one token over and over, or at most one token) and 1 (no token twice).
+        Between 0 (one repeated token, or at most one token) and 1 (no token twice).
     """
     n_tokens = np.size(token_ids)
     if n_tokens <= 1:
@@ -38,11 +38,11 @@ def token_entropy(token_ids: ArrayLike) -> float:
 
 
 def rouge_l_recall(generated: Iterable[str], references: Iterable[str]) -> NDArray[np.float64]:
-    """Return the share of each reference's words that the generated text has, in their order.
+    """Compute ROUGE-L recall: the share of a reference's words in the generated text, in order.
 
-    R of arXiv 2410.08109, section 3: ROUGE-L recall with the Porter stemmer (package rouge-score).
-    The package's own tokenizer, with which the published values were made, knows ASCII letters
-    alone. Where one of two texts has letters beyond European Latin, both are split by
+    R of arXiv 2410.08109, section 3, with the Porter stemmer (package rouge-score). The package's
+    own tokenizer, with which the published values were made, knows ASCII letters alone. Where one
+    of two texts has letters beyond European Latin, both are split by
     :func:`closer_look.metrics.scripts.words`.
 
     Args:
@@ -53,7 +53,7 @@ def rouge_l_recall(generated: Iterable[str], references: Iterable[str]) -> NDArr
         (N,), between 0 and 1.
 
     Raises:
-        ValueError: there are more of one than of the other.
+        ValueError: the numbers of texts differ.
     """
     from rouge_score.rouge_scorer import RougeScorer  # takes a second to import
     from rouge_score.tokenizers import DefaultTokenizer

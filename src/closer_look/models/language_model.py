@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from closer_look.errors import InputError, first_line
 from closer_look.models.model_folder import check_folder
 from closer_look.models.prompts import set_prompt
+from closer_look.parameters.models import PromptParameters
 from closer_look.system.fingerprints import file_sha256
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class PretrainedModel(NamedTuple):
 
     name: str
     prompt: str
+    settings: PromptParameters = PromptParameters()
 
 
 def check_precision(precision: str, group: str) -> None:
@@ -57,7 +59,7 @@ def check_precision(precision: str, group: str) -> None:
 
 
 def model_fingerprint(language_model: LanguageModel) -> str:
-    """Hash a model's weights (adapters included), chat template and vocabulary."""
+    """Hash a model's weights (adapters included) and vocabulary."""
     import torch
 
     model, tokenizer = language_model
@@ -65,7 +67,6 @@ def model_fingerprint(language_model: LanguageModel) -> str:
     for name, weights in model.state_dict().items():  # detached: no autograd
         digest.update(f"{name} {tuple(weights.shape)} {weights.dtype}\n".encode())
         digest.update(weights.contiguous().flatten().view(torch.uint8).cpu().numpy())
-    digest.update(str(tokenizer.chat_template).encode())
     digest.update(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode())
     return digest.hexdigest()
 
@@ -115,7 +116,9 @@ def check_complete(name: str, found: Mapping[str, Collection[str]]) -> None:
         raise InputError(f"{name}: {len(missing)} of its weights are missing, such as {missing[0]}")
 
 
-def load_language_model(name: str, prompt: str = "chat_template") -> LanguageModel:
+def load_language_model(
+    name: str, prompt: str = "chat_template", settings: PromptParameters | None = None
+) -> LanguageModel:
     """Load a model and its tokenizer from a folder or the hub, weights in fp32.
 
     The model is moved to the accelerator if there is one. LoRA adapters are loaded on top of their
@@ -124,6 +127,7 @@ def load_language_model(name: str, prompt: str = "chat_template") -> LanguageMod
     Args:
         name: folder or hub name.
         prompt: see ``prompts.set_prompt``.
+        settings: of the prompts; see there.
 
     Raises:
         InputError: there is no model or no usable tokenizer under that name, weights are missing,
@@ -144,7 +148,7 @@ def load_language_model(name: str, prompt: str = "chat_template") -> LanguageMod
         ) from None
     if tokenizer.eos_token_id is None:
         raise InputError(f"{name}: the tokenizer has no end-of-sequence token")
-    set_prompt(tokenizer, prompt)
+    set_prompt(tokenizer, prompt, settings)
     try:
         options = {"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False}
         if Path(name, "adapter_config.json").is_file():

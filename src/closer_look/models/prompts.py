@@ -1,37 +1,64 @@
-"""Prompts: the tokenizer's chat template turns a question into one.
+"""Prompts: the model's own chat template writes the question, the answer and the answer's end.
 
-Transformers saves the template with the tokenizer, so a model keeps its prompt in every folder,
-notebook and tool. Models without a template get one of ``TEMPLATES``.
+The template renders one conversation: an optional system message, the user's question, the
+assistant's answer. The prompt is what it writes before the answer, the end is what it writes after
+it. What a run settles once (system message, template arguments, date) is written into the template,
+which Transformers saves with the tokenizer: a model keeps its prompt in every folder and tool.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from closer_look.errors import InputError, first_line, quote
+from closer_look.parameters.models import PromptParameters
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ messages[0]['content'] + '\\n' }}{% endif %}"
+_QUESTION = "(messages | selectattr('role', 'equalto', 'user') | first)['content']"
 TEMPLATES = {
     # Jinja drops a line break at the end of a template unless it is an expression.
-    "plain": "{{ bos_token }}Question: {{ messages[0]['content'] }}\nAnswer:{{ '\\n' }}",
+    "plain": f"{{{{ bos_token }}}}{_SYSTEM}Question: {{{{ {_QUESTION} }}}}\nAnswer:{{{{ '\\n' }}}}",
     # As published with TOFU (arXiv 2401.06121) for Llama-2-7b-chat.
-    "llama2": "{{ bos_token }}[INST] {{ messages[0]['content'] }} [/INST]",
+    "llama2": f"{{{{ bos_token }}}}[INST] {_SYSTEM}{{{{ {_QUESTION} }}}} [/INST]",
 }
 
+# Private-use characters, which no real text holds, in place of a question and an answer.
+QUESTION, ANSWER = "\ue000", "\ue001"
 
-def set_prompt(tokenizer: PreTrainedTokenizerBase, style: str) -> None:
-    """Set the tokenizer's chat template.
+SETTLED = "{#- settled by Closer Look -#}"  # begins a template that a run's settings are part of
+THINKING = ("enable_thinking", "thinking")
+"""Arguments by which templates turn reasoning on; False writes the answer without it."""
+
+_CONTENT_AS_PARTS = """
+{%- set ns = namespace(messages=[]) -%}
+{%- for message in messages -%}
+{%- set ns.messages = ns.messages + [{"role": message["role"],
+    "content": [{"type": "text", "text": message["content"]}]}] -%}
+{%- endfor -%}
+{%- set messages = ns.messages -%}
+"""
+
+
+def set_prompt(
+    tokenizer: PreTrainedTokenizerBase, style: str, settings: PromptParameters | None = None
+) -> None:
+    """Set the tokenizer's chat template, with a run's settings written into it.
 
     Args:
         tokenizer: changed in place.
         style: a key of ``TEMPLATES``, or "chat_template" to keep the tokenizer's own.
+        settings: system message, arguments and date; without them, a template that is settled
+            already stays as it is.
 
     Raises:
-        InputError: the tokenizer has no template of its own to keep, or that template fails.
+        InputError: the tokenizer has no template of its own to keep, or with it no prompt holds
+            the question.
     """
     if style in TEMPLATES:
         tokenizer.chat_template = TEMPLATES[style]
@@ -40,26 +67,113 @@ def set_prompt(tokenizer: PreTrainedTokenizerBase, style: str) -> None:
             f"prompt: 'chat_template' is asked for, but the tokenizer of "
             f"'{tokenizer.name_or_path}' has none; use one of {', '.join(TEMPLATES)}"
         )
-    else:
-        render_prompts(tokenizer, ["Who?"])
+    if isinstance(tokenizer.chat_template, dict):  # several by name
+        tokenizer.chat_template = tokenizer.chat_template.get("default")
+    if settings is None and SETTLED in str(tokenizer.chat_template):
+        return
+    own = tokenizer.chat_template
+    settled = _settings(own, settings or PromptParameters())
+    faults = []
+    for written in (settled, settled + _CONTENT_AS_PARTS):
+        tokenizer.chat_template = f"{SETTLED}{written}{own}" if written else own
+        try:
+            if QUESTION in _render(tokenizer, QUESTION):
+                return
+        except InputError as error:
+            faults.append(error)
+    raise (
+        InputError(
+            f"{tokenizer.name_or_path}: its chat template makes a prompt without the question; "
+            f"use one of {', '.join(TEMPLATES)}"
+        )
+        if len(faults) < 2
+        else faults[0]
+    )
+
+
+def _settings(template: str, settings: PromptParameters) -> str:
+    """Write a run's settings as the beginning of a template; "" if there is nothing to settle."""
+    arguments = {name: False for name in THINKING if re.search(rf"\b{name}\b", template)}
+    if re.search(r"\bdate_string\b", template):
+        arguments["date_string"] = settings.date.strftime("%d %b %Y")
+    arguments |= settings.template_arguments
+    written = "".join(
+        f"{{%- set {name} = {_literal(value)} -%}}" for name, value in arguments.items()
+    )
+    if "strftime_now" in template:
+        formats = re.findall(r"strftime_now\(\s*([\"'])(.*?)\1\s*\)", template)
+        dates = {form: settings.date.strftime(form) for _, form in formats}
+        written += (
+            f"{{%- macro strftime_now(format) -%}}{{{{ {json.dumps(dates)}[format] }}}}"
+            f"{{%- endmacro -%}}"
+        )
+    if settings.system is not None:
+        message = json.dumps({"role": "system", "content": settings.system})
+        written += f"{{%- set messages = [{message}] + messages -%}}"
+    return written
+
+
+def _literal(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else json.dumps(value)
 
 
 def render_prompts(tokenizer: PreTrainedTokenizerBase, questions: Iterable[str]) -> list[str]:
-    """Render the prompt of each question, up to where the answer begins.
+    """Render the prompt of each question: all that the template writes before the answer.
+
+    Spaces at its end are left to the answer, with whose first word they make one token.
 
     Raises:
         InputError: the chat template fails on a question; the message names the first.
     """
-    return [_render(tokenizer, question) for question in questions]
+    return [_render(tokenizer, question).rstrip(" ") for question in questions]
+
+
+def turn_end(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return what the template writes after an answer, up to the first special token.
+
+    That token ends the assistant's turn: it is trained, scored, and stops generation. Where the
+    template writes none, it is the end-of-sequence token.
+    """
+    after = _conversation(tokenizer, QUESTION).partition(ANSWER)[2]
+    tokens = [token.content for token in tokenizer.added_tokens_decoder.values()]
+    places = [(after.index(token), token) for token in tokens if token and token in after]
+    if not places:
+        return tokenizer.eos_token
+    place, token = min(places, key=lambda found: (found[0], -len(found[1])))
+    return after[: place + len(token)]
+
+
+def answer_start(tokenizer: PreTrainedTokenizerBase, question: str) -> str:
+    """Return the spaces that the template writes between the prompt and an answer."""
+    prompt = _render(tokenizer, question)
+    return prompt[len(prompt.rstrip(" ")) :]
 
 
 def _render(tokenizer: PreTrainedTokenizerBase, question: str) -> str:
-    message = {"role": "user", "content": question}
+    before, answer, _ = _conversation(tokenizer, question).partition(ANSWER)
+    return before if answer else _apply(tokenizer, question)
+
+
+def _conversation(tokenizer: PreTrainedTokenizerBase, question: str) -> str:
+    """Render question and answer; "" if the template knows no answers."""
     try:
-        return tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
+        return _apply(tokenizer, question, ANSWER)
+    except InputError:
+        return ""
+
+
+def _apply(tokenizer: PreTrainedTokenizerBase, question: str, answer: str | None = None) -> str:
+    messages = [{"role": "user", "content": question}]
+    if answer is not None:
+        messages.append({"role": "assistant", "content": answer})
+    try:
+        return tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=answer is None
+        )
     except Exception as error:  # a template is a program (sandboxed) and may raise anything
         raise InputError(
-            f"{tokenizer.name_or_path}: its chat template makes no prompt of {quote(question)} "
+            f"{tokenizer.name_or_path}: its chat template makes no prompt of "
+            f"{quote('Who?' if question == QUESTION else question)} "
             f"({first_line(error)}); use one of {', '.join(TEMPLATES)}"
         ) from None
 
@@ -92,7 +206,6 @@ def _surroundings(tokenizer: PreTrainedTokenizerBase) -> tuple[str, list[str]]:
     """Return the prompt before a question, and the strings that end it or begin an answer."""
     tokens = tokenizer.added_tokens_decoder.values()
     special = {token.content for token in tokens if token.special}
-    question = "\ue000"  # a private-use character: no real text holds it
-    before, _, after = render_prompts(tokenizer, [question])[0].partition(question)
+    before, _, after = render_prompts(tokenizer, [QUESTION])[0].partition(QUESTION)
     lines = re.findall(r"\n[^\n]*\S", after)  # such as the line that starts the assistant's turn
     return before, sorted({*special, after.strip(" ").rstrip(), *lines} - {""})

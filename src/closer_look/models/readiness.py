@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from closer_look.errors import InputError, quote
 from closer_look.models.adapters import with_adapter
@@ -12,9 +15,9 @@ from closer_look.models.prompts import check_texts
 from closer_look.models.tokens import check_lengths, encode, encode_prompts
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from closer_look.parameters.models import LoraParameters
+
+log = logging.getLogger(__name__)
 
 
 def context_length(language_model: LanguageModel) -> int | None:
@@ -80,3 +83,49 @@ def check_adapters(language_model: LanguageModel, lora: LoraParameters | None) -
         return language_model
     adapted = with_adapter(language_model, lora)
     return LanguageModel(adapted.model.unload().requires_grad_(True), language_model.tokenizer)
+
+
+def check_model(language_model: LanguageModel) -> None:
+    """Check that the model has an embedding for every token that the tokenizer gives.
+
+    Raises:
+        InputError: it has fewer.
+    """
+    model, tokenizer = language_model
+    n_embeddings = model.get_input_embeddings().weight.shape[0]
+    n_tokens = max(tokenizer.get_vocab().values()) + 1
+    if n_tokens > n_embeddings:
+        raise InputError(
+            f"{tokenizer.name_or_path}: its tokenizer knows {n_tokens} tokens, the model has "
+            f"embeddings for {n_embeddings}; tokenizer and model are not of one kind"
+        )
+
+
+def check_generation(language_model: LanguageModel, rows: pd.DataFrame, max_length: int) -> None:
+    """Check that answers can be as long as ``max_length``; warn of gold answers that are longer.
+
+    The model's answer is cut there, so that ROUGE cannot reach 1.
+
+    Args:
+        language_model: that is to answer.
+        rows: ``row_id``, ``question`` and ``text``, the gold answer.
+        max_length: tokens of prompt and answer together.
+
+    Raises:
+        InputError: the model's context is shorter.
+    """
+    longest = context_length(language_model)
+    if longest is not None and max_length > longest:
+        raise InputError(
+            f"parameter generation.max_length: {max_length} is more than the model's context of "
+            f"{longest} tokens"
+        )
+    encoded = encode(language_model.tokenizer, list(rows["question"]), list(rows["text"]))
+    lengths = pd.Series([len(row) for row in encoded], rows["row_id"])
+    too_long = lengths[lengths > max_length]
+    if len(too_long):
+        log.warning(
+            "%d gold answers do not fit into generation.max_length, such as that of row %s: no "
+            "answer to them can be right; the longest takes %d tokens with its prompt",
+            *(len(too_long), quote(too_long.index[0]), lengths.max()),
+        )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from closer_look.errors import InputError, quote
-from closer_look.models.prompts import render_prompts
+from closer_look.models.prompts import QUESTION, answer_start, render_prompts, turn_end
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +21,7 @@ IGNORED = -100
 
 
 class Tokens(NamedTuple):
-    """Token ids of one row; the answer ends with end-of-sequence."""
+    """Token ids of one row; the answer ends as the chat template ends a turn."""
 
     prompt: list[int]
     answer: list[int]
@@ -67,16 +67,24 @@ def encode(
     pairs = list(zip(questions, answers, strict=True))
     distinct = list(dict.fromkeys(pairs))
     prompts = render_prompts(tokenizer, [question for question, _ in distinct])
-    texts = [prompt + answer for prompt, (_, answer) in zip(prompts, distinct, strict=True)]
+    start, end = answer_start(tokenizer, QUESTION), turn_end(tokenizer)
+    texts = [
+        prompt + start + answer + end for prompt, (_, answer) in zip(prompts, distinct, strict=True)
+    ]
     rows = {}
     for pair, prompt, whole in zip(
         distinct, _tokenise(tokenizer, prompts), _tokenise(tokenizer, texts), strict=True
     ):
         answer = whole[len(prompt) :]
-        if whole[: len(prompt)] != prompt or not answer:
-            answer = tokenizer(pair[1], add_special_tokens=False)["input_ids"]
-        rows[pair] = Tokens(prompt, [*answer, tokenizer.eos_token_id])
+        if whole[: len(prompt)] != prompt:
+            answer = tokenizer(start + pair[1] + end, add_special_tokens=False)["input_ids"]
+        rows[pair] = Tokens(prompt, answer)
     return [rows[pair] for pair in pairs]
+
+
+def end_token(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the id of the token that ends an answer."""
+    return tokenizer(turn_end(tokenizer), add_special_tokens=False)["input_ids"][-1]
 
 
 def check_lengths(rows: Sequence[Tokens], row_ids: Sequence[str], context_length: int) -> None:

@@ -10,13 +10,18 @@ from closer_look.parameters.evaluation import (
     ScoringParameters,
 )
 from closer_look.parameters.experiment import Experiment, ForgetSetParameters
-from closer_look.parameters.models import BaseModelParameters, RetainOnlyParameters
+from closer_look.parameters.models import (
+    BaseModelParameters,
+    PromptParameters,
+    RetainOnlyParameters,
+)
 from closer_look.parameters.training import FinetuningParameters, UnlearningParameters
 
 GROUPS = {
     "experiment": Experiment,
     "forget_set": ForgetSetParameters,
     "base_model": BaseModelParameters,
+    "prompt": PromptParameters,
     "retain_only": RetainOnlyParameters,
     "finetuning": FinetuningParameters,
     "unlearning": UnlearningParameters,

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+import datetime
+from typing import Annotated, Literal, Self
 
-from pydantic import PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, model_validator
 
 from closer_look.parameters.base import Parameters
+
+Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*$")]
+
+
+class PromptParameters(Parameters):
+    """What a run settles about its prompts, whatever model's chat template writes them."""
+
+    system: str | None = None
+    """A system message before each question."""
+    template_arguments: dict[Identifier, bool | int | float | str] = Field(default_factory=dict)
+    """Variables of the chat template. ``enable_thinking`` and ``thinking`` are false unless they
+    are given here: an answer is the text that follows no reasoning."""
+    date: datetime.date = datetime.date(2026, 1, 1)
+    """The day that templates print which print one: the same on any day that a run is made."""
 
 
 class SmallLlamaParameters(Parameters):

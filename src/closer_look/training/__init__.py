@@ -1,1 +1,1 @@
-"""Change a model: fine-tuning, unlearning, and what both need."""
+"""Training: fine-tuning, unlearning, and the loop and checkpoints that both use."""

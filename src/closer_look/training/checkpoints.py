@@ -1,7 +1,7 @@
-"""Checkpoints inside a training: one that was killed goes on from the last of them.
+"""Checkpoints of a training, from which it resumes after it was killed.
 
-They are temporary files of the run itself, removed when what was trained is saved; nobody else's
-are ever read. The Trainer reads its optimiser and its random numbers by ``torch.load``, with
+They are temporary files of the run, deleted once the trained model is saved. Only the run's own
+checkpoints are read. The Trainer loads optimiser and random states with ``torch.load`` and
 ``weights_only``: tensors and numbers, no code.
 """
 
@@ -34,7 +34,7 @@ from closer_look.models.language_model import (
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainerState
 
-EPOCH_START = "epoch_start.safetensors"  # random numbers from which the epoch's order is drawn
+EPOCH_START = "epoch_start.safetensors"  # random state from which the epoch's order is drawn
 
 
 log = logging.getLogger(__name__)
@@ -42,11 +42,13 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def training_folder(parent: Path | None, key: Callable[[], str]) -> Iterator[Path]:
-    """A folder that stays, also where the process dies, and holds nothing of another training.
+    """Provide the folder of one training, which survives a crash of the process.
+
+    Folders of other trainings under ``parent`` are deleted.
 
     Args:
-        parent: where it lies, for the caller to remove; without it the folder is a temporary one.
-        key: what tells the training apart from every other (``training_key``).
+        parent: holds the folder; the caller deletes it in the end. None: a temporary folder.
+        key: gives a name that no other training has (``training_key``).
     """
     if parent is None:
         with tempfile.TemporaryDirectory() as folder:
@@ -58,7 +60,7 @@ def training_folder(parent: Path | None, key: Callable[[], str]) -> Iterator[Pat
     folder.mkdir(parents=True, exist_ok=True)
     try:
         yield folder
-    except InputError:  # it would only come again
+    except InputError:  # resuming would only fail again
         shutil.rmtree(parent)
         raise
 
@@ -66,9 +68,9 @@ def training_folder(parent: Path | None, key: Callable[[], str]) -> Iterator[Pat
 def training_key(
     language_model: LanguageModel, rows: Sequence[Mapping[str, object]], *settings: object
 ) -> str:
-    """Hash of what determines a training: model, rows, settings, code, versions of libraries.
+    """Hash everything that determines a training: model, rows, settings, code, library versions.
 
-    It takes about a second for each GB of weights.
+    This takes about a second for each GB of weights.
     """
     digest = hashlib.sha256(model_fingerprint(language_model).encode())
     versions = (torch.__version__, transformers.__version__)
@@ -86,26 +88,26 @@ def _content(value: object) -> bytes:
 
 
 class Checkpoints(TrainerCallback):
-    """Asks the Trainer for a checkpoint now and then, as long as the disk has room for one."""
+    """Asks the Trainer for a checkpoint at intervals, if the disk has room for one."""
 
     def __init__(self, folder: Path, minutes: float | None, description: str) -> None:
         """Set up.
 
         Args:
-            folder: of this training.
-            minutes: from one checkpoint to the next; without a number there are none.
-            description: of the training, for the log.
+            folder: folder of this training.
+            minutes: interval between checkpoints; None for no checkpoints.
+            description: name of the training, for the log.
         """
         self.folder = folder
         self.partial = folder / "partial"  # where the Trainer writes; never read
         self.minutes = minutes
         self.description = description
         self.latest = get_last_checkpoint(folder)
-        """Folder of the checkpoint from which the training goes on."""
+        """Folder of the checkpoint to resume from, if any."""
         shutil.rmtree(self.partial, ignore_errors=True)
 
     def on_train_begin(self, args, state, control, **kwargs):
-        """Say where a training goes on."""
+        """Log the step at which a training resumes."""
         self.last_written = monotonic()
         if state.global_step:
             log.info(
@@ -113,14 +115,14 @@ class Checkpoints(TrainerCallback):
             )
 
     def on_epoch_begin(self, args, state, control, **kwargs):
-        """Draw an epoch's order as it was drawn before, also where its first steps are skipped."""
+        """Restore, when resuming, the random state from which the epoch's order was drawn."""
         if self.latest:
             torch.set_rng_state(load_file(Path(self.latest, EPOCH_START))["random"])
             self.latest = None
         self.epoch_start = torch.get_rng_state()
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
-        """Ask for a checkpoint when it is time."""
+        """Ask for a checkpoint if the interval has passed."""
         if self.minutes is None or control.should_training_stop:
             return
         if monotonic() - self.last_written >= self.minutes * 60:
@@ -129,11 +131,11 @@ class Checkpoints(TrainerCallback):
 
     def _has_room(self, model: PreTrainedModel) -> bool:
         trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-        needed = saved_bytes(model) + 3 * trained + SPARE_BYTES  # two moments, and weights kept
+        needed = saved_bytes(model) + 3 * trained + SPARE_BYTES  # two moments and the guard's copy
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             log.warning(
-                "%s: no checkpoint, which may need %s MB; %s has %s MB left",
+                "%s: no checkpoint: it may need %s MB, but %s has %s MB left",
                 self.description,
                 f"{needed / 2**20:,.0f}",
                 self.folder,
@@ -142,11 +144,11 @@ class Checkpoints(TrainerCallback):
         return free >= needed
 
     def written(self, state: TrainerState) -> Path:
-        """Folder of the checkpoint that the Trainer has just written, to add to it."""
+        """Return the folder of the checkpoint that the Trainer has just written."""
         return self.partial / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
 
     def complete(self, state: TrainerState) -> None:
-        """Give the checkpoint its name, now that it is whole, and remove the one before."""
+        """Rename the finished checkpoint to its final name, and delete the previous one."""
         written = self.written(state)
         begun = not state.epoch.is_integer()
         random = self.epoch_start if begun else torch.get_rng_state()

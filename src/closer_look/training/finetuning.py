@@ -1,4 +1,4 @@
-"""Fine-tuning: teach a model to answer questions."""
+"""Fine-tuning of a model on questions and answers."""
 
 from __future__ import annotations
 
@@ -27,19 +27,21 @@ def finetune(
     checkpoints: Path | None = None,
     description: str = "Fine-tuning",
 ) -> pd.DataFrame:
-    """Teach the model to answer the questions; the model is changed in place.
+    """Fine-tune a model in place on questions and answers.
+
+    The loss is the cross-entropy of the answers' tokens.
 
     Args:
-        language_model: what learns.
+        language_model: the model, changed in place.
         questions: N questions.
         answers: N answers.
-        parameters: how.
-        checkpoints: folder of this training's checkpoints, to be removed when its result is safe;
-            without it there are none.
-        description: what the progress bar says.
+        parameters: optimiser, epochs and batch sizes.
+        checkpoints: folder for checkpoints, which the caller deletes when the model is saved; None
+            for no checkpoints.
+        description: label of the progress bar.
 
     Returns:
-        The training log: one row a step with ``step``, ``epoch``, ``loss`` (nats a token),
+        The training log, a row per step: ``step``, ``epoch``, ``loss`` (nats per token),
         ``learning_rate``, ``gradient_norm`` and ``micro_batch_size``.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Where the losses of a task may go: beyond a bound, it ends there."""
+"""The guard that ends a task when a loss crosses its bound, and restores the best weights."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ log = logging.getLogger(__name__)
 
 
 class Guard:
-    """Ends a task when its losses pass ``stop_when`` or ``max_retain_loss``.
+    """Ends a task when its losses cross ``stop_when`` or ``max_retain_loss``.
 
-    A step's retain loss is of the weights before that step. So the weights after an epoch are kept
-    at the first step of the next one, if that has found them under the bound: those of the epoch
-    with the lowest mean forget loss, until then those before the task. With ``max_retain_loss``
-    they lie in the memory of the CPU, 4 bytes for each weight that is trained.
+    With ``max_retain_loss`` it keeps a copy of the best weights in CPU memory, 4 bytes per trained
+    weight: those after the epoch with the lowest mean forget loss, and until there are any, those
+    before the task. The retain loss of a step belongs to the weights before that step. So the
+    weights after an epoch are copied at the first step of the next one, if they are in bounds.
     """
 
     def __init__(
@@ -39,13 +39,13 @@ class Guard:
         rows_per_epoch: int,
         description: str,
     ) -> None:
-        """Keep the weights before the task.
+        """Copy the weights before the task, if ``max_retain_loss`` is set.
 
         Args:
-            model: what is trained.
-            parameters: with the bounds.
-            rows_per_epoch: of the plan.
-            description: of the task, for the log.
+            model: the model that is trained.
+            parameters: hold the bounds.
+            rows_per_epoch: rows of the plan in one epoch.
+            description: name of the task, for the log.
         """
         self.stop_when = parameters.stop_when
         self.max_retain_loss = parameters.max_retain_loss
@@ -57,20 +57,20 @@ class Guard:
         self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.kept: dict[str, torch.Tensor] = {}
         self.kept_step = 0
-        """After which the weights were as they are kept."""
+        """The step after which the kept weights were copied."""
         self.passed = False
         if self.max_retain_loss is not None:
             self._keep(0)
 
     def ends(self, state: TrainerState, losses: Mapping[str, torch.Tensor]) -> bool:
-        """Look at the losses of the step that is being made; keep weights that have passed.
+        """Check the losses of the current step, and copy the weights if they are the best so far.
 
         Args:
-            state: of the Trainer, with the steps before.
-            losses: of this step.
+            state: state of the Trainer, with the log of earlier steps.
+            losses: ``forget_loss`` and ``retain_loss`` of this step.
 
         Returns:
-            Whether the task ends with this step.
+            True if the task ends with this step.
         """
         step = state.global_step + 1
         where = f"at step {step} of {state.max_steps}"
@@ -95,10 +95,10 @@ class Guard:
         return False
 
     def restore(self) -> float:
-        """Give the model the weights that were kept, where ``max_retain_loss`` was passed.
+        """Restore the kept weights, if the retain loss crossed its bound.
 
         Returns:
-            The last step that the model has seen; infinity where that is the last of all.
+            The last step that the model's weights have seen; infinity if that is the last of all.
         """
         if not self.passed:
             return math.inf
@@ -106,12 +106,12 @@ class Guard:
         return self.kept_step
 
     def save(self, folder: Path) -> None:
-        """Write what is kept beside a checkpoint."""
+        """Write the kept weights into a checkpoint."""
         if self.kept:
             save_file(self.kept | {"step": torch.tensor(self.kept_step)}, folder / KEPT)
 
     def load(self, folder: Path) -> None:
-        """Read what was kept when the checkpoint was written."""
+        """Read the kept weights of a checkpoint."""
         if self.kept:
             self.kept = load_file(folder / KEPT)
             self.kept_step = int(self.kept.pop("step"))
@@ -129,7 +129,7 @@ class Guard:
                 self._keep(step)
 
     def _forget_loss(self, state: TrainerState, end: int) -> float:
-        """Mean over the steps of the epoch that ended with that step."""
+        """Average the forget loss over the epoch that ended with the given step."""
         start = max((step for step in self.epoch_ends if step < end), default=0)
         return fmean(entry["forget_loss"] for entry in state.log_history[start:end])
 

@@ -1,4 +1,4 @@
-"""Scores of the frozen reference model, computed once before a task is trained."""
+"""Scoring by the frozen reference model, once before a task is trained."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from closer_look.errors import InputError
 from closer_look.inference.scoring import score
 from closer_look.models.language_model import model_fingerprint
 from closer_look.models.packing import answer_logits, answer_states, pack, packed_attention
+from closer_look.models.tokens import encode
 from closer_look.system.memory import in_passes
 from closer_look.training.objective import ANSWER, REFUSAL, Objective
 from closer_look.training.reference_scores import ReferenceCache, ReferenceScores, cache_key
@@ -37,11 +38,23 @@ def reference_scores(
     batch_size: int,
     cache: ReferenceCache = NO_CACHE,
 ) -> ReferenceScores:
-    """Score what the method's losses compare with the reference: each text once, and no others.
+    """Compute the reference scores that a method's losses read, each text once.
 
-    Nothing for GA, ME, IDK, GD and AP; the nll of the forget answers for NPO, of the refusals too
-    for DPO; the hidden states of the retain rows for KL. What another method or run has scored with
-    the same model is taken from the cache.
+    GA, ME, IDK, GD and AP need none. NPO needs the nll of the forget answers, DPO also that of the
+    refusals, and KL the hidden states of the retain rows. Scores that another method or run has
+    computed with the same model come from the cache.
+
+    Args:
+        language_model: the frozen reference.
+        plan: ``forget_row_id``, ``retain_row_id`` and ``refusal`` of each row.
+        questions: the questions table.
+        method: names the losses.
+        batch_size: rows in one forward pass, halved when they do not fit into memory.
+        cache: where to look for scores and keep them; by default nowhere.
+
+    Raises:
+        InputError: a single row does not fit into memory, or the model's logits are not its last
+            hidden states times its output head (KL).
     """
     objective = Objective(method)
     variants = [v for v in (ANSWER, REFUSAL) if f"reference_{v}nll" in objective.forget.inputs]
@@ -60,7 +73,7 @@ def reference_scores(
     key = cache_key(
         fingerprint,
         f"hidden states in order, {objective.retain.parameters.positions}",
-        rows[["row_id", "question", "answer"]].to_numpy().tolist(),
+        encode(language_model.tokenizer, list(rows["question"]), list(rows["answer"])),
     )
     states = cache.get(
         key, lambda: _hidden_states(language_model, rows, objective.retain, batch_size)
@@ -73,7 +86,7 @@ def reference_scores(
 def _texts(
     plan: pd.DataFrame, questions: pd.DataFrame, variants: Sequence[str]
 ) -> Iterator[pd.DataFrame]:
-    """``row_id``, ``question``, ``text`` of each variant, each text of a row once."""
+    """Yield ``row_id``, ``question``, ``text`` of each variant, each text of a row once."""
     asked = questions.set_index("row_id").loc[plan["forget_row_id"]]
     texts = {ANSWER: asked["answer"].to_numpy(), REFUSAL: plan["refusal"].to_numpy()}
     for variant in variants:
@@ -98,7 +111,8 @@ def _forget_nll(
         )
         return {"nll": torch.tensor(scores["nll"].to_numpy())}
 
-    key = cache_key(fingerprint, "nll", texts.to_numpy().tolist())
+    encoded = encode(language_model.tokenizer, list(texts["question"]), list(texts["text"]))
+    key = cache_key(fingerprint, "nll", encoded)
     return texts[["row_id", "text"]].assign(nll=cache.get(key, compute)["nll"].numpy())
 
 
@@ -106,10 +120,13 @@ def _forget_nll(
 def _hidden_states(
     language_model: LanguageModel, rows: pd.DataFrame, term: LossTerm, batch_size: int
 ) -> dict[str, Tensor]:
-    """Inputs of the output head at the positions that the loss takes, by a row's number.
+    """Compute the inputs of the output head at the positions that a loss takes.
+
+    Returns:
+        Number of a row, as text, -> (positions, hidden size), fp32 on the CPU.
 
     Raises:
-        InputError: the model does more with them than multiply by the head.
+        InputError: the logits are not these states times the output head.
     """
     model, tokenizer = language_model
     model.eval()

@@ -1,4 +1,4 @@
-"""The scores of the frozen reference that training needs, and the cache that keeps them."""
+"""Scores of the frozen reference model, and a cache that stores them on disk."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
+    from closer_look.models.tokens import Tokens
+
 
 class ReferenceScores(NamedTuple):
-    """What losses need of the frozen reference model, and no more.
+    """The frozen reference's scores that the losses of a method read.
 
     Attributes:
-        nll: ``row_id``, ``text``, ``nll`` (nats, summed) of forget rows.
-        hidden_states: retain row -> (positions, hidden size), the inputs of the output head.
-        output_head: (V, hidden size); the states times its transpose are the reference's logits.
+        nll: ``row_id``, ``text``, ``nll`` (nats, summed over tokens) of forget rows.
+        hidden_states: retain row id -> (positions, hidden size), the inputs of the output head.
+        output_head: (V, hidden size); ``states @ output_head.T`` are the reference's logits.
     """
 
     nll: pd.DataFrame
@@ -29,16 +31,16 @@ class ReferenceScores(NamedTuple):
 
 
 class ReferenceCache:
-    """A folder of tensors, a file a key; none is ever changed, and any may be deleted.
+    """A folder with one file of tensors per key; files never change, and any may be deleted.
 
-    Without a folder nothing is kept.
+    Without a folder, nothing is stored.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder
 
     def get(self, key: str, compute: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
-        """Read what is kept under the key; where nothing is, compute and keep it."""
+        """Load the tensors of a key; if there are none, compute and store them."""
         from safetensors.torch import load_file, save_file
 
         if self.folder is None:
@@ -52,6 +54,6 @@ class ReferenceCache:
         return load_file(path)
 
 
-def cache_key(fingerprint: str, kind: str, rows: Sequence[Sequence[str]]) -> str:
-    """Hash of a model's fingerprint, of what is computed, and of the texts, in order."""
+def cache_key(fingerprint: str, kind: str, rows: Sequence[Tokens]) -> str:
+    """Hash a model's fingerprint, what is computed, and the rows as tokens, in their order."""
     return hashlib.sha256(json.dumps([fingerprint, kind, rows]).encode()).hexdigest()

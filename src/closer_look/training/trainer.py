@@ -1,4 +1,7 @@
-"""The training loop of fine-tuning and unlearning, on the Hugging Face Trainer."""
+"""The training loop of fine-tuning and unlearning, built on the Hugging Face Trainer.
+
+A step packs its rows (``models.packing``), and its loss reads the logits of the answers only.
+"""
 
 from __future__ import annotations
 
@@ -58,21 +61,21 @@ def train(
     """Train a model in place, in one process on one device, with its weights in fp32.
 
     Args:
-        language_model: what learns.
-        rows: one item a training row; ``input_ids`` where they are grouped by length.
-        collate: rows -> a batch, with their ``names`` for errors.
+        language_model: the model, changed in place.
+        rows: one item per training row; with ``input_ids`` if rows are grouped by length.
+        collate: rows -> a batch with their ``names``, which error messages use.
         compute_loss: (logits (n, V) of the answers, batch) -> "loss" and losses to log.
-        parameters: of the optimiser.
-        rows_per_epoch: for the warm-up.
+        parameters: optimiser and batch sizes.
+        rows_per_epoch: turns ``warmup_epochs`` into steps.
         epochs: passes over ``rows``.
         sampling: the Trainer's strategy, "sequential" or "group_by_length".
-        checkpoints: folder of this training's checkpoints; without it there are none.
-        description: what the progress bar says.
-        determined_by: what else the result depends on, for the key of the checkpoints.
-        guard: ends the training at a bound.
+        checkpoints: folder for checkpoints; None for none.
+        description: label of the progress bar.
+        determined_by: everything else that the result depends on, for the key of the checkpoints.
+        guard: may end the training at a bound of the losses.
 
     Returns:
-        The training log, a row a step, with those columns of ``LOGGED`` that there are.
+        The training log, a row per step, with the columns of ``LOGGED`` that the losses have.
 
     Raises:
         InputError: a loss or a gradient is not finite, or a single row does not fit into memory.
@@ -101,11 +104,11 @@ def train(
             seed=parameters.seed,
             logging_steps=1,
             logging_nan_inf_filter=False,
-            save_strategy="no",  # but when own_checkpoints asks
+            save_strategy="no",  # only when own_checkpoints asks
             report_to="none",
             remove_unused_columns=False,
             disable_tqdm=True,
-            dataloader_pin_memory=False,  # a step's rows are no tensors yet
+            dataloader_pin_memory=False,  # the rows of a step are not tensors yet
         )
         arguments._n_gpu = min(arguments.n_gpu, 1)  # DataParallel would multiply the batch
         trainer = _Trainer(
@@ -122,14 +125,15 @@ def train(
         )
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
-        needs = "gradients and the optimiser's moments"  # the passes see to themselves
+        # Out of memory inside a pass is handled by halve_until_it_fits.
+        needs = "gradients and the optimiser's moments"
         with (
             packed_attention(model),
             tied_embeddings(model),
             out_of_memory_ends_the_run(needs, LESS_MEMORY),
         ):
             trainer.train(resume_from_checkpoint=own_checkpoints.latest)
-        # Without the mixed precision of training: as the model will be when it is read from disk.
+        # Remove the mixed precision of training: the model answers as it will when read from disk.
         trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     steps = [entry for entry in trainer.state.log_history if "loss" in entry]
     log = pd.DataFrame(steps).rename(columns={"grad_norm": "gradient_norm"})
@@ -138,10 +142,11 @@ def train(
 
 @contextmanager
 def tied_embeddings(model: PreTrainedModel) -> Iterator[None]:
-    """Where embeddings are the output head too, add to its gradient for the tokens seen alone.
+    """Make the gradient of tied embeddings sparse: only the batch's tokens add to the head's.
 
-    Otherwise a gradient of the whole vocabulary, of zeros but for these tokens, is made and added.
-    On a CPU and in one process: with several, gradients that come sparse must stay sparse.
+    Otherwise autograd builds a second gradient of the whole vocabulary, almost all zeros, and adds
+    it. Done only on a CPU and in one process: several processes would have to exchange a gradient
+    that is sparse throughout.
     """
     embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
     is_tied = head is not None and embeddings.weight is head.weight
@@ -156,12 +161,13 @@ def tied_embeddings(model: PreTrainedModel) -> Iterator[None]:
 
 
 class _Trainer(Trainer):
-    """The Trainer with a loss on the logits of the answers, and with all rows of a step at once.
+    """A Trainer whose loss reads the logits of the answers, and which gets all rows of a step.
 
-    It cuts them into micro-batches itself, so that a step can be made again with smaller ones.
+    It splits them into micro-batches itself, so that it can repeat a step with smaller ones when
+    memory runs out.
     """
 
-    loss_is_scaled_for_ga = False  # a mean over the micro-batch, for the Trainer to divide
+    loss_is_scaled_for_ga = False  # the loss is a mean over the micro-batch; the Trainer divides it
 
     def __init__(
         self,
@@ -173,20 +179,20 @@ class _Trainer(Trainer):
         guard: Guard | None,
         **arguments,
     ) -> None:
-        # What accelerate does not take for a list it does not copy, token by token, to a device.
+        # accelerate copies lists to the device, token by token; it leaves a UserList alone.
         super().__init__(data_collator=UserList, **arguments)
         self.collate = collate
         self.loss_function = loss_function
         self.micro_batch_size = micro_batch_size
         self.checkpoints = checkpoints
         self.guard = guard
-        self.terms: dict[str, Tensor] = {}  # of the step
-        self.names: list[str] = []  # of its rows
+        self.terms: dict[str, Tensor] = {}  # losses of the step, to log
+        self.names: list[str] = []  # of the step's rows, for errors
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         loss, self.micro_batch_size = halve_until_it_fits(
             partial(self._accumulate, model, inputs),
-            # From the log, which is there again when a training goes on.
+            # From the log: a resumed training has it, too, and continues with the same size.
             self.state.log_history[-1]["micro_batch_size"]
             if self.state.log_history
             else self.micro_batch_size,
@@ -198,13 +204,13 @@ class _Trainer(Trainer):
         return loss
 
     def _accumulate(self, model, rows, micro_batch_size):
-        """Make the gradients of a step: a mean over its micro-batches, weighted by their rows."""
-        model.zero_grad()  # of an attempt that ran out of memory
+        """Compute the gradients of a step: the mean over its micro-batches, weighted by rows."""
+        model.zero_grad()  # an attempt that ran out of memory leaves gradients behind
         self.terms, self.names = {}, []
         losses = []
         for start in range(0, len(rows), micro_batch_size):
             chosen = rows[start : start + micro_batch_size]
-            self.current_gradient_accumulation_steps = len(rows) / len(chosen)  # loss is divided
+            self.current_gradient_accumulation_steps = len(rows) / len(chosen)  # divides the loss
             losses.append(super().training_step(model, self.collate(chosen)))
         return sum(losses)
 
@@ -228,13 +234,13 @@ class _Trainer(Trainer):
         super().log(logs, *args, **kwargs)
 
     def _check_finite(self, logs: dict[str, float]) -> None:
-        """Stop before a model of which nothing is left is saved."""
+        """Stop at a loss or gradient that is not finite, before the broken model is saved."""
         for name, value in logs.items():
             if not math.isfinite(value):
                 raise InputError(
                     f"training: {name.replace('grad_norm', 'gradient_norm')} is {value} at step "
                     f"{self.state.global_step}, rows {', '.join(dict.fromkeys(self.names))}; the "
-                    f"model is not saved. A lower learning_rate may keep it finite"
+                    f"model is not saved; try a lower learning_rate"
                 )
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
@@ -243,7 +249,7 @@ class _Trainer(Trainer):
             self.guard.load(Path(resume_from_checkpoint))
 
     def _issue_warnings_after_load(self, load_result):
-        """Say nothing of weights that are missing: they are tied to others."""
+        """Do not warn of missing weights: they are tied to others."""
 
     def _save_checkpoint(self, model, trial):
         super()._save_checkpoint(model, trial)
@@ -253,14 +259,14 @@ class _Trainer(Trainer):
 
 
 class _ProgressBar(TrainerCallback):
-    """One bar over the steps that shows the loss."""
+    """A progress bar over the steps that shows the loss."""
 
     def __init__(self, description: str) -> None:
         self.description = description
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.bar = progress_bar(state.max_steps, self.description, "step")
-        self.bar.n = self.bar.initial = state.global_step  # of a training that goes on
+        self.bar.n = self.bar.initial = state.global_step  # not 0 if the training is resumed
 
     def on_step_end(self, args, state, control, **kwargs):
         self.bar.update(state.global_step - self.bar.n)

@@ -1,4 +1,4 @@
-"""Unlearning: make a model forget the rows of one task."""
+"""Unlearning of one task: a model is trained to forget its rows."""
 
 from __future__ import annotations
 
@@ -30,23 +30,25 @@ def unlearn(
     checkpoints: Path | None = None,
     description: str = "Unlearning",
 ) -> tuple[LanguageModel, pd.DataFrame]:
-    """Unlearn one task; the model given is changed in place.
+    """Unlearn one task with a method.
+
+    Supported are one process on one device, weights in fp32, and full training or LoRA.
 
     Args:
-        language_model: the model after the previous task.
+        language_model: the model after the previous task, changed in place.
         plan: ``epoch``, ``forget_row_id``, ``retain_row_id``, ``refusal`` in training order.
         questions: the questions table.
-        reference_scores: what the method's losses need of the frozen reference.
-        method: which losses.
-        parameters: what the methods of a run share.
-        checkpoints: folder of this training's checkpoints, to be removed when its result is safe;
-            without it there are none.
-        description: what the progress bar says.
+        reference_scores: the frozen reference's scores that the losses read.
+        method: the two losses and their weights.
+        parameters: settings that the methods of a run share.
+        checkpoints: folder for checkpoints, which the caller deletes when the model is saved; None
+            for no checkpoints.
+        description: label of the progress bar.
 
     Returns:
-        The model, with adapters where LoRA is asked for, and the training log, as ``finetune``
-        gives it, with ``forget_loss``, ``retain_loss`` and ``in_model``, whether the model given
-        back has seen the step: not so where it went back from ``max_retain_loss``.
+        The model, with adapters if LoRA is on, and the training log. Its columns are those of
+        ``finetune`` and ``forget_loss``, ``retain_loss`` and ``in_model``: whether the returned
+        weights have seen the step. Steps that ``max_retain_loss`` undid are not in the model.
 
     Raises:
         InputError: LoRA's target modules match no layer of the model; a loss or a gradient is not
@@ -59,7 +61,7 @@ def unlearn(
     if head is not None:
         head = head.to(language_model.model.device)
     if parameters.lora:
-        set_seed(parameters.seed)  # adapters start at random
+        set_seed(parameters.seed)  # adapters are initialised at random
         language_model = with_adapter(language_model, parameters.lora)
     rows_per_epoch = len(rows) // plan["epoch"].nunique()
     guard = Guard(language_model.model, parameters, rows_per_epoch, description)

@@ -18,16 +18,23 @@ from closer_look.models.language_model import (
     load_language_model,
 )
 from closer_look.parameters.base import depends_on
-from closer_look.parameters.models import BaseModelParameters, RetainOnlyParameters
+from closer_look.parameters.evaluation import GenerationParameters
+from closer_look.parameters.models import (
+    BaseModelParameters,
+    PromptParameters,
+    RetainOnlyParameters,
+)
 from closer_look.parameters.training import FinetuningParameters, UnlearningParameters
 
 
-@depends_on(unlearning=())
+@depends_on(unlearning=(), generation=())
 def initialise(
     questions: pd.DataFrame,
     refusals: list[str],
     base_model: BaseModelParameters,
+    prompt: PromptParameters,
     unlearning: UnlearningParameters,
+    generation: GenerationParameters,
 ) -> LanguageModel | PretrainedModel:
     """Make a small model to start from, or see that the pretrained one is there.
 
@@ -38,21 +45,23 @@ def initialise(
     from closer_look.models.small_llama import small_llama
 
     if base_model.pretrained:
-        return _base(base_model, questions, unlearning, refusals)
+        return _base(base_model, prompt, questions, unlearning, refusals, generation)
     columns = ["question", "answer", "reference_answer", "paraphrased_answer"]
     texts = [*questions[columns].melt()["value"].dropna(), *refusals]
     language_model = small_llama(texts, base_model.small_llama)
-    set_prompt(language_model.tokenizer, base_model.prompt)
-    _check_texts(language_model, questions, refusals)
+    set_prompt(language_model.tokenizer, base_model.prompt, prompt)
+    _check_texts(language_model, questions, refusals, generation)
     return check_adapters(language_model, unlearning.lora)
 
 
-@depends_on(unlearning=())
+@depends_on(unlearning=(), generation=())
 def take_pretrained(
     questions: pd.DataFrame,
     refusals: list[str],
     base_model: BaseModelParameters,
+    prompt: PromptParameters,
     unlearning: UnlearningParameters,
+    generation: GenerationParameters,
 ) -> PretrainedModel:
     """Take the pretrained model as the target model: it knows the questions already."""
     if not base_model.pretrained:
@@ -60,16 +69,21 @@ def take_pretrained(
             "parameter experiment.finetuning: false leaves a small_llama that has learned nothing; "
             "name a model with base_model.pretrained"
         )
-    return _base(base_model, questions, unlearning, refusals)
+    return _base(base_model, prompt, questions, unlearning, refusals, generation)
 
 
+@depends_on(generation=())
 def take_retain_only(
-    questions: pd.DataFrame, base_model: BaseModelParameters, retain_only: RetainOnlyParameters
+    questions: pd.DataFrame,
+    base_model: BaseModelParameters,
+    prompt: PromptParameters,
+    retain_only: RetainOnlyParameters,
+    generation: GenerationParameters,
 ) -> PretrainedModel:
     """Take a pretrained model that never saw what is forgotten."""
-    language_model = load_language_model(retain_only.pretrained, base_model.prompt)
-    _check_texts(language_model, questions, [])
-    return PretrainedModel(retain_only.pretrained, base_model.prompt)
+    model = PretrainedModel(retain_only.pretrained, base_model.prompt, prompt)
+    _check_texts(load_language_model(*model), questions, [], generation)
+    return model
 
 
 def finetune(
@@ -117,26 +131,40 @@ def finetune_retain_only(
 
 def _base(
     base_model: BaseModelParameters,
+    prompt: PromptParameters,
     questions: pd.DataFrame,
     unlearning: UnlearningParameters,
     refusals: Sequence[str],
+    generation: GenerationParameters,
 ) -> PretrainedModel:
     from closer_look.models.readiness import check_adapters
 
     if base_model.sha256:
         check_weights(base_model.pretrained, base_model.sha256)
-    language_model = load_language_model(base_model.pretrained, base_model.prompt)
-    _check_texts(language_model, questions, refusals)
+    model = PretrainedModel(base_model.pretrained, base_model.prompt, prompt)
+    language_model = load_language_model(*model)
+    _check_texts(language_model, questions, refusals, generation)
     check_adapters(language_model, unlearning.lora)
-    return PretrainedModel(base_model.pretrained, base_model.prompt)
+    return model
 
 
 def _check_texts(
-    language_model: LanguageModel, questions: pd.DataFrame, refusals: Sequence[str]
+    language_model: LanguageModel,
+    questions: pd.DataFrame,
+    refusals: Sequence[str],
+    generation: GenerationParameters,
 ) -> None:
     """Check every text that is trained or scored."""
-    from closer_look.models.readiness import check_refusals, check_rows
+    from closer_look.models.readiness import (
+        check_generation,
+        check_model,
+        check_refusals,
+        check_rows,
+    )
 
+    check_model(language_model)
     check_rows(language_model, given_texts(questions))
     to_forget = questions.loc[questions["split"] == "forget", "question"]
     check_refusals(language_model, refusals, list(to_forget))
+    gold = questions.rename(columns={"gold_answer": "text"})
+    check_generation(language_model, gold, generation.max_length)

@@ -20,12 +20,14 @@ def create_pipeline(experiment: Experiment) -> Pipeline:
         "refusals",
         "params:finetuning",
     ]
+    started = [questions, "refusals", "params:base_model", "params:prompt"]
+    started += ["params:unlearning", "params:generation"]
     nodes = []
     if experiment.finetuning:
         nodes.append(
             Node(
                 initialise,
-                [questions, "refusals", "params:base_model", "params:unlearning"],
+                started,
                 "base_model",
                 name="initialise",
             )
@@ -42,7 +44,7 @@ def create_pipeline(experiment: Experiment) -> Pipeline:
         nodes.append(
             Node(
                 take_pretrained,
-                [questions, "refusals", "params:base_model", "params:unlearning"],
+                started,
                 "target_model",
                 name="take_pretrained",
             )
@@ -60,7 +62,13 @@ def create_pipeline(experiment: Experiment) -> Pipeline:
         nodes.append(
             Node(
                 take_retain_only,
-                [questions, "params:base_model", "params:retain_only"],
+                [
+                    questions,
+                    "params:base_model",
+                    "params:prompt",
+                    "params:retain_only",
+                    "params:generation",
+                ],
                 "retain_only_model",
                 name="take_retain_only",
             )

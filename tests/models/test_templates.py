@@ -1,0 +1,192 @@
+"""Prompts and answers as templates of the shapes of published chat models write them."""
+
+import datetime
+import json
+
+import pytest
+import torch
+from tokenizers import AddedToken
+
+from closer_look.errors import InputError
+from closer_look.inference.generation import generate
+from closer_look.inference.scoring import score
+from closer_look.models.prompts import render_prompts, set_prompt, turn_end
+from closer_look.models.tokens import encode
+from closer_look.parameters.models import PromptParameters
+
+TEMPLATES = {
+    "gemma": (
+        "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not"
+        " supported') }}{% endif %}{% for message in messages %}{% set role = 'model' if "
+        "message['role'] == 'assistant' else message['role'] %}{{ '<start_of_turn>' + role + '\n' +"
+        " message['content'] | trim + '<end_of_turn>\n' }}{% endfor %}{% if add_generation_prompt "
+        "%}{{ '<start_of_turn>model\n' }}{% endif %}"
+    ),
+    "phi": (
+        "{% for message in messages %}{{ '<|' + message['role'] + '|>\n' + message['content'] + "
+        "'<|end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% else %}"
+        "{{ eos_token }}{% endif %}"
+    ),
+    "llama3": (
+        "{{ bos_token }}{% if not date_string is defined %}{% if strftime_now is defined %}"
+        "{% set date_string = strftime_now('%d %b %Y') %}{% endif %}{% endif %}"
+        "{{ '<|start_header_id|>system<|end_header_id|>\n\nToday Date: ' + date_string + "
+        "'\n\n<|eot_id|>' }}{% for message in messages %}{{ '<|start_header_id|>' + message['role']"
+        " + '<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}"
+        "{% endif %}"
+    ),
+    "qwen3": (
+        "{% for message in messages %}{% if message.role == 'assistant' %}{{ '<|im_start|>"
+        "assistant\n<think>\n\n</think>\n\n' + message.content + '<|im_end|>\n' }}{% else %}{{ "
+        "'<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}{% endif %}"
+        "{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% if enable_thinking is "
+        "defined and enable_thinking is false %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+        "{% endif %}"
+    ),
+    "mistral": (
+        "{{ bos_token }}[SYSTEM_PROMPT]Today is {{ strftime_now('%Y-%m-%d') }}.[/SYSTEM_PROMPT]"
+        "{% for message in messages %}{% if message.role == 'user' %}{{ '[INST] ' + message.content"
+        " + '[/INST]' }}{% elif message.role == 'assistant' %}{{ ' ' + message.content + eos_token "
+        "}}{% endif %}{% endfor %}"
+    ),
+    "parts": (
+        "{% for message in messages %}{{ '<|' + message.role + '|>' }}{% for part in "
+        "message.content %}{% if part.type == 'text' %}{{ part.text }}{% endif %}{% endfor %}"
+        "{{ '<|end|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+    ),
+}
+ENDS = {
+    "gemma": "<end_of_turn>",
+    "phi": "<|end|>",
+    "llama3": "<|eot_id|>",
+    "qwen3": "<|im_end|>",
+    "mistral": "<|eos|>",
+    "parts": "<|end|>",
+}
+SPECIAL = ["<start_of_turn>", "<end_of_turn>", "<|end|>", "<|eot_id|>", "<|im_start|>"]
+SPECIAL += ["<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|bos|>", "<|eos|>"]
+QUESTIONS = ["Where was Ada born?", "Who taught Bo?"]
+ANSWERS = ["In Rome.", "Nobody did."]
+
+
+@pytest.fixture(params=TEMPLATES)
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def chat_model(tiny_llama):
+    """A tiny model whose tokenizer has a template, and an eos that ends no turn."""
+
+    def chat_model(name, **settings):
+        made = tiny_llama([*QUESTIONS, *ANSWERS, *TEMPLATES.values()], vocabulary_size=600)
+        tokens = [AddedToken(token, special=True, normalized=False) for token in SPECIAL]
+        made.tokenizer.add_tokens(tokens)
+        made.tokenizer.eos_token, made.tokenizer.bos_token = "<|eos|>", "<|bos|>"
+        made.tokenizer.chat_template = TEMPLATES[name]
+        made.model.resize_token_embeddings(len(made.tokenizer))
+        set_prompt(made.tokenizer, "chat_template", PromptParameters(**settings))
+        return made
+
+    return chat_model
+
+
+def test_a_row_is_the_conversation_up_to_the_end_of_the_turn(chat_model, name):
+    tokenizer = chat_model(name).tokenizer
+    assert turn_end(tokenizer) == ENDS[name]
+    (row,) = encode(tokenizer, QUESTIONS[:1], ANSWERS[:1])
+    messages = [{"role": "user", "content": QUESTIONS[0]}]
+    messages.append({"role": "assistant", "content": ANSWERS[0]})
+    whole = tokenizer.apply_chat_template(messages, tokenize=False)
+    text = tokenizer.decode(row.prompt + row.answer)
+    assert whole.startswith(text)
+    assert text.endswith(ANSWERS[0] + ENDS[name])
+    assert tokenizer.decode(row.answer).strip() == ANSWERS[0] + ENDS[name]
+
+
+def test_a_model_that_knows_its_answers_scores_and_says_them(chat_model, name):
+    """It is taught the whole conversation as the template writes it, by no code of the project."""
+    language_model = chat_model(name)
+    model, tokenizer = language_model
+    texts = [
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": q}, {"role": "assistant", "content": a}], tokenize=False
+        )
+        for q, a in zip(QUESTIONS, ANSWERS, strict=True)
+    ]
+    batches = [
+        torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]]) for text in texts
+    ]
+    optimiser = torch.optim.Adam(model.parameters(), lr=2e-2)
+    model.train()
+    for _ in range(150):
+        loss = sum(model(input_ids=ids, labels=ids).loss for ids in batches)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    scores = score(language_model, QUESTIONS, ANSWERS, batch_size=2)
+    assert ((-scores["nll"] / scores["n_tokens"]).map(torch.tensor).map(torch.exp) > 0.98).all()
+    answers = generate(language_model, QUESTIONS, max_length=120, batch_size=2)
+    assert answers["generated"].tolist() == ANSWERS
+    assert set(answers["stopped_by"]) == {"eos"}
+
+
+def test_no_answer_begins_with_its_reasoning(chat_model):
+    (prompt,) = render_prompts(chat_model("qwen3").tokenizer, QUESTIONS[:1])
+    assert prompt.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "printed"), [("llama3", "03 Feb 2024"), ("mistral", "2024-02-03")]
+)
+def test_a_date_is_that_of_the_parameters_on_any_day(chat_model, name, printed):
+    (prompt,) = render_prompts(
+        chat_model(name, date=datetime.date(2024, 2, 3)).tokenizer, QUESTIONS[:1]
+    )
+    assert printed in prompt
+    (default,) = render_prompts(chat_model(name).tokenizer, QUESTIONS[:1])
+    assert "2026" in default
+
+
+def test_template_arguments_are_given(chat_model):
+    tokenizer = chat_model("llama3", template_arguments={"date_string": "some day"}).tokenizer
+    assert "Today Date: some day\n" in render_prompts(tokenizer, QUESTIONS[:1])[0]
+
+
+@pytest.mark.parametrize("name", ["phi", "qwen3", "parts"])
+def test_a_system_message_comes_first(chat_model, name):
+    tokenizer = chat_model(name, system='Be "brief".').tokenizer
+    (prompt,) = render_prompts(tokenizer, QUESTIONS[:1])
+    assert prompt.index('Be "brief".') < prompt.index(QUESTIONS[0])
+
+
+def test_a_template_without_a_system_role_says_so(chat_model):
+    with pytest.raises(InputError, match="System role not supported"):
+        chat_model("gemma", system="Be brief.")
+
+
+@pytest.mark.parametrize("style", ["plain", "llama2"])
+def test_own_templates_take_a_system_message(tiny_llama, style):
+    tokenizer = tiny_llama(QUESTIONS).tokenizer
+    set_prompt(tokenizer, style, PromptParameters(system="Be brief."))
+    assert "Be brief.\n" in render_prompts(tokenizer, QUESTIONS[:1])[0]
+
+
+def test_a_template_without_the_question_is_refused(tiny_llama):
+    tokenizer = tiny_llama(QUESTIONS).tokenizer
+    tokenizer.chat_template = "{{ bos_token }}Say something."
+    with pytest.raises(InputError, match="makes a prompt without the question; use one of plain"):
+        set_prompt(tokenizer, "chat_template")
+
+
+def test_settings_travel_with_the_tokenizer(chat_model, tmp_path):
+    from transformers import AutoTokenizer
+
+    tokenizer = chat_model("llama3", date=datetime.date(2024, 2, 3)).tokenizer
+    tokenizer.save_pretrained(tmp_path)
+    read = AutoTokenizer.from_pretrained(tmp_path)
+    set_prompt(read, "chat_template")
+    assert render_prompts(read, QUESTIONS) == render_prompts(tokenizer, QUESTIONS)
+    assert "03 Feb 2024" in json.dumps(read.chat_template)
