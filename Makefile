@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export DO_NOT_TRACK := 1
 
-.PHONY: demo test test-all coverage lint audit licences install sweep viz docs bench smollm2 corpus clean
+.PHONY: demo test test-all test-slow coverage lint audit licences install sweep viz docs bench smollm2 corpus clean
 
 demo: $(STAMP)  ## train, unlearn and report on invented people, offline
 	$(BIN)/kedro run --pipelines continual
@@ -16,6 +16,9 @@ test: $(STAMP)  ## the tests of the gate; make test JOBS=8 on a larger machine
 
 test-all: $(STAMP)  ## every test
 	$(PYTEST)
+
+test-slow: $(STAMP)  ## the tests that the gate leaves out; make test-slow TESTS=tests/test_viz.py
+	$(PYTEST) -m slow $(TESTS)
 
 coverage: $(STAMP)  ## every test, and which lines none of them runs
 	$(PYTEST) --cov --cov-report=term
