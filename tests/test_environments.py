@@ -87,11 +87,11 @@ def test_tofu_goes_on_from_a_pretrained_model(kedro_run, load, offline, publishe
 @pytest.mark.parametrize(
     ("env", "scenario"),
     [
-        ("base", "fictitious"),
-        ("base", "continual"),
-        ("tofu_small", "fictitious"),
         ("tofu_small", "continual"),
-        ("tofu", "fictitious"),
+        pytest.param("base", "fictitious", marks=pytest.mark.slow),
+        pytest.param("base", "continual", marks=pytest.mark.slow),
+        pytest.param("tofu_small", "fictitious", marks=pytest.mark.slow),
+        pytest.param("tofu", "fictitious", marks=pytest.mark.slow),
     ],
 )
 def test_every_scenario_runs_from_folders(

@@ -24,8 +24,8 @@ def data(kedro_run, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def execute(root, data):
-    def run(stem, kernel_arguments):
+def execute(root):
+    def run(stem, kernel_arguments, data):
         """Execute a notebook and return its outputs: a list of mime type -> content."""
         notebook = nbformat.read(root / "notebooks" / f"{stem}.ipynb", as_version=4)
         codes = [n for n, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
@@ -69,8 +69,8 @@ def test_notebooks_log_as_the_command_line_does(root):
     assert notebooks == command_line
 
 
-def test_explore_results(execute):
-    outputs = execute("01_explore_results", PLAIN_JUPYTER)
+def test_explore_results(execute, copied_run):
+    outputs = execute("01_explore_results", PLAIN_JUPYTER, copied_run)
     summary = tables(outputs)[0]
     for shown in ("before", "GA+GD", "ME+GD", "IDK+AP", "MU", "FE so far"):
         assert f">{shown}<" in summary
@@ -81,8 +81,9 @@ def test_explore_results(execute):
     assert any("continual.idk_ap.task_02.generations" in table for table in tables(outputs))
 
 
-def test_ask_the_models(execute):
-    outputs = execute("02_ask_the_models", KEDRO_JUPYTER)
+@pytest.mark.slow
+def test_ask_the_models(execute, copied_run):
+    outputs = execute("02_ask_the_models", KEDRO_JUPYTER, copied_run)
     answers, own_answers = tables(outputs)
     for model in ("before", "after task 1", "after task 2"):
         assert f">{model}<" in answers
@@ -93,8 +94,9 @@ def test_ask_the_models(execute):
     assert len(heatmap["y"]) == 10  # two questions of two tasks and of three sets to retain
 
 
-def test_add_a_loss(execute, data):
-    outputs = execute("03_add_a_loss", PLAIN_JUPYTER)
+@pytest.mark.slow
+def test_add_a_loss(execute, copied_run):
+    outputs = execute("03_add_a_loss", PLAIN_JUPYTER, copied_run)
     push, curves, trade_off = figures(outputs)
     assert "gradient ascent" in [trace["name"] for trace in push["data"]]
     methods = {"GA+GD", "ME+GD", "IDK+AP", "NPO+GD", "SimNPO+GD"}
@@ -103,11 +105,12 @@ def test_add_a_loss(execute, data):
     _, last, answers = tables(outputs)
     assert all(f">{method}<" in last for method in methods | {"before"})
     assert ">SimNPO+GD<" in answers
-    assert (data / "08_reporting" / "test_simnpo" / "continual" / "report.html").is_dir()
+    assert (copied_run / "08_reporting" / "test_simnpo" / "continual" / "report.html").is_dir()
 
 
+@pytest.mark.slow
 def test_compare_runs(execute, data):
-    outputs = execute("04_compare_runs", KEDRO_JUPYTER)
+    outputs = execute("04_compare_runs", KEDRO_JUPYTER, data)
     stored = data / "08_reporting" / "test" / "continual" / "summary_table.parquet"
     earlier, later = sorted(path.name for path in stored.iterdir())
     versions, parameters, others, last, change, answers = tables(outputs)

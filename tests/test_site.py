@@ -10,6 +10,8 @@ import pytest
 
 import closer_look
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def site(root, tmp_path_factory):

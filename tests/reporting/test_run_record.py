@@ -47,9 +47,7 @@ def test_the_commit_is_recorded_where_there_is_one(tmp_path, monkeypatch):
     assert git_commit() == f"{head.stdout.strip()}-dirty"
 
 
-def test_a_run_keeps_its_record(kedro_run, open_session, tmp_path):
-    kedro_run(tmp_path, "fictitious", parameters={"experiment": {"methods": ["me_gd"]}})
-    with open_session(tmp_path) as session:
-        record = session.load_context().catalog.load("fictitious.run_record")
-    assert list(record["parameters"]["methods"]) == ["me_gd"]
-    assert record["parameters"]["data"] == tmp_path.as_posix()
+def test_a_run_keeps_its_record(whole_run, load_result):
+    record = load_result(whole_run.data, "continual.run_record")
+    assert list(record["parameters"]["methods"]) == ["ga_gd", "me_gd", "idk_ap"]
+    assert record["parameters"]["data"] == whole_run.data.as_posix()

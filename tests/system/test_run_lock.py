@@ -87,13 +87,6 @@ def test_a_killed_run_lets_go(kedro_run, hold, tmp_path):
     assert kedro_run(tmp_path, "forget_set")
 
 
-def test_a_run_that_failed_lets_go(kedro_run, make_corpus, tmp_path):
-    broken = {"corpus": str(make_corpus(retain="\n"))}
-    with pytest.raises(InputError, match="the table is empty"):
-        kedro_run(tmp_path, "forget_set", parameters=broken)
-    assert kedro_run(tmp_path, "forget_set")
-
-
 def test_a_run_that_was_refused_lets_go(kedro_run, folder, tmp_path):
     kedro_run(tmp_path, "forget_set")
     changed = {"experiment": {"n_tasks": 1}}

@@ -10,7 +10,6 @@ from closer_look.data.questions import check_questions
 from closer_look.errors import InputError
 from closer_look.evaluation.downstream import check_harness
 from closer_look.evaluation.judges import check_judges
-from closer_look.inference.scoring import check_scores
 from closer_look.models.language_model import LanguageModel, check_precision
 from closer_look.parameters.base import depends_on
 from closer_look.parameters.evaluation import (
@@ -97,6 +96,8 @@ def select_evaluation(
     These are the sets to retain, the task's forget set, and those of earlier tasks, whose knowledge
     may come back. The judges are loaded now, so that a missing one stops the run before training.
     """
+    from closer_look.inference.scoring import check_scores
+
     if forget_set.evaluated_splits:
         questions = questions[questions["split"].isin(forget_set.evaluated_splits)]
     first_rows = questions.groupby(["split", "task_id"], sort=False).head(

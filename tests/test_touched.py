@@ -1,0 +1,75 @@
+"""What a change touches is tested in the gate, and the gate keeps its time."""
+
+import re
+import runpy
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TOOL = runpy.run_path(ROOT / "tools" / "touched.py")
+touched = TOOL["touched"]
+
+
+@pytest.mark.parametrize(
+    ("path", "tests"),
+    [
+        ("LICENSE", []),
+        ("docs/start.md", ["documented_commands", "notebooks", "site"]),
+        ("src/closer_look/losses/forget.py", ["crashes.py::test_killed_inside_a_training", "site"]),
+        ("src/closer_look/project/hooks.py", ["crashes", "environments", "site", "viz"]),
+        ("tools/sweep.py", ["sweep"]),
+        ("tests/test_sweep.py", ["sweep"]),
+    ],
+)
+def test_slow_tests_of_a_path(path, tests):
+    expected = [f"tests/test_{test}" + ("" if "::" in test else ".py") for test in tests]
+    assert touched([path]) == expected
+
+
+@pytest.mark.parametrize("path", ["constraints.txt", "pyproject.toml", "Makefile", ".ci/run"])
+def test_what_all_depends_on_touches_all(path):
+    assert touched([path, "src/closer_look/losses/forget.py"]) == sorted(TOOL["SLOW"])
+
+
+def test_a_part_of_a_file_is_not_named_beside_the_file():
+    paths = ["src/closer_look/losses/forget.py", "src/closer_look/project/hooks.py"]
+    assert not [test for test in touched(paths) if "::" in test]
+
+
+def test_every_file_with_slow_tests_is_known():
+    files = [*(ROOT / "tests").rglob("test_*.py")]
+    slow = {path for path in files if re.search(r"mark\.slow\b", path.read_text("utf-8"))}
+    assert {path.relative_to(ROOT).as_posix() for path in slow} - {"tests/test_touched.py"} == set(
+        TOOL["SLOW"]
+    )
+
+
+def test_every_path_is_there():
+    for beginning in TOOL["TOUCHED"]:
+        path = ROOT / beginning
+        assert path.exists() or [*path.parent.glob(f"{path.name}*")], beginning
+
+
+def test_all_of_them_leave_the_gate_under_twenty_minutes():
+    """Ten minutes are for installation, linters and `make test`; .ci/run ends them after ten."""
+    assert sum(TOOL["SLOW"].values()) < 10 * 60
+    assert "timeout 10m" in (ROOT / ".ci" / "run").read_text("utf-8")
+
+
+def test_without_a_base_nothing_is_touched(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert TOOL["changed_since"]("origin/main") == []
+    git = ["git", "-c", "user.name=A", "-c", "user.email=a@b"]
+    for command in (
+        ["init", "-q"],
+        ["commit", "-qm", "One", "--allow-empty"],
+        ["tag", "base"],
+    ):
+        subprocess.run([*git, *command], check=True)  # noqa: S603
+    assert TOOL["changed_since"]("origin/main") == TOOL["changed_since"]("base") == []
+    (tmp_path / "README.md").touch()
+    for command in (["add", "."], ["commit", "-qm", "Two"]):
+        subprocess.run([*git, *command], check=True)  # noqa: S603
+    assert TOOL["changed_since"]("base") == ["README.md"]

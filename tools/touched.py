@@ -1,0 +1,96 @@
+"""Name the slow tests of what a change touches, for the gate to run beside `make test`.
+
+    python tools/touched.py [BASE]
+
+The change is all that HEAD has and BASE (origin/main) has not. Where git knows no BASE, or nothing
+has changed, nothing is named.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterable
+
+SLOW = {  # tests -> seconds that their slow ones take on two cores
+    "tests/test_documented_commands.py": 110,
+    "tests/test_crashes.py": 60,
+    "tests/test_environments.py": 30,
+    "tests/test_notebooks.py": 50,
+    "tests/test_own_data.py": 25,
+    "tests/test_site.py": 35,
+    "tests/test_sweep.py": 50,
+    "tests/test_viz.py": 35,
+    "tests/test_bad_input.py": 20,
+    "tests/evaluation/test_downstream.py": 12,
+}
+ALL = tuple(SLOW)
+CRASHES, ENVIRONMENTS, VIZ = (
+    "tests/test_crashes.py",
+    "tests/test_environments.py",
+    "tests/test_viz.py",
+)
+SITE, OWN_DATA, BAD_INPUT = (
+    "tests/test_site.py",
+    "tests/test_own_data.py",
+    "tests/test_bad_input.py",
+)
+DOCUMENTED, NOTEBOOKS = "tests/test_documented_commands.py", "tests/test_notebooks.py"
+INSIDE_A_TRAINING = f"{CRASHES}::test_killed_inside_a_training"
+
+TOUCHED = {  # how a path begins -> slow tests of it
+    "README.md": (DOCUMENTED, SITE, NOTEBOOKS),
+    "docs/": (DOCUMENTED, SITE, NOTEBOOKS),
+    "notebooks/": (DOCUMENTED, SITE, NOTEBOOKS),
+    "conf/": (VIZ, ENVIRONMENTS, CRASHES, DOCUMENTED, "tests/evaluation/test_downstream.py"),
+    "src/": (SITE,),
+    "src/closer_look/data/": (BAD_INPUT, OWN_DATA),
+    "src/closer_look/datasets/": (VIZ, ENVIRONMENTS, CRASHES),
+    "src/closer_look/evaluation/": (OWN_DATA, "tests/evaluation/test_downstream.py"),
+    "src/closer_look/losses/": (INSIDE_A_TRAINING,),
+    "src/closer_look/models/": (BAD_INPUT, OWN_DATA),
+    "src/closer_look/models/packing": (INSIDE_A_TRAINING,),
+    "src/closer_look/parameters/": (BAD_INPUT,),
+    "src/closer_look/pipelines/": (VIZ, ENVIRONMENTS, CRASHES),
+    "src/closer_look/project/": (VIZ, ENVIRONMENTS, CRASHES),
+    "src/closer_look/reporting/": (NOTEBOOKS,),
+    "src/closer_look/training/": (INSIDE_A_TRAINING,),
+    "tests/conftest.py": ALL,
+    "tools/": ("tests/test_sweep.py",),
+    "constraints.txt": ALL,
+    "pyproject.toml": ALL,
+    "Makefile": ALL,
+    ".ci/": ALL,
+}
+"""That nothing is forgotten, each slow test also runs when its own file is changed."""
+
+
+def main(base: str) -> None:
+    """Print a test a line."""
+    print("\n".join(touched(changed_since(base))))
+
+
+def changed_since(base: str) -> list[str]:
+    """Paths that differ from where HEAD left the base; none if git does not know the base."""
+    done = subprocess.run(  # noqa: S603 - a fixed command
+        ["git", "diff", "--name-only", f"{base}...HEAD"],  # noqa: S607
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.splitlines() if done.returncode == 0 else []
+
+
+def touched(paths: Iterable[str]) -> list[str]:
+    """Slow tests of these paths, each once."""
+    found = set()
+    for path in paths:
+        found |= {path} & SLOW.keys()
+        for beginning, tests in TOUCHED.items():
+            if path.startswith(beginning):
+                found |= set(tests)
+    return sorted(test for test in found if test.partition("::")[0] not in found - {test})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "origin/main")
