@@ -1,9 +1,9 @@
-"""Name the slow tests of what a change touches, for the gate to run beside `make test`.
+"""List the slow tests of the files that a change touches, for the gate to run after `make test`.
 
     python tools/touched.py [BASE]
 
-The change is all that HEAD has and BASE (origin/main) has not. Where git knows no BASE, or nothing
-has changed, nothing is named.
+The change is the difference of HEAD from where it left BASE (default: origin/main). Without a BASE
+in git, or without a change, the list is empty.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 
-SLOW = {  # tests -> seconds that their slow ones take on two cores
+SLOW = {  # test file -> seconds that its slow tests take on two cores
     "tests/test_documented_commands.py": 110,
     "tests/test_crashes.py": 60,
     "tests/test_environments.py": 30,
@@ -38,7 +38,7 @@ SITE, OWN_DATA, BAD_INPUT = (
 DOCUMENTED, NOTEBOOKS = "tests/test_documented_commands.py", "tests/test_notebooks.py"
 INSIDE_A_TRAINING = f"{CRASHES}::test_killed_inside_a_training"
 
-TOUCHED = {  # how a path begins -> slow tests of it
+TOUCHED = {  # beginning of a path -> its slow tests
     "README.md": (DOCUMENTED, SITE, NOTEBOOKS),
     "docs/": (DOCUMENTED, SITE, NOTEBOOKS),
     "notebooks/": (DOCUMENTED, SITE, NOTEBOOKS),
@@ -62,16 +62,16 @@ TOUCHED = {  # how a path begins -> slow tests of it
     "Makefile": ALL,
     ".ci/": ALL,
 }
-"""That nothing is forgotten, each slow test also runs when its own file is changed."""
+"""In addition, each slow test runs when its own file changes."""
 
 
 def main(base: str) -> None:
-    """Print a test a line."""
+    """Print the tests, one per line."""
     print("\n".join(touched(changed_since(base))))
 
 
 def changed_since(base: str) -> list[str]:
-    """Paths that differ from where HEAD left the base; none if git does not know the base."""
+    """List the paths that differ from where HEAD left the base; none if git has no such base."""
     done = subprocess.run(  # noqa: S603 - a fixed command
         ["git", "diff", "--name-only", f"{base}...HEAD"],  # noqa: S607
         capture_output=True,
@@ -82,7 +82,7 @@ def changed_since(base: str) -> list[str]:
 
 
 def touched(paths: Iterable[str]) -> list[str]:
-    """Slow tests of these paths, each once."""
+    """List the slow tests of these paths, each once."""
     found = set()
     for path in paths:
         found |= {path} & SLOW.keys()

@@ -64,7 +64,7 @@ class CausalLMDataset(AbstractDataset[LanguageModel | PretrainedModel, LanguageM
 
     @property
     def folder(self) -> Path:
-        """Where the model lies, or is to lie."""
+        """Folder of the model, which need not exist yet."""
         return Path(self._filepath)
 
     def load(self) -> LanguageModel:

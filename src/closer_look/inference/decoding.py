@@ -1,7 +1,8 @@
-"""Greedy decoding: together with a cache, alone with the model's own, or without one.
+"""Greedy decoding in three ways: batched with a cache, one by one, or without a cache.
 
-The first is the fastest. Some models cannot take it: they keep a state that cannot be cut, count
-distances in cache slots, or let padding change a row. So each kind of model is tried once.
+Batched decoding is the fastest, but not every model supports it: some keep a state that cannot be
+cut back, measure distances in cache slots, or change a row when it is padded. So each kind of model
+is tried once (``choose_decoder``).
 """
 
 from __future__ import annotations
@@ -38,14 +39,14 @@ _chosen: dict[tuple[type, str], tuple[int, Decoder]] = {}  # kind of model -> le
 def choose_decoder(
     model: PreTrainedModel, prompts: Sequence[Sequence[int]], max_length: int
 ) -> Decoder:
-    """Choose the fastest decoder that gives this kind of model's greedy answers.
+    """Choose the fastest decoder that is correct for this kind of model.
 
-    They are tried on two prompts, a short and the longest possible one, against passes without a
-    cache over the whole text, which define greedy decoding.
+    Decoders are tried on two prompts, a short one and the longest possible one. Their answers must
+    equal those without a cache, which define greedy decoding.
 
     Args:
         model: in evaluation mode.
-        prompts: those that it will be given; their tokens make the prompts to try.
+        prompts: prompts to be answered, whose tokens make the two prompts.
         max_length: largest number of tokens of prompt and answer together.
     """
     kind = (type(model), model.config.to_json_string())
@@ -65,10 +66,10 @@ def choose_decoder(
 
 
 def _answers(decoder: Decoder, given: tuple) -> list[list[int]] | None:
-    """Return what a decoder answers, of the length tried; None if the model cannot take it."""
+    """Return the first ``TRIED`` tokens of a decoder's answers; None if the model fails with it."""
     try:
         return [ids[:TRIED] for ids in decoder(*given)]
-    except Exception as error:  # a model may fail in any way at what it was not made for
+    except Exception as error:  # a model may fail in any way when it lacks support
         if should_reduce_batch_size(error):
             raise
         return None
@@ -77,7 +78,7 @@ def _answers(decoder: Decoder, given: tuple) -> list[list[int]] | None:
 def decode_without_cache(
     model: PreTrainedModel, prompts: list[list[int]], room: list[int], ends: set[int]
 ) -> list[list[int]]:
-    """Decode answers token by token, each with a pass over the whole text so far."""
+    """Decode answers token by token, with a pass over the whole text for each."""
     answers = []
     for prompt, n in zip(prompts, room, strict=True):
         ids: list[int] = []
@@ -91,7 +92,7 @@ def decode_without_cache(
 def decode_alone(
     model: PreTrainedModel, prompts: list[list[int]], room: list[int], ends: set[int]
 ) -> list[list[int]]:
-    """Decode one answer after another by the model's own ``generate``, greedily."""
+    """Decode one answer after another, greedily, with the model's own ``generate``."""
     answers = []
     for prompt, n in zip(prompts, room, strict=True):
         settings = GenerationConfig(
@@ -119,7 +120,6 @@ def decode_together(
     When few answers are left, several next tokens of each are guessed from its repetitions, and one
     pass verifies them: a guess counts if it is the model's greedy choice. An unlearned model often
     repeats itself, so it needs few passes.
-
     """
     # B rows at first; b rows are still in the batch, g tokens are guessed in this pass.
     inputs = _prefill(model, prompts)

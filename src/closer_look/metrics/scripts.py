@@ -1,4 +1,4 @@
-"""Words of texts in any script, for ROUGE and for key facts."""
+"""Splitting of texts in any script into words, for ROUGE and for key facts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import unicodedata
 
 import regex
 
-# Scripts that write no space between words, or none before particles: each character is a word.
+# Scripts without spaces between words, or before particles: each character counts as a word.
 _CHARACTERS = (
     r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Bopomofo}"
     r"\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
@@ -19,8 +19,8 @@ _INVISIBLE = regex.compile(r"\p{Cf}")  # joiners, direction marks
 def words(text: str) -> list[str]:
     """Split a text into words, whatever its script.
 
-    Case, punctuation and the way in which accents are encoded do not count; accents do. In scripts
-    that write no space between words, each character is a word.
+    Case, punctuation and the encoding of accents are ignored; accents are not. In scripts without
+    spaces between words, each character is a word.
     """
     return _WORD.findall(_folded(text))
 
@@ -32,4 +32,4 @@ def names(text: str) -> list[str]:
 
 def _folded(text: str) -> str:
     plain = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text)).casefold()
-    return unicodedata.normalize("NFKC", plain)  # which folding may have taken apart
+    return unicodedata.normalize("NFKC", plain)  # again: case folding may decompose characters

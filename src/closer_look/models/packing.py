@@ -163,7 +163,7 @@ def packed_attention(model: PreTrainedModel, longest: int = 8) -> Iterator[None]
 
 @torch.no_grad()
 def _takes_packed_rows_rightly(model: PreTrainedModel, longest: int) -> bool:
-    """Try out whether packed rows have the logits that each of them has alone.
+    """Try out whether packed rows get the same logits as single rows.
 
     The rows are as long as the longest, which shows sliding windows, chunks and frequencies that
     change with the length; two share a prefix, and a short one lies behind them.

@@ -13,7 +13,7 @@ Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*$")]
 
 
 class PromptParameters(Parameters):
-    """What a run settles about its prompts, whatever model's chat template writes them."""
+    """Settings of a run's prompts, which hold for every model's chat template."""
 
     system: str | None = None
     """A system message before each question."""
@@ -21,7 +21,7 @@ class PromptParameters(Parameters):
     """Variables of the chat template. ``enable_thinking`` and ``thinking`` are false unless they
     are given here: an answer is the text that follows no reasoning."""
     date: datetime.date = datetime.date(2026, 1, 1)
-    """The day that templates print which print one: the same on any day that a run is made."""
+    """The date that templates print, if they print one: the same on every day of a run."""
 
 
 class SmallLlamaParameters(Parameters):

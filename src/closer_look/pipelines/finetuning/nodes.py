@@ -80,7 +80,7 @@ def take_retain_only(
     retain_only: RetainOnlyParameters,
     generation: GenerationParameters,
 ) -> PretrainedModel:
-    """Take a pretrained model that never saw what is forgotten."""
+    """Take a pretrained model as the retain-only model."""
     model = PretrainedModel(retain_only.pretrained, base_model.prompt, prompt)
     _check_texts(load_language_model(*model), questions, [], generation)
     return model
@@ -154,7 +154,7 @@ def _check_texts(
     refusals: Sequence[str],
     generation: GenerationParameters,
 ) -> None:
-    """Check every text that is trained or scored."""
+    """Check every text that the run trains on or scores."""
     from closer_look.models.readiness import (
         check_generation,
         check_model,
