@@ -65,13 +65,13 @@ def plant(root: Path, fault: dict, options: list[str]) -> str:
         )
     finally:
         path.write_text(text, encoding="utf-8")
-    failed = re.search(r"^(?:FAILED|ERROR) tests/(\S+)", done.stdout, re.MULTILINE)
+    failed = re.search(r"^(?:FAILED|ERROR) tests/([\w/.:]+)", done.stdout, re.MULTILINE)
     return failed[1] if failed else ""
 
 
 def shown(test: str) -> str:
     """As code, if it is a test."""
-    return f"`{test.replace('|', '')}`" if "::" in test else test
+    return f"`{test}`" if "::" in test else test
 
 
 if __name__ == "__main__":
