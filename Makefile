@@ -1,4 +1,4 @@
-# `make demo` and `make test` do all the set-up; the same in plain words stands in the README.
+# `make demo` and `make test` do all the set-up; the README has the same in plain words.
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed

@@ -1,5 +1,6 @@
-"""Evaluating a TOFU task, against a pass a metric, fixed padding, one sentence at a time.
+"""Time of evaluating a TOFU task here, against the published protocol.
 
+The published protocol makes a pass per metric with fixed padding and judges one sentence at a time.
 The models know the rows to retain and not those to forget, as after unlearning: some answers are
 the gold ones, others are not, and nearly all of them end.
 """
@@ -18,12 +19,12 @@ from closer_look.inference.scoring import given_answers, greedy_prefixes, score
 from closer_look.parameters.training import FinetuningParameters
 from closer_look.training.finetuning import finetune
 
-ROWS = 40  # of forget01, and as many of those to retain
+ROWS = 40  # of forget01, and as many to retain
 LEARNING = {
     "small_llama": {"epochs": 80, "learning_rate": 1e-3},
     "smollm2": {"epochs": 12, "learning_rate": 1e-4},
 }
-SCORED, DECODED = 32, 64  # rows in a pass, as conf/smollm2 has them
+SCORED, DECODED = 32, 64  # rows in a pass, as in conf/smollm2
 LENGTH = 200
 
 
@@ -34,7 +35,7 @@ def evaluation(questions):
 
 @pytest.fixture
 def knowing(language_model, evaluation, loaded, request):
-    """The model, after it has learned the rows to retain, once."""
+    """Fine-tune the model on the rows to retain, once."""
     name = request.node.callspec.params["language_model"]
     if (name, "knowing") not in loaded:
         known = evaluation[evaluation["split"] == "retain"]
@@ -46,7 +47,7 @@ def knowing(language_model, evaluation, loaded, request):
 
 @pytest.fixture
 def timed(benchmark):
-    """Do a part of the work; keep the median of the seconds that it takes, beside the whole's."""
+    """Time the parts of the work; their medians are stored with the time of the whole."""
     parts = defaultdict(lambda: defaultdict(list))
 
     def timed(way, part, function, *arguments):
@@ -57,14 +58,14 @@ def timed(benchmark):
 
     yield timed
     benchmark.extra_info["parts"] = {
-        part: {way: median(times[1:]) for way, times in ways.items()}  # the first one warms up
+        part: {way: median(times[1:]) for way, times in ways.items()}  # the first is a warm-up
         for part, ways in parts.items()
     }
 
 
 def test_whole_task(benchmark, side_by_side, timed, knowing, evaluation):
     if not NLI.exists():
-        pytest.skip(f"the entailment model is not beside the repository ({NLI})")
+        pytest.skip(f"the entailment model is missing ({NLI})")
     benchmark.name = "whole task"
     answers = given_answers(evaluation)
     questions, gold = list(evaluation["question"]), list(evaluation["gold_answer"])

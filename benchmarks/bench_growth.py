@@ -1,4 +1,4 @@
-"""How time grows with rows, length, vocabulary and tasks: the slope of log time by log size."""
+"""Growth of time with rows, length, vocabulary and tasks: the slope of log time over log size."""
 
 import logging
 import time
@@ -28,7 +28,7 @@ def slope(sizes, times):
 
 @pytest.mark.parametrize("method", ["ga_gd", "npo_kl"])
 def test_rows(measured, questions, method):
-    """An epoch of 10, 20 and 40 rows."""
+    """Time epochs of 10, 20 and 40 rows."""
     method = load_method(method)
     plan = load_plan(questions)
     sizes = [10, 20, 40]
@@ -45,7 +45,7 @@ def test_rows(measured, questions, method):
 
 @pytest.mark.parametrize("method", ["ga_gd", "npo_kl"])
 def test_length(measured, questions, method):
-    """Steps whose questions and answers are the same texts once, twice and four times."""
+    """Time steps whose questions and answers are repeated once, twice and four times."""
     method = load_method(method)
     sizes, tokens = [1, 2, 4], []
     with ExitStack() as stack:
@@ -66,7 +66,7 @@ def test_length(measured, questions, method):
 
 @pytest.mark.parametrize("method", ["ga_gd", "me_gd", "npo_kl"])
 def test_vocabulary(measured, questions, method):
-    """Steps of models that differ in the size of their vocabulary alone, on the same tokens."""
+    """Time steps of models that differ only in the size of their vocabulary, on the same tokens."""
     method = load_method(method)
     plan = load_plan(questions).head(BATCH_SIZE)
     sizes = [4096, 8192, 16384]
@@ -82,7 +82,7 @@ def test_vocabulary(measured, questions, method):
 
 @pytest.fixture(scope="module")
 def chains(tmp_path_factory):
-    """Seconds in the nodes, and rows evaluated, of chains of ME+GD of so many tasks."""
+    """Run chains of ME+GD: number of tasks -> seconds per kind of node, and rows evaluated."""
     return {n: run_chain(tmp_path_factory.mktemp(f"tasks_{n}"), n) for n in (1, 2, 4, 8)}
 
 
@@ -93,7 +93,7 @@ def test_tasks_training(measured, chains):
 
 
 def test_tasks_evaluation(measured, chains):
-    """Every earlier task's rows are evaluated after every task: the matrix is taken as given."""
+    """Fit evaluation time to the rows evaluated, which include those of all earlier tasks."""
     kinds = ("generate_answers", "score_answers", "judge_answers", "measure_rows")
     spent = [sum(times[kind] for kind in kinds) for times, _ in chains.values()]
     found = slope([n_rows for _, n_rows in chains.values()], spent)
@@ -101,7 +101,7 @@ def test_tasks_evaluation(measured, chains):
 
 
 def run_chain(data, n_tasks):
-    """Run the nodes of a chain with Kedro: seconds in each kind of node, rows evaluated."""
+    """Run a chain with Kedro; return seconds in each kind of node, and rows evaluated."""
     from kedro.framework.startup import bootstrap_project
 
     from closer_look.project.session import Session
@@ -130,7 +130,7 @@ def run_chain(data, n_tasks):
 
 
 class Stopwatch(logging.Handler):
-    """Adds up the seconds from a log line that says which node starts to the next one."""
+    """Adds up the seconds of each kind of node, from the log line of its start to the next one."""
 
     def __init__(self):
         super().__init__()

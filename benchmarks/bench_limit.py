@@ -1,4 +1,4 @@
-"""How far a step of training is from its matrix products alone."""
+"""Distance of a training step from its lower limit, the time of its matrix products alone."""
 
 from collections import Counter
 from functools import partial
@@ -14,7 +14,7 @@ PRODUCTS = (torch.ops.aten.mm.default, torch.ops.aten.addmm.default, torch.ops.a
 
 
 class RecordProducts(TorchDispatchMode):
-    """Counts the shapes of the matrix products inside."""
+    """Counts the shapes of the matrix products in the ``with`` block."""
 
     def __init__(self):
         super().__init__()
@@ -27,7 +27,7 @@ class RecordProducts(TorchDispatchMode):
 
 
 def seconds_of_products(shapes):
-    """Time of plain fp32 products of these shapes, the median of each shape's runs."""
+    """Time plain fp32 products of these shapes, and sum up the medians."""
     total = 0
     for pair, n in shapes.items():
         left, right = (torch.randn(shape) for shape in pair)
@@ -39,7 +39,7 @@ def seconds_of_products(shapes):
 
 @pytest.mark.parametrize("method", ["ga_gd", "dpo_gd", "idk_ap"])
 def test_distance_to_the_products_alone(measured, language_model, questions, plan, method, request):
-    """The same batch each time, steps and products in turn."""
+    """Time steps and products in turn, on the same batch."""
     model = request.node.callspec.params["language_model"]
     method = load_method(method)
     with step_here(language_model, plan.head(4), questions, method) as step:

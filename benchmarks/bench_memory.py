@@ -1,4 +1,4 @@
-"""Peak memory of two steps here and by the published protocol, each in a process of its own."""
+"""Peak memory of two steps here and by the published protocol, each in its own process."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ ROUNDS = 5
 
 
 def peak(model, method, protocol):
-    """Gigabytes that two steps hold at most, resident or on the accelerator."""
+    """Measure the peak of two steps in gigabytes, resident or on the accelerator."""
     command = [sys.executable, str(Path(__file__).with_name("peak_memory.py"))]
     found = subprocess.run(
         [*command, model, method, protocol], capture_output=True, text=True, check=True
@@ -24,7 +24,7 @@ def peak(model, method, protocol):
 
 @cache
 def peaks(model):
-    """Every method's peaks by both protocols: medians of rounds in which all take their turn."""
+    """Measure every method's peaks by both protocols, in turn: medians over rounds."""
     ways = [(method, protocol) for method in METHODS for protocol in PROTOCOLS]
     rounds = [[peak(model, *way) for way in ways] for _ in range(ROUNDS)]
     return dict(zip(ways, map(median, zip(*rounds, strict=True)), strict=True))

@@ -1,4 +1,4 @@
-"""Steps of an epoch of unlearning here, against the published protocol on the same rows."""
+"""Time of unlearning steps here, against the published protocol on the same rows."""
 
 import pytest
 from setups import load_method

@@ -1,4 +1,4 @@
-"""What the benchmarks share: models, TOFU rows, and two ways to do the same work side by side."""
+"""Fixtures of the benchmarks: models, TOFU rows, and the timing of two ways in turn."""
 
 import copy
 from pathlib import Path
@@ -20,13 +20,13 @@ def plan(questions):
 
 @pytest.fixture(scope="session")
 def loaded():
-    """Models by name, each loaded once."""
+    """Cache of models by name, so that each is loaded once."""
     return {}
 
 
 @pytest.fixture(params=["small_llama", "smollm2"])
 def language_model(request, loaded):
-    """A copy that a benchmark may train."""
+    """Copy a model, so that a benchmark may train it."""
     name = request.param
     if name not in loaded:
         loaded[name] = load_model(name)
@@ -35,7 +35,7 @@ def language_model(request, loaded):
 
 @pytest.fixture
 def side_by_side(benchmark, request):
-    """Time two ways in turn, round after round; keep the medians, return what is made here."""
+    """Time two ways in turn, round after round; store the medians, return the result of here."""
 
     def side_by_side(what, here, other, rounds=5):
         times = []
@@ -56,7 +56,7 @@ def side_by_side(benchmark, request):
 
 @pytest.fixture
 def measured(benchmark):
-    """Keep numbers that are no times of a function, beside those that are."""
+    """Store numbers that are not times of a function in the benchmark's results."""
 
     def measured(group, name, unit, **values):
         benchmark.group, benchmark.name = group, name
@@ -67,7 +67,7 @@ def measured(benchmark):
 
 
 def pytest_collection_modifyitems(items):
-    """Skip, with the reason, what needs rows or a model that are not there."""
+    """Skip benchmarks whose rows or model are missing, and say which."""
     for item in items:
         model = getattr(item, "callspec", None) and item.callspec.params.get("language_model")
         reason = missing(model)
@@ -76,7 +76,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_benchmark_update_json(config, benchmarks, output_json):
-    """Print what was measured as tables for the docs."""
+    """Print the measurements as tables for the docs."""
     lines = ["| what | here | published | ratio |", "|---|---|---|---|"]
     others = ["| what | measured |", "|---|---|"]
     for one in output_json["benchmarks"]:

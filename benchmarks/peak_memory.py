@@ -1,4 +1,7 @@
-"""Print the gigabytes that two steps of unlearning hold at most: MODEL METHOD here|published."""
+"""Print the peak memory of two steps of unlearning in gigabytes.
+
+python benchmarks/peak_memory.py MODEL METHOD here|published
+"""
 
 import re
 import sys
@@ -18,12 +21,12 @@ if protocol == "here":
             step()
 else:
     step = step_published(language_model, *arguments)
-    del language_model  # the protocol holds two copies of it, no third
+    del language_model  # the protocol holds two copies of it; do not add a third
     for _ in range(2):
         step()
 if torch.cuda.is_available():
     print(torch.cuda.max_memory_allocated() / 1e9)
 else:
-    # Of this process alone: ru_maxrss begins with what the one that started it holds.
+    # Not ru_maxrss: it starts with the memory of the parent process.
     status = Path("/proc/self/status").read_text()
     print(int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024 / 1e9)

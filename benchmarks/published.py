@@ -1,7 +1,8 @@
 """The published protocol of unlearning (arXiv 2410.08109), written plainly.
 
-Every row comes in five variants padded to 500 tokens, whatever the loss; each variant that the loss
-reads goes through the model by itself and gives every logit; a second model gives the reference.
+Every row has five variants padded to 500 tokens, whatever the loss. Each variant that the loss
+reads goes through the model alone, with the logits of all positions. A second model is the
+reference.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ VARIANTS = ("forget", "retain", "forget_idk", "retain_idk", "forget_mismatch")
 
 
 def tokenise(tokenizer, plan, questions):
-    """Token ids, attention mask and labels of each variant, (rows, 500)."""
+    """Tokenise each variant into token ids, attention mask and labels, (rows, 500)."""
     by_id = questions.set_index("row_id")
     forget, retain = (by_id.loc[plan[f"{side}_row_id"]] for side in ("forget", "retain"))
     pairs = {
@@ -46,7 +47,7 @@ def _padded(tokenizer, asked, answers, length):
 
 
 def loss(model, reference_model, variants, method):
-    """The method's loss on a batch of all variants."""
+    """Compute the method's loss on a batch of all variants."""
     forget = _term(model, reference_model, variants, "forget", FORGET[method.forget.loss].function)
     retain = _term(model, reference_model, variants, "retain", RETAIN[method.retain.loss].function)
     return method.forget.weight * forget + method.retain.weight * retain
@@ -79,7 +80,7 @@ def _logits(model, batch):
 
 @torch.inference_mode()
 def score(language_model, answers, length):
-    """A pass for each kind of answer, rows padded to one length, every logit."""
+    """Score with a pass for each kind of answer, rows padded to one length, all logits."""
     model, tokenizer = language_model
     model.eval()
     for _, kind in answers.groupby("kind"):
@@ -91,7 +92,7 @@ def score(language_model, answers, length):
 
 @torch.inference_mode()
 def generate(language_model, rows, length):
-    """Batches in the order of the rows, each until its last answer has ended."""
+    """Generate in batches in the order of the rows, each until its last answer has ended."""
     model, tokenizer = language_model
     prompts = encode_prompts(tokenizer, list(rows["question"]))
     texts = []
@@ -107,7 +108,7 @@ def generate(language_model, rows, length):
 
 
 def judge(generated, references, embedder, nli):
-    """Models loaded for this set; one sentence, one pair at a time."""
+    """Judge with models loaded for this set, one sentence and one pair at a time."""
     encoder, classifier = load_embedder.__wrapped__(embedder), load_nli.__wrapped__(nli)
     for text, reference in zip(generated, references, strict=True):
         for sentence in (text, reference):

@@ -1,4 +1,4 @@
-"""Models, rows and methods of the benchmarks; no pytest, for processes of their own."""
+"""Models, rows and methods of the benchmarks, without pytest, so that subprocesses can use them."""
 
 import time
 from pathlib import Path
@@ -23,16 +23,16 @@ METHODS = ROOT / "conf" / "base" / "parameters_methods"
 
 
 def missing(model):
-    """Why a benchmark cannot be run here, if it cannot."""
+    """Return the reason why a benchmark cannot run here, or None."""
     if not ROWS.exists():
-        return f"the published rows are not beside the repository ({ROWS})"
+        return f"the published rows are missing ({ROWS})"
     if model == "smollm2" and not SMOLLM2.exists():
-        return "SmolLM2 is not there: make smollm2"
+        return "SmolLM2 is missing: make smollm2"
     return None
 
 
 def load_questions():
-    """TOFU's forget01 and 400 rows to retain."""
+    """Load TOFU's forget01 and 400 rows to retain."""
     names = {"forget": "forget01_perturbed", "retain": "retain_perturbed"}
     splits = [
         QuestionsDataset(filepath=str(ROWS / "tofu" / f"{name}.json"), split=split).load()
@@ -42,14 +42,14 @@ def load_questions():
 
 
 def load_plan(questions):
-    """One epoch of the first task, 40 rows."""
+    """Draw one epoch of the first task, 40 rows."""
     refusals = RefusalsDataset(filepath=str(ROWS / "idontknow.jsonl")).load()
     generator = np.random.default_rng(1)
     return draw_plan(questions, refusals, 1, epochs=1, pairing="fixed", generator=generator)
 
 
 def load_model(name, **changes):
-    """SmolLM2, or the model of ``conf/tofu_small``, untrained: a step costs the same."""
+    """Load SmolLM2, or make the model of ``conf/tofu_small``, untrained: a step costs the same."""
     if name == "smollm2":
         return load_language_model(str(SMOLLM2))
     values = {}
@@ -64,13 +64,13 @@ def load_model(name, **changes):
 
 
 def load_method(name):
-    """A method as it is configured."""
+    """Load a method from ``conf/base``."""
     values = yaml.safe_load((METHODS / f"{name}.yml").read_text())
     return MethodParameters(**values["methods"][name])
 
 
 def seconds(function):
-    """How long a call takes."""
+    """Time a call, in seconds."""
     start = time.perf_counter()
     function()
     return time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""A step of unlearning in two ways, here and by the published protocol, on batches of four rows."""
+"""Unlearning steps in two ways, here and by the published protocol, on batches of four rows."""
 
 import copy
 import itertools
@@ -17,7 +17,7 @@ BATCH_SIZE = 4
 
 @contextmanager
 def step_here(language_model, plan, questions, method):
-    """A function that makes a step of this package, each time on the next batch."""
+    """Provide a function that makes a step with this package, each time on the next batch."""
     reference = reference_scores(language_model, plan, questions, method, BATCH_SIZE)
     objective = Objective(method)
     rows = objective.encode(language_model.tokenizer, plan, questions, reference)
@@ -34,10 +34,10 @@ def step_here(language_model, plan, questions, method):
 
 
 def step_published(language_model, plan, questions, method):
-    """The same by the published protocol: a copy of the model, and a second one as reference."""
+    """Return the same by the published protocol: it holds two copies of the model."""
     model = copy.deepcopy(language_model.model)
     reference_model = copy.deepcopy(language_model.model).eval()
-    tokenizer = language_model.tokenizer  # the model given is not held
+    tokenizer = language_model.tokenizer  # so that the step does not keep the given model alive
     starts = itertools.cycle(range(0, len(plan), BATCH_SIZE))
 
     def loss():

@@ -196,7 +196,7 @@ def test_precision_that_no_device_computes_is_refused(refused, make_corpus, data
         pytest.skip("there is a GPU here that computes in bf16")
     parameters = {group: {"precision": "bf16"}, "corpus": str(make_corpus())}
     message = refused("forget_set", "finetuning", **parameters)
-    assert message.startswith(f"parameter {group}.precision: there is no GPU here")
+    assert message.startswith(f"parameter {group}.precision: no GPU of this machine supports bf16")
     assert not (data / "06_models" / "test" / "target").exists()
 
 
@@ -241,7 +241,7 @@ def test_harness_that_is_not_installed_is_refused(refused, make_corpus, data, mo
 )
 def test_what_stands_in_paths_must_be_a_name(refused, data, parameter, name):
     assert refused("forget_set", **{parameter: name}) == (
-        f"parameter {parameter}: {quote(name or '')} is no name; "
+        f"parameter {parameter}: {quote(name or '')} is not a valid name; "
         "use letters, digits, '-', '_' and, not at the start, '.'"
     )
     assert files(data.parent) == []
@@ -250,7 +250,9 @@ def test_what_stands_in_paths_must_be_a_name(refused, data, parameter, name):
 @pytest.mark.parametrize("method", ["../x", *slow("a.b", "a/b")])
 def test_method_must_have_a_name_that_stands_in_paths(refused, data, method):
     message = refused("forget_set", methods={method: {"label": "Elsewhere"}})
-    assert message == f"parameter methods: '{method}' is no name; use letters, digits and '_'"
+    assert (
+        message == f"parameter methods: '{method}' is not a valid name; use letters, digits and '_'"
+    )
     assert files(data.parent) == []
 
 
@@ -368,7 +370,8 @@ def test_text_that_would_be_read_as_prompt_is_refused(refused, make_corpus, data
     corpus = make_corpus(retain=lambda rows: change(rows, 1, **{column: f"What{marker}?"}))
     message = refused("forget_set", "finetuning", corpus=str(corpus))
     assert message == (
-        f"row 'henrietta-coldwell-02': {marker!r} in its text would be read as part of the prompt"
+        f"row 'henrietta-coldwell-02': {marker!r} in its text would be read as part of the "
+        "prompt; remove it"
     )
     assert not (data / "06_models").exists()
 
@@ -441,7 +444,7 @@ def test_chat_template_that_reaches_for_python_is_refused(refused, model_folder,
     start = start_from(model_folder)
     start["base_model"]["prompt"] = "chat_template"
     message = refused("forget_set", "finetuning", corpus=str(make_corpus()), **start)
-    assert message.startswith(f"{model_folder}: its chat template makes no prompt of 'Who?' (")
+    assert message.startswith(f"{model_folder}: its chat template fails on 'Who?' (")
     assert not (data / "06_models").exists()
 
 
@@ -457,7 +460,7 @@ def test_chat_template_that_fails_on_one_question_is_refused(
     start["base_model"]["prompt"] = "chat_template"
     message = refused("forget_set", "finetuning", corpus=str(corpus), **start)
     assert message == (
-        f"{model_folder}: its chat template makes no prompt of {quote(question)} (division by "
+        f"{model_folder}: its chat template fails on {quote(question)} (division by "
         "zero); use one of plain, llama2"
     )
     assert not (data / "06_models").exists()
@@ -489,8 +492,8 @@ def test_a_disk_that_fills_up_ends_the_run_and_leaves_what_was_there(
     with pytest.raises(InputError) as caught:
         kedro_run(data, "forget_set", parameters=parameters)
     assert str(caught.value) == (
-        "the disk is full; what had been finished is kept. Free some space, and the same command "
-        "with --only-missing-outputs goes on"
+        "the disk is full; finished results are kept. Free some space, then run the same command "
+        "with --only-missing-outputs"
     )
     assert before == {
         name: (data / name).read_bytes() for name in files(data) if "provenance" not in name

@@ -79,7 +79,7 @@ def test_other_weights_than_the_known_ones_are_refused(fetch):
 def test_model_that_is_there_stays(fetch, capsys):
     fetch.folder.mkdir(parents=True)
     fetch.run()
-    said = f"{fetch.folder} is there already; remove it to have it made again\n"
+    said = f"{fetch.folder} exists already; remove it to make it again\n"
     assert capsys.readouterr().out == said
     assert list(fetch.folder.parent.rglob("*")) == [fetch.folder]
 

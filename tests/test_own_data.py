@@ -180,7 +180,7 @@ def test_key_facts_that_are_not_there_are_asked_for(project, run):
     done = run("by_fact", **{"judges.entailment": "key_fact"})
     assert done.returncode == 1
     assert done.stderr.strip().endswith(
-        "Error: row 'forget-0001' has no key_fact, by which parameter judges.entailment is to "
-        "judge; name an entailment model there, or null to leave entailment out"
+        "Error: row 'forget-0001' has no key_fact, which parameter judges.entailment "
+        "needs; name an entailment model there, or null to leave entailment out"
     )
     assert not (project / "data" / "06_models" / "by_fact" / "fictitious").exists()

@@ -175,7 +175,7 @@ def test_length_must_be_positive():
 
 def test_warm_up_that_lasts_all_epochs_is_refused():
     message = refused(UnlearningParameters, UNLEARNING | {"warmup_epochs": 2})
-    assert message == "warmup_epochs 2.0 leaves nothing of 2 epochs"
+    assert message == "warmup_epochs 2.0 must be below epochs 2"
 
 
 def test_micro_batches_divide_the_batch():
@@ -185,7 +185,7 @@ def test_micro_batches_divide_the_batch():
 
 def test_heads_share_the_hidden_size():
     message = refused(SmallLlamaParameters, SMALL_LLAMA | {"heads": 3})
-    assert message == "hidden_size 8 is no even multiple of heads 3"
+    assert message == "hidden_size 8 must be an even multiple of heads 3"
 
 
 def test_intervals_need_resamples():
@@ -218,7 +218,7 @@ def test_task_of_the_environment_may_be_left_out():
 
 def test_retain_only_model_is_not_fine_tuned_from_a_model_that_knows_it_all():
     values = EXPERIMENT | {"finetuning": False, "retain_only": "finetuned"}
-    assert "knows what is forgotten; choose 'pretrained' or 'scores'" in refused(Experiment, values)
+    assert "knows the forget set; choose 'pretrained' or 'scores'" in refused(Experiment, values)
 
 
 @pytest.mark.parametrize(
@@ -234,8 +234,8 @@ def test_retain_only_model_is_not_fine_tuned_from_a_model_that_knows_it_all():
             {"loss": "maximum_entropy", "epsilon": -1},
             "epsilon of loss 'maximum_entropy': Input should be greater",
         ),
-        ({"loss": "idk", "padded_length": 500}, "loss 'idk' is no mean over positions"),
-        ({"loss": "npo", "padded_length": 500}, "loss 'npo' is no mean over positions"),
+        ({"loss": "idk", "padded_length": 500}, "loss 'idk' is not a mean over positions"),
+        ({"loss": "npo", "padded_length": 500}, "loss 'npo' is not a mean over positions"),
     ],
 )
 def test_impossible_hyperparameter_is_named(term, fault):

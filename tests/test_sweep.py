@@ -49,5 +49,5 @@ def test_a_run_that_is_at_work_is_not_swept(root, tmp_path):
     finished = sweep(root, "--params", f"data={tmp_path.as_posix()}")
     lock.release()
     assert finished.returncode == 1
-    assert finished.stderr.splitlines()[-1].startswith("Error: another process is at work on run")
+    assert finished.stderr.splitlines()[-1].startswith("Error: another process is working on run")
     assert finished.stdout == ""

@@ -1,7 +1,7 @@
 """Look up known vulnerabilities of the pinned packages with pip-audit.
 
-Exits with 1 where a package has one that is not accepted here. Where no service of advisories can
-be reached, one line says so, and nothing fails: such a machine installs from an index of its own.
+Exits with 1 if a package has one that is not accepted here. If no advisory service can be reached,
+it prints a line and exits with 0: such a machine installs from an index of its own.
 
     python tools/audit.py [REQUIREMENTS]
 """
@@ -15,12 +15,12 @@ import sys
 
 SERVICES = ("pypi", "osv")
 ACCEPTED: dict[str, str] = {}
-"""Advisory that there is no way around yet -> why it does no harm here."""
+"""Advisory without a fix so far -> why it does no harm here."""
 UNREACHABLE = re.compile("connect|proxy|timed? ?out|HTTPError", re.IGNORECASE)
 
 
 def main(requirements: str) -> None:
-    """Ask one service after the other until one knows the packages."""
+    """Ask one service after another until one knows the packages, and report."""
     for service in SERVICES:
         packages = ask(service, requirements)
         known = [package for package in packages if "vulns" in package]
@@ -45,7 +45,7 @@ def main(requirements: str) -> None:
 
 
 def ask(service: str, requirements: str) -> list[dict]:
-    """What a service says of each package; nothing where it cannot be reached."""
+    """Return a service's report on each package; an empty list if it cannot be reached."""
     options = ["--no-deps", "--disable-pip", "--format=json", "--progress-spinner=off"]
     done = subprocess.run(  # noqa: S603 - a fixed command
         [sys.executable, "-m", "pip_audit", "-s", service, "-r", requirements, *options],

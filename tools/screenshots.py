@@ -1,4 +1,4 @@
-"""Make the pictures of the docs again, from the newest results of a run.
+"""Make the pictures of the docs from the newest results of a run.
 
     python tools/screenshots.py report
     python tools/screenshots.py report data/08_reporting/eleven/continual docs/images/eleven.png \
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def photograph_report(arguments: argparse.Namespace) -> None:
-    """Show some figures of the newest report, and save what is seen."""
+    """Open some figures of the newest report, and save a screenshot."""
     versions = sorted(arguments.reports.glob("report.html/*/report.html"))
     if not versions:
         sys.exit(f"there is no report in {arguments.reports}: run `kedro run` first")
@@ -73,7 +73,7 @@ def photograph_report(arguments: argparse.Namespace) -> None:
 
 
 def photograph_viz(arguments: argparse.Namespace) -> None:
-    """Build the graph, open the scenario's box and a figure, and save what is seen."""
+    """Build the graph, open the scenario's box and a figure, and save a screenshot."""
     subprocess.run(
         [sys.executable, "-m", "kedro", "viz", "build", "--include-previews"], cwd=ROOT, check=True
     )
@@ -82,13 +82,13 @@ def photograph_viz(arguments: argparse.Namespace) -> None:
         page.goto(url)
         for name in ("continual", "continual.curves"):
             node(page, name).dispatch_event("click")  # a real click may scroll the page
-            page.wait_for_timeout(2000)  # until all has moved to its place
+            page.wait_for_timeout(2000)  # until the layout has settled
         page.locator(".pipeline-metadata .js-plotly-plot .trace").first.wait_for()
         place = node(page, "continual.curves").bounding_box()
         page.mouse.move(place["x"] + 140, place["y"])
         page.mouse.wheel(0, -230)  # nearer
         page.wait_for_timeout(1000)
-        # kedro-viz says where files lie on this machine.
+        # kedro-viz shows absolute paths of this machine: shorten them.
         page.get_by_text("data/08_reporting").evaluate(
             "path => path.textContent = path.textContent.replace(/.*(?=data.08_reporting)/, '')"
         )
@@ -96,13 +96,13 @@ def photograph_viz(arguments: argparse.Namespace) -> None:
 
 
 def node(page: Page, name: str) -> Locator:
-    """A box or a dataset in the graph."""
+    """Locate a box or a dataset in the graph."""
     return page.locator(f'.pipeline-node[data-node-fullname="{name}"]')
 
 
 @contextmanager
 def serve(folder: Path) -> Iterator[str]:
-    """Where the folder is served meanwhile."""
+    """Serve a folder over HTTP in the ``with`` block, and yield its URL."""
     handler = partial(SimpleHTTPRequestHandler, directory=folder)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -112,7 +112,7 @@ def serve(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def open_page(width: int, height: int) -> Iterator[Page]:
-    """An empty page in headless Chromium."""
+    """Open an empty page in headless Chromium."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         sys.exit("there is no chromium on PATH")

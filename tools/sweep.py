@@ -1,10 +1,11 @@
-"""Run the methods of a scenario beside each other, in processes of their own, then report.
+"""Run the methods of a scenario in parallel processes, then report.
 
     python tools/sweep.py --jobs 2 --env tofu_small --pipeline continual --params run=sweep
 
-What all methods share (rows, target model, its evaluation) runs first, in one process. Each process
-then runs one method's namespace, with its share of the cores or with a GPU of its own; the numbers
-are those of `kedro run`. What is there is not computed again: after a crash, start it again.
+What all methods share (rows, target model, its evaluation) runs first, in one process. Then each
+process runs one method's namespace, with its share of the cores or with a GPU of its own. The
+numbers are those of `kedro run`. Existing results are not computed again: after a crash, start the
+same command again.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def main() -> None:
-    """Parse the command line, run the stages one after another."""
+    """Parse the command line, run the shared stages, the methods and the report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--env", default="base")
@@ -35,13 +36,13 @@ def main() -> None:
     with locked(folder):
         kedro(options, ["--pipelines", "forget_set,finetuning", "--only-missing-outputs"])
         namespaced = ["--pipelines", options.pipeline, "--namespaces", ",".join(shared)]
-        kedro(options, [*namespaced, "--only-missing-outputs"])  # one may need another's scores
+        kedro(options, [*namespaced, "--only-missing-outputs"])  # one may need the other's scores
         in_parallel(options, methods)
         kedro(options, ["--pipelines", options.pipeline, "--tags", "reporting"])
 
 
 def look_up(options: argparse.Namespace) -> tuple[list[str], list[str], Path]:
-    """Namespaces of the pipeline that no method has, those of the methods, and the run's folder."""
+    """Return the pipeline's shared namespaces, those of its methods, and the run's folder."""
     from kedro.framework.project import pipelines
     from kedro.framework.session import KedroSession
     from kedro.framework.startup import bootstrap_project
@@ -61,7 +62,7 @@ def look_up(options: argparse.Namespace) -> tuple[list[str], list[str], Path]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other runs of that name out."""
+    """Hold the lock of the run in the ``with`` block."""
     from closer_look.errors import InputError
     from closer_look.system.run_lock import locked_for_children
 
@@ -73,7 +74,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def parameters(options: argparse.Namespace) -> dict[str, object]:
-    """As ``kedro run --params`` reads them."""
+    """Parse the option --params as ``kedro run`` does."""
     from omegaconf import OmegaConf
 
     listed = [item.strip() for item in options.params.split(",") if item.strip()]
@@ -81,7 +82,7 @@ def parameters(options: argparse.Namespace) -> dict[str, object]:
 
 
 def in_parallel(options: argparse.Namespace, chosen: list[str]) -> None:
-    """Run namespaces, as many at a time as there are jobs."""
+    """Run namespaces in parallel, as many at a time as there are jobs."""
     slots: Queue[int] = Queue()
     for slot in range(options.jobs):
         slots.put(slot)
@@ -99,7 +100,7 @@ def in_parallel(options: argparse.Namespace, chosen: list[str]) -> None:
 
 
 def kedro(options: argparse.Namespace, what: list[str], slot: int | None = None) -> None:
-    """Run Kedro, and say how long it took; the output is shown if it fails."""
+    """Run Kedro and print the time; if it fails, exit with its output."""
     command = [str(Path(sys.executable).with_name("kedro")), "run", "--env", options.env, *what]
     if options.params:
         command += ["--params", options.params]
@@ -119,7 +120,7 @@ def kedro(options: argparse.Namespace, what: list[str], slot: int | None = None)
 
 
 def environment(options: argparse.Namespace, slot: int | None) -> dict[str, str]:
-    """Of a process: all of the machine, or the share of one of the jobs."""
+    """Return the environment of a process: the whole machine, or one job's share of it."""
     import torch
 
     if slot is None:

@@ -1,4 +1,4 @@
-"""The pipelines that ``kedro run --pipelines`` knows."""
+"""The registry of pipelines for ``kedro run --pipelines``."""
 
 from kedro.pipeline import Pipeline
 
@@ -8,10 +8,10 @@ from closer_look.project.experiment import load_experiment
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """The scenarios that the environment's rows make, and the two stages that they share.
+    """Create the scenarios that the environment's splits allow, and the two stages they share.
 
-    ``continual`` unlearns one task after another, ``fictitious`` the first one alone; where there
-    are neighbours of the forgotten, ``real_world`` unlearns the only task.
+    ``continual`` unlearns all tasks one after another, ``fictitious`` only the first. An
+    environment with the split ``neighbour`` has ``real_world`` instead, with its only task.
     """
     experiment = load_experiment()
     if "neighbour" in experiment.splits:

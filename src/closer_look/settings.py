@@ -8,13 +8,13 @@ from closer_look.project.hooks import ExperimentHooks, ProvenanceHooks
 from closer_look.project.session import Session
 
 os.environ.setdefault("DO_NOT_TRACK", "1")  # kedro-telemetry comes with Kedro
-# Libraries leave the terminal to the project's own lines and bars.
+# The terminal shows only the project's own lines and bars.
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# PEFT asks transformers by a name that is to go.
+# PEFT still uses a deprecated name of transformers.
 warnings.filterwarnings("ignore", ".is_gradient_checkpointing. is deprecated")
 
-write_whole_files()  # what a killed run was writing is not taken for a result
+write_whole_files()  # so that a half-written file of a killed run is not taken for a result
 
 SESSION_CLASS = Session
 
@@ -23,5 +23,5 @@ HOOKS = (ExperimentHooks(), ProvenanceHooks())
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",
-    "merge_strategy": {"parameters": "soft"},  # an environment states only what differs
+    "merge_strategy": {"parameters": "soft"},  # an environment lists only what differs from base
 }

@@ -61,7 +61,7 @@ def test_empty_file_is_refused(write, content):
 
 
 def test_file_that_is_not_utf8_is_refused(write):
-    assert refused(write("Brontë".encode("latin-1"))) == " is not a text in UTF-8"
+    assert refused(write("Brontë".encode("latin-1"))) == " is not text in UTF-8; convert it"
 
 
 def test_folder_in_place_of_a_file_is_refused(tmp_path):
@@ -87,8 +87,8 @@ def test_pretty_printed_json_is_refused(write):
         ('{"a": 1, "a": 2}', "'a' occurs more than once"),
         ('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", "maximum recursion depth"),
         ('{"a": ' + "9" * 5000 + "}", "Exceeds the limit"),
-        ('{"a": NaN}', "NaN is no number in JSON"),
-        ('{"a": -Infinity}', "-Infinity is no number in JSON"),
+        ('{"a": NaN}', "NaN is not a number in JSON"),
+        ('{"a": -Infinity}', "-Infinity is not a number in JSON"),
     ],
 )
 def test_row_that_says_nothing_certain_is_refused(write, row, what):
@@ -128,7 +128,8 @@ class TestCsv:
 
     def test_table_that_is_not_utf8_is_refused(self, write):
         assert (
-            refused(write("a\nBrontë\n".encode("latin-1")), read_csv) == " is not a text in UTF-8"
+            refused(write("a\nBrontë\n".encode("latin-1")), read_csv)
+            == " is not text in UTF-8; convert it"
         )
 
     def test_cell_that_is_too_long_is_named_by_its_line(self, write):

@@ -406,7 +406,7 @@ def test_task_without_questions_is_named(language_model, parameters, task):
     with pytest.raises(InputError) as caught:
         evaluate_downstream(language_model, parameters(colours="acc__none", **{task: "acc__none"}))
     assert f"the questions of '{task}' cannot be loaded" in caught.value.message
-    assert "access to the hub" in caught.value.message
+    assert "connect to the hub" in caught.value.message
     assert "downstream.include_path" in caught.value.message
     assert "\n" not in caught.value.message
 
@@ -415,13 +415,13 @@ def test_metric_that_a_task_does_not_give_is_named_with_those_that_it_gives(
     language_model, parameters
 ):
     with pytest.raises(
-        InputError, match=r"'colours' gives no 'accuracy,none', only acc,none and acc_norm,none$"
+        InputError, match=r"'colours' has no 'accuracy,none', only acc,none and acc_norm,none$"
     ):
         evaluate_downstream(language_model, parameters(colours="accuracy__none"))
 
 
 def test_metric_without_its_filter_is_named(language_model, parameters):
-    with pytest.raises(InputError, match="'sayings' gives no 'exact_match', only exact_match,none"):
+    with pytest.raises(InputError, match="'sayings' has no 'exact_match', only exact_match,none"):
         evaluate_downstream(language_model, parameters(sayings="exact_match"))
 
 
@@ -442,19 +442,19 @@ def test_faults_show_before_the_work_begins(language_model, parameters, monkeypa
 
 
 def test_task_whose_answers_do_not_fit_into_the_context_is_named(language_model, parameters):
-    with pytest.raises(InputError, match=r"'no_room' is impossible .*generate \(256\).*\(256\)"):
+    with pytest.raises(InputError, match=r"'no_room' cannot run .*generate \(256\).*\(256\)"):
         evaluate_downstream(language_model, parameters(no_room="exact_match__none"))
 
 
 def test_task_with_too_few_examples_is_named(language_model, parameters):
-    with pytest.raises(InputError, match=r"'no_examples' is impossible .*larger than population"):
+    with pytest.raises(InputError, match=r"'no_examples' cannot run .*larger than population"):
         evaluate_downstream(language_model, parameters(no_examples="exact_match__none"))
 
 
 @pytest.mark.usefixtures("own_tasks_only")
 def test_group_without_a_value_of_its_own_is_named(language_model, parameters):
     with pytest.raises(
-        InputError, match=r"'loose' gives no 'acc,none', nor any other: name its tasks$"
+        InputError, match=r"'loose' has no 'acc,none', nor any other; name its tasks$"
     ):
         evaluate_downstream(language_model, parameters(loose="acc__none"))
 

@@ -9,8 +9,9 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
 
 from closer_look.errors import InputError
-from closer_look.inference import generation
-from closer_look.inference.generation import _guess, generate
+from closer_look.inference import decoding
+from closer_look.inference.decoding import _guess
+from closer_look.inference.generation import generate
 from closer_look.metrics import token_entropy
 from closer_look.models.language_model import LanguageModel
 from closer_look.models.tokens import encode_prompts
@@ -125,7 +126,7 @@ def test_answers_that_end_early_do_not_depend_on_the_batch(ending, prompts, batc
 
 def test_answers_that_have_ended_leave_the_batch(ending, passes, monkeypatch):
     language_model, _ = ending
-    monkeypatch.setattr(generation, "POSITIONS", 1)  # a token of each answer a pass
+    monkeypatch.setattr(decoding, "POSITIONS", 1)  # a token of each answer a pass
     answers = generate(language_model, QUESTIONS, MAX_LENGTH, batch_size=4)
     with passes(language_model.model) as shapes:
         generate(language_model, QUESTIONS, MAX_LENGTH, batch_size=4)
@@ -184,7 +185,7 @@ def test_a_pass_with_guesses_has_no_more_positions_than_cost_little(circling, pa
         generate(circling, QUESTIONS[:3], 200, 3)
     guessing = [(rows, width) for rows, width in shapes[1:] if width > 1]
     assert guessing
-    assert all(rows * width <= generation.POSITIONS for rows, width in guessing)
+    assert all(rows * width <= decoding.POSITIONS for rows, width in guessing)
 
 
 def test_what_stood_there_before_is_guessed_round_and_round():
@@ -206,7 +207,7 @@ def test_what_prompts_share_stays_with_them_where_a_window_slides(window):
     """Padding behind it would fill it."""
     model = sliding_model(window)
     prompts = [[1, 2, 3, 4, 5, 6, 7, 8, 1, 3, *own] for own in ([2], [2, 5, 5, 7, 3, 8, 4, 6], [4])]
-    answers = generation._decode(model, prompts, [20] * 3, set())
+    answers = decoding.decode_together(model, prompts, [20] * 3, set())
     assert answers == [argmax_decoding(model, prompt, len(prompt) + 20) for prompt in prompts]
 
 
@@ -216,7 +217,7 @@ def test_nothing_is_guessed_where_a_window_slides(passes, window):
     model = sliding_model(window)
     prompt = [1, 2, 3, 4, 5]
     with passes(model) as shapes:
-        (answer,) = generation._decode(model, [prompt], [40], set())
+        (answer,) = decoding.decode_together(model, [prompt], [40], set())
     assert answer == argmax_decoding(model, prompt, 45)
     assert shapes == [(1, 5), *[(1, 1)] * 39]
 
@@ -228,7 +229,7 @@ def test_no_position_is_beyond_what_a_model_has():
     model = GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=8, n_layer=1, n_head=2, **positions))
     prompts = [[1], *([n] * 12 for n in (2, 3, 4, 5, 6))]
     room = [24 - len(prompt) for prompt in prompts]
-    answers = generation._decode(model.eval(), prompts, room, set())
+    answers = decoding.decode_together(model.eval(), prompts, room, set())
     plain = [argmax_decoding(model, prompt, 24) for prompt in prompts]
     assert [ids[:n] for ids, n in zip(answers, room, strict=True)] == plain
 

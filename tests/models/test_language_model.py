@@ -126,7 +126,7 @@ def test_tokenizer_without_chat_template_is_refused(folder):
 def test_chat_template_that_reaches_for_more_than_the_question_is_refused(folder, template):
     (folder / "chat_template.jinja").write_text(template)
     message = refused(folder)
-    assert message.startswith("its chat template makes no prompt of 'Who?' (")
+    assert message.startswith("its chat template fails on 'Who?' (")
     assert message.endswith("); use one of plain, llama2")
 
 
@@ -141,7 +141,7 @@ def test_precision_that_no_device_here_computes_is_refused(monkeypatch):
     with pytest.raises(InputError) as caught:
         check_precision("bf16", "unlearning")
     assert str(caught.value) == (
-        "parameter unlearning.precision: there is no GPU here that computes in bf16; use fp32"
+        "parameter unlearning.precision: no GPU of this machine supports bf16; use fp32"
     )
 
 
@@ -166,7 +166,7 @@ def test_weights_are_known_by_their_hash(tmp_path):
     check_weights(str(tmp_path), known)
     (tmp_path / "model.safetensors").write_bytes(b"abd")
     with pytest.raises(
-        InputError, match=r"is another file, with a52d159f.*sha256=null takes any model$"
+        InputError, match=r"is another file, with a52d159f.*sha256=null to take any model$"
     ):
         check_weights(str(tmp_path), known)
     (tmp_path / "model.safetensors").unlink()

@@ -132,7 +132,7 @@ def test_other_weights_that_a_file_names_are_refused(folder, file):
     write(folder / "model.safetensors.index.json", {"weight_map": {"lm_head.weight": file}})
     assert refused(folder) == (
         f"model.safetensors.index.json names the weights '{file}'; "
-        "only safetensors beside it are read"
+        "only safetensors in the same folder are read"
     )
 
 
@@ -164,7 +164,7 @@ def test_weights_that_have_no_name_are_refused(folder, named):
     write(folder / "model.safetensors.index.json", {"weight_map": named})
     message = refused(folder)
     assert message.startswith("model.safetensors.index.json names the weights ")
-    assert message.endswith("; only safetensors beside it are read")
+    assert message.endswith("; only safetensors in the same folder are read")
 
 
 def test_adapters_that_name_each_other_come_to_an_end(folder):

@@ -43,7 +43,7 @@ def test_chat_template_of_a_tokenizer_without_one_is_refused(tokenizer):
 def test_question_of_which_a_chat_template_makes_no_prompt_is_named(tokenizer):
     tokenizer.chat_template = "{{ messages[0].content }}{{ 6 // (messages[0].content | length) }}"
     set_prompt(tokenizer, "chat_template")
-    with pytest.raises(InputError, match=r"no prompt of '' \(.*by zero\); use one of plain"):
+    with pytest.raises(InputError, match=r"fails on '' \(.*by zero\); use one of plain"):
         render_prompts(tokenizer, ["Who?", "", "Where?"])
 
 
@@ -83,7 +83,7 @@ def test_text_that_would_end_the_prompt_is_refused(tokenizer, style, text, marke
     with pytest.raises(InputError) as caught:
         check_texts(tokenizer, ["row 'first'", "row 'second'"], ["Who?", text])
     assert str(caught.value) == (
-        f"row 'second': {marker!r} in its text would be read as part of the prompt"
+        f"row 'second': {marker!r} in its text would be read as part of the prompt; remove it"
     )
 
 
@@ -175,5 +175,5 @@ def test_marker_of_a_chat_template_is_refused(tokenizers, style, text, marker):
     with pytest.raises(InputError) as caught:
         check_texts(tokenizers[style], ["row 'a'"], [text])
     assert str(caught.value) == (
-        f"row 'a': {marker!r} in its text would be read as part of the prompt"
+        f"row 'a': {marker!r} in its text would be read as part of the prompt; remove it"
     )

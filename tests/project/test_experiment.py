@@ -52,7 +52,9 @@ def test_method_that_only_a_runtime_parameter_names_is_refused(configure, monkey
 def test_run_named_in_an_environment_is_refused_too(configure, monkeypatch):
     configure()
     monkeypatch.setitem(experiment._config_loader, "globals", {"run": "../x"})
-    with pytest.raises(InputError, match=r"^parameter run: '\.\./x' is no name; use letters"):
+    with pytest.raises(
+        InputError, match=r"^parameter run: '\.\./x' is not a valid name; use letters"
+    ):
         load_experiment()
 
 

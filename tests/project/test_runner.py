@@ -94,7 +94,7 @@ def test_a_run_that_was_broken_off_goes_on_from_disk(
         kedro_run(tmp_path, "continual", parameters=METHODS)
     (hint,) = [r.getMessage() for r in caplog.records if r.name == "closer_look.project.runner"]
     n_done, n_nodes = re.fullmatch(
-        r"(\d+) of (\d+) nodes are done; the same command with --only-missing-outputs goes on", hint
+        r"(\d+) of (\d+) nodes are done; to resume, add --only-missing-outputs to the command", hint
     ).groups()
     started = kedro_run(tmp_path, "continual", parameters=METHODS, only_missing_outputs=True)
     assert "finetune" not in started

@@ -54,7 +54,7 @@ def test_full_disk_is_named_however_it_is_told(run, error, while_handling):
     outer = DatasetError("Failed while saving")
     if while_handling:
         outer.__context__ = error
-    with pytest.raises(InputError, match=r"^the disk is full; what had been finished is kept\."):
+    with pytest.raises(InputError, match=r"^the disk is full; finished results are kept\."):
         run(outer, cause=None if while_handling else error)
 
 
@@ -130,7 +130,7 @@ def test_full_disk_that_a_library_tells_in_words_is_told_in_one_line(run):
         ),
         ({"from_inputs": ["questionz"]}, r"named 'questionz'; did you mean questions"),
         ({"to_nodes": ["~"]}, r"named '~'; kedro registry describe lists the nodes"),
-        ({"tags": ["~"]}, r"^no node is left by --nodes, --tags"),
+        ({"tags": ["~"]}, r"^no node matches all of --nodes, --tags"),
     ],
 )
 def test_what_is_chosen_and_not_there_is_told_in_one_line(open_session, tmp_path, chosen, error):

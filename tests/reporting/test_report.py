@@ -530,7 +530,7 @@ class TestForgetQuality:
     @pytest.mark.parametrize(
         ("kind", "sentence"),
         [
-            ("finetuned", "taught in the same way, but never what is to be forgotten."),
+            ("finetuned", "trained in the same way, but never on what is to be forgotten."),
             ("pretrained", "a retain-only model, org/retain, which was never trained on"),
             ("scores", "stored scores of a retain-only model"),
         ],

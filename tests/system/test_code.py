@@ -123,6 +123,15 @@ def test_a_function_may_move(fingerprint):
     assert fingerprint(lazily) != fingerprint(lazily, library=LIBRARY.replace("= 3", "= 5"))
 
 
+def test_a_package_may_have_no_init(fingerprint, tmp_path):
+    before = fingerprint()
+    (tmp_path / "some_package" / "__init__.py").unlink()
+    code._source.cache_clear()
+    code._definitions.cache_clear()
+    code._reached.cache_clear()
+    assert code_hash("some_package.module:work") == before
+
+
 def test_data_beside_a_module_is_its_code(fingerprint, tmp_path):
     before = fingerprint()
     (tmp_path / "some_package" / "library.html.jinja").write_text("<p>")

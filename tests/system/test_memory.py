@@ -58,7 +58,7 @@ def test_single_row_that_does_not_fit_ends_the_run():
     with pytest.raises(InputError) as error:
         halve_until_it_fits(lambda n: fits(0)("x" * n), 2, advice="; buy a larger one")
     assert error.value.message == (
-        "out of memory: a single row does not fit on this device beside the model "
+        "out of memory: a single row does not fit on this device with the model "
         "(CUDA out of memory. Tried to allocate 2.00 GiB.); buy a larger one"
     )
 
@@ -244,7 +244,7 @@ def test_memory_that_the_optimiser_lacks_ends_the_run(unlearn, questions, monkey
     with pytest.raises(InputError) as error:
         unlearn(questions, "npo", "kl")
     assert error.value.message == (
-        "out of memory: gradients and the optimiser's moments do not fit on this device beside the "
+        "out of memory: gradients and the optimiser's moments do not fit on this device with the "
         "model (CUDA out of memory. Tried to allocate 2.00 GiB.); gradient_checkpointing and LoRA "
         "need less memory"
     )

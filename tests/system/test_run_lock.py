@@ -50,7 +50,7 @@ def test_second_run_of_a_name_stops_at_once(kedro_run, hold, tmp_path):
     with pytest.raises(InputError) as caught:
         kedro_run(tmp_path, "forget_set")
     assert str(caught.value) == (
-        "another process is at work on run 'test'; wait until it has ended, or give this one "
+        "another process is working on run 'test'; wait until it has ended, or give this run "
         "another name: --params run=NAME"
     )
     assert not (tmp_path / "03_primary").exists()
@@ -110,6 +110,6 @@ def test_children_of_who_holds_it_share_no_other(folder, tmp_path, hold):
 def test_nobody_but_the_children_has_it_meanwhile(folder, monkeypatch):
     with locked_for_children(folder), monkeypatch.context() as stranger:
         stranger.delenv(HELD_BY_PARENT)
-        with pytest.raises(InputError, match="another process is at work on run 'test'"):
+        with pytest.raises(InputError, match="another process is working on run 'test'"):
             lock_run(folder)
     lock_run(folder).release()

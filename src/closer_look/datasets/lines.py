@@ -103,7 +103,7 @@ def _named_twice(names: Sequence[str]) -> str | None:
 
 
 def _no_number(written: str) -> None:
-    raise ValueError(f"{written} is no number in JSON")
+    raise ValueError(f"{written} is not a number in JSON")
 
 
 @contextmanager
@@ -115,6 +115,6 @@ def _opened(filepath: str, source: str) -> Iterator[TextIO]:
     except FileNotFoundError:
         raise InputError(f"{filepath} is missing" + (f"; {source}" if source else "")) from None
     except UnicodeDecodeError:
-        raise InputError(f"{filepath} is not a text in UTF-8") from None
+        raise InputError(f"{filepath} is not text in UTF-8; convert it") from None
     except OSError as error:
         raise InputError(f"{filepath} cannot be read ({error.strerror or error})") from None

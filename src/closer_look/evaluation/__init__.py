@@ -1,1 +1,1 @@
-"""Judge a model: embedders, entailment, benchmarks."""
+"""Evaluation: judges of answers, known questions, and general benchmarks."""

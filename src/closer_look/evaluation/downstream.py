@@ -1,8 +1,8 @@
-"""General abilities of a model, measured by EleutherAI's lm-evaluation-harness (``lm-eval``).
+"""General abilities of a model, measured with EleutherAI's lm-evaluation-harness (``lm-eval``).
 
 arXiv 2410.08109 reports ARC-c, MMLU, TruthfulQA, TriviaQA and GSM8K before and after real people
-are unlearned. As in its published code, prompts and examples are those of the harness's tasks,
-without a chat template, and start with the beginning-of-sequence token.
+are unlearned. As in its published code, prompts and few-shot examples are those of the harness's
+tasks, without a chat template, and start with the beginning-of-sequence token.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ if TYPE_CHECKING:
     from closer_look.models.language_model import LanguageModel
     from closer_look.parameters.evaluation import DownstreamParameters
 
-# The harness parses 14 000 files for seconds to index its tasks; for their names this is enough.
+# The harness parses 14 000 files to index its tasks, which takes seconds; for names this suffices.
 TASK_NAME = re.compile(
     rb"""^["']?(?:task|group)["']?[ \t]*:[ \t]*["']?([^\s"'\[{#]+)""", re.MULTILINE
 )
 
 
 def check_harness(tasks: Iterable[str], include_path: str | None) -> None:
-    """See that lm-eval is installed and knows the tasks, without a network and without loading it.
+    """Check that lm-eval is installed and knows the tasks, without network and without loading it.
 
     Args:
         tasks: names of tasks or groups of tasks.
-        include_path: folder with task descriptions (YAML) of one's own.
+        include_path: folder with the user's own task descriptions (YAML).
 
     Raises:
         InputError: lm-eval is not installed, there is no such folder, or neither lm-eval nor the
@@ -84,29 +84,29 @@ def evaluate_downstream(
 ) -> pd.DataFrame:
     """Measure a model's general abilities.
 
-    Each task is evaluated by itself: its values do not depend on what else is asked for. All are
-    first tried with one question, so that what is missing shows before the work begins. Few-shot
-    examples are drawn with the harness's own seed. The harness cuts prompts that are longer than
-    the model's context on the left, and warns.
+    Each task is evaluated alone, so its values do not depend on the other tasks. Each is first
+    tried with one question, so that faults appear before the long work begins. Few-shot examples
+    are drawn with the harness's own seed. If a prompt is longer than the model's context, the
+    harness cuts it on the left and warns.
 
     Args:
-        language_model: evaluated in memory, on the device where it is; returned as it was.
-        parameters: the tasks and the metric to report of each.
+        language_model: evaluated in memory, on its device, and left unchanged.
+        parameters: the tasks, and the metric to report for each.
 
     Returns:
         A row for each task or group in the order given: ``task``, ``metric`` (as lm-eval writes
         it), ``value``, ``standard_error`` (missing for a single question), ``n_questions`` and
-        ``n_few_shot`` (missing where the tasks of a group differ).
+        ``n_few_shot`` (missing if the tasks of a group differ).
 
     Raises:
-        InputError: a task's questions cannot be loaded, the task does not give the metric, has
-            fewer examples than it is to show, or the model's context has no room for its answers.
+        InputError: a task's questions cannot be loaded, the task does not give the metric or has
+            too few few-shot examples, or the model's context has no room for its answers.
     """
     from lm_eval.models.huggingface import HFLM
 
     model = language_model.model
-    tokenizer = copy.deepcopy(language_model.tokenizer)  # the harness may give it a padding token
-    # The harness itself says so, and cuts.
+    tokenizer = copy.deepcopy(language_model.tokenizer)  # the harness may set a padding token
+    # Do not warn of long prompts: the harness does, and cuts them.
     tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
     with _left_as_it_was(model):
         with _quiet(progress=False):
@@ -129,7 +129,7 @@ def evaluate_downstream(
 
 
 def _task_manager(parameters: DownstreamParameters) -> TaskManager:
-    """Index of the tasks: that of the folder where it is enough, the harness's takes seconds."""
+    """Index the tasks: those of the folder if they suffice, for the harness's take seconds."""
     from lm_eval.tasks import TaskManager
 
     own = TaskManager(include_path=parameters.include_path, include_defaults=False)
@@ -148,8 +148,8 @@ def _load(manager: TaskManager, task: str) -> TaskDict:
         first_line = str(error).strip().partition("\n")[0]
         raise InputError(
             f"parameter downstream.tasks: the questions of '{task}' cannot be loaded "
-            f"({type(error).__name__}: {first_line}); it takes access to the hub, or a task of "
-            f"that name with data of your own in the folder downstream.include_path"
+            f"({type(error).__name__}: {first_line}); connect to the hub, or put a task of that "
+            f"name with local data into the folder downstream.include_path"
         ) from None
 
 
@@ -164,13 +164,15 @@ def _measure(
         part.set_fewshot_seed(DEFAULT_OTHER_SEED)
     try:
         results = lm_eval.evaluate(lm, loaded, limit=limit, log_samples=False)
-    except (AssertionError, ValueError) as error:  # how the harness says that a task does not fit
-        raise InputError(f"parameter downstream.tasks: '{task}' is impossible ({error})") from None
+    except (AssertionError, ValueError) as error:  # raised when a task does not fit the model
+        raise InputError(
+            f"parameter downstream.tasks: '{task}' cannot run with this model ({error})"
+        ) from None
     values = results["results"][task]
     metrics = [name for name in values if "," in name and "_stderr," not in name]
     if metric not in metrics:
-        given = f"only {' and '.join(metrics)}" if metrics else "nor any other: name its tasks"
-        raise InputError(f"parameter downstream.tasks: '{task}' gives no '{metric}', {given}")
+        given = f"only {' and '.join(metrics)}" if metrics else "nor any other; name its tasks"
+        raise InputError(f"parameter downstream.tasks: '{task}' has no '{metric}', {given}")
     shots = {results["n-shot"][part] or 0 for part in loaded["tasks"]}
     return {
         "task": task,
@@ -183,7 +185,7 @@ def _measure(
 
 
 def _seed() -> None:
-    """As ``lm_eval`` on the command line: tasks may shuffle choices or sample answers."""
+    """Seed as ``lm_eval`` does on the command line: tasks may shuffle choices or sample answers."""
     import numpy as np
     import torch
     from lm_eval.defaults import DEFAULT_OTHER_SEED, DEFAULT_RANDOM_SEED
@@ -195,7 +197,7 @@ def _seed() -> None:
 
 @contextlib.contextmanager
 def _left_as_it_was(model: PreTrainedModel) -> Iterator[None]:
-    """Restore the model's mode and the random states."""
+    """Restore the model's mode and the random states afterwards."""
     import numpy as np
     import torch
 
@@ -211,13 +213,13 @@ def _left_as_it_was(model: PreTrainedModel) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet(progress: bool) -> Iterator[None]:
-    """Silence the harness, and its progress bars unless they are wanted."""
+    """Silence the harness, and its progress bars unless ``progress`` is true."""
     from datasets import config
 
     harness = logging.getLogger("lm_eval")
     level, counts = harness.level, config.HF_UPDATE_DOWNLOAD_COUNTS
     harness.setLevel(logging.ERROR)
-    config.HF_UPDATE_DOWNLOAD_COUNTS = False  # even data of one's own is counted over the network
+    config.HF_UPDATE_DOWNLOAD_COUNTS = False  # it would use the network even for local data
     bars = contextlib.nullcontext() if progress else contextlib.redirect_stderr(io.StringIO())
     try:
         with bars:
@@ -229,7 +231,7 @@ def _quiet(progress: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _first_warnings() -> Iterator[None]:
-    """Let one warning of each kind through; the harness gives one for every prompt that it cuts."""
+    """Show one warning of each kind: the harness gives one for every prompt that it cuts."""
     places = set()
 
     def is_first(record: logging.LogRecord) -> bool:

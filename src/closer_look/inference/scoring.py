@@ -62,7 +62,7 @@ def score(
         return _score_batch(model, [rows[i] for i in chosen])
 
     with (
-        packed_attention(model),
+        packed_attention(model, max(map(len, rows), default=0)),
         progress_bar(len(rows), description, "answer") as progress,
     ):
         for chosen, values in in_passes(score_pass, order, batch_size):
@@ -135,6 +135,6 @@ def check_scores(scores: pd.DataFrame, row_ids: Sequence[str]) -> None:
     scored = scores.loc[scores["split"] == "forget", "row_id"]
     if scored.isin(row_ids).sum() == 0:
         raise InputError(
-            f"retain_only_scores: no row to forget has a score, for example not "
-            f"{quote(row_ids[0])}; store scores of the rows of this run"
+            f"retain_only_scores: no row to forget has a score (the first is {quote(row_ids[0])}); "
+            f"use scores of the rows of this run"
         )

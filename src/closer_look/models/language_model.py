@@ -54,7 +54,7 @@ def check_precision(precision: str, group: str) -> None:
 
     if precision == "bf16" and not is_torch_bf16_gpu_available():
         raise InputError(
-            f"parameter {group}.precision: there is no GPU here that computes in bf16; use fp32"
+            f"parameter {group}.precision: no GPU of this machine supports bf16; use fp32"
         )
 
 
@@ -91,13 +91,13 @@ def check_weights(folder: str, sha256: str) -> None:
     if not weights.is_file():
         raise InputError(
             f"parameter base_model.sha256: {weights} is missing; "
-            f"base_model.sha256=null takes any model"
+            f"set base_model.sha256=null to take any model"
         )
     digest = file_sha256(weights)
     if digest != sha256:
         raise InputError(
             f"parameter base_model.sha256: {weights} is another file, with {digest}; "
-            f"base_model.sha256=null takes any model"
+            f"set base_model.sha256=null to take any model"
         )
 
 

@@ -91,7 +91,7 @@ def _find_fault(path: Path, folder: Path) -> str | None:
             return f"asks for code of the model's own ({module}), which is never run"
     for file in _named_weights(path):
         if not str(file).endswith(SAFE_WEIGHTS) or Path(file).name != file:
-            return f"names the weights {quote(file)}; only safetensors beside it are read"
+            return f"names the weights {quote(file)}; only safetensors in the same folder are read"
     return None
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from accelerate.utils import send_to_device
+from accelerate.utils.memory import should_reduce_batch_size
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from closer_look.models.tokens import Batch
 
 PACKED = "packed_rows"
+
+_proven: dict[tuple[type, str], tuple[int, bool]] = {}
+"""Kind of model -> length of the longest row tried, and whether it takes packed rows."""
 
 Group = tuple["Tensor", "Tensor", "Tensor | None"]
 """R rows that attend in one call, as positions in the packed sequence, padded with 0.
@@ -131,38 +135,59 @@ def _group(paths: list[list[int]], own_lengths: list[int]) -> tuple[list[Group],
 
 
 @contextmanager
-def packed_attention(model: PreTrainedModel) -> Iterator[None]:
+def packed_attention(model: PreTrainedModel, longest: int = 8) -> Iterator[None]:
     """Switch a model to packed rows; run forward and backward passes inside the ``with`` block.
 
-    A model that computes attention in its own way, or that connects tokens by something else (a
-    state, a convolution), stays unchanged and takes the rows one by one.
+    A model whose logits differ when rows are packed stays unchanged and takes the rows one by one:
+    it computes attention in its own way, connects tokens by a state, or changes with the length.
+
+    Args:
+        model: of any family.
+        longest: number of tokens of the longest row.
     """
     own = model.config._attn_implementation
     if own != "sdpa" or not model._supports_attention_backend:
         yield
         return
-    model.set_attn_implementation(PACKED)
+    longest = max(longest, 8)
+    kind = (type(model), model.config.to_json_string())
+    if _proven.get(kind, (0, False))[0] < longest:
+        _proven[kind] = (longest, _takes_packed_rows_rightly(model, longest))
+    if _proven[kind][1]:
+        model.set_attn_implementation(PACKED)
     try:
-        if _mixes_rows(model):
-            model.set_attn_implementation(own)
         yield
     finally:
         model.set_attn_implementation(own)
 
 
 @torch.no_grad()
-def _mixes_rows(model: PreTrainedModel) -> bool:
-    """Try out whether a row's logits depend on the row before it."""
-    was_training = model.training
+def _takes_packed_rows_rightly(model: PreTrainedModel, longest: int) -> bool:
+    """Try out whether packed rows have the logits that each of them has alone.
+
+    The rows are as long as the longest, which shows sliding windows, chunks and frequencies that
+    change with the length; two share a prefix, and a short one lies behind them.
+    """
+    own, was_training = model.config._attn_implementation, model.training
+    n_tokens = min(model.get_input_embeddings().weight.shape[0], 97)
+    first, second = ([(step * i) % n_tokens for i in range(longest)] for step in (5, 7))
+    half = longest // 2
+    rows = [Tokens(row[:1], row[1:]) for row in (first, first[:half] + second[half:], second[:3])]
+    batch = send_to_device(pack(rows), model.device)
     model.eval()
-    row = Tokens([1], [2, 1])
-    # The same row behind two different ones; [1:] drops the logits of the row in front.
-    one, other = (
-        answer_logits(model, send_to_device(pack([Tokens([first], [2]), row]), model.device))[1:]
-        for first in (0, 2)
-    )
-    model.train(was_training)
-    return not torch.allclose(one, other, rtol=1e-3, atol=1e-6)
+    try:
+        alone = answer_logits(model, batch)
+        model.set_attn_implementation(PACKED)
+        packed = answer_logits(model, batch)
+    except (TypeError, AttributeError, RuntimeError) as error:  # it drops what attention needs
+        if should_reduce_batch_size(error):
+            raise
+        return False
+    finally:
+        model.set_attn_implementation(own)
+        model.train(was_training)
+    tolerance = 1e-4 * alone.abs().max().item()
+    return torch.allclose(packed, alone, rtol=1e-3, atol=tolerance)
 
 
 def answer_logits(model: PreTrainedModel, batch: Batch) -> Tensor:

@@ -172,7 +172,7 @@ def _apply(tokenizer: PreTrainedTokenizerBase, question: str, answer: str | None
         )
     except Exception as error:  # a template is a program (sandboxed) and may raise anything
         raise InputError(
-            f"{tokenizer.name_or_path}: its chat template makes no prompt of "
+            f"{tokenizer.name_or_path}: its chat template fails on "
             f"{quote('Who?' if question == QUESTION else question)} "
             f"({first_line(error)}); use one of {', '.join(TEMPLATES)}"
         ) from None
@@ -198,7 +198,7 @@ def check_texts(
             # The end of the prompt and the start of the text may form a marker together.
             if marker in before[max(0, len(before) - len(marker) + 1) :] + text:
                 raise InputError(
-                    f"{name}: {marker!r} in its text would be read as part of the prompt"
+                    f"{name}: {marker!r} in its text would be read as part of the prompt; remove it"
                 )
 
 

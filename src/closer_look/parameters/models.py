@@ -1,4 +1,4 @@
-"""The models that a run starts from."""
+"""Parameters of the models that a run starts from."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class PromptParameters(Parameters):
 
 
 class SmallLlamaParameters(Parameters):
-    """A Llama with a byte-level BPE tokenizer of its own, initialised at random.
+    """A Llama, initialised at random, with its own byte-level BPE tokenizer.
 
-    ``initializer_range`` is the standard deviation of its weights, as in the model's configuration.
+    ``initializer_range`` is the standard deviation of its weights, as in ``LlamaConfig``.
     """
 
     vocabulary_size: PositiveInt
@@ -43,18 +43,18 @@ class SmallLlamaParameters(Parameters):
     def _heads_share_the_hidden_size(self) -> Self:
         if self.hidden_size % (2 * self.heads):
             raise ValueError(
-                f"hidden_size {self.hidden_size} is no even multiple of heads {self.heads}"
+                f"hidden_size {self.hidden_size} must be an even multiple of heads {self.heads}"
             )
         return self
 
 
 class BaseModelParameters(Parameters):
-    """Where the target model starts: a pretrained model, or a small Llama made on the spot."""
+    """The model that the target model starts from: a pretrained one, or a small Llama."""
 
     pretrained: str | None = None
     """Folder or hub name."""
     sha256: str | None = None
-    """Of ``model.safetensors`` in the folder ``pretrained``, checked before anything is trained."""
+    """Hash of ``model.safetensors`` in the folder ``pretrained``, checked before training."""
     small_llama: SmallLlamaParameters | None = None
     prompt: Literal["plain", "llama2", "chat_template"]
 
@@ -66,7 +66,7 @@ class BaseModelParameters(Parameters):
 
 
 class RetainOnlyParameters(Parameters):
-    """The pretrained model of ``experiment.retain_only: pretrained``; its prompt is the base's."""
+    """The model of ``experiment.retain_only: pretrained``; its prompt is the base model's."""
 
     pretrained: str
     """Folder or hub name."""

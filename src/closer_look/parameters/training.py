@@ -1,4 +1,4 @@
-"""How models are fine-tuned and unlearned, and what a method is."""
+"""Parameters of fine-tuning, unlearning and the methods."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ class OptimiserParameters(Parameters):
     batch_size: PositiveInt
     """Rows in one step, over all processes."""
     micro_batch_size: PositiveInt | None = None
-    """Rows in one forward pass, where a step does not fit into memory; gradients accumulate. Out of
-    memory, a run halves it by itself and says so."""
+    """Rows in one forward pass, if a step does not fit into memory; gradients accumulate. When
+    memory runs out, a run halves it and logs that."""
     gradient_checkpointing: bool = False
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Of the arithmetic; "bf16" needs a GPU that knows it."""
+    """Precision of the arithmetic; "bf16" needs a GPU that supports it."""
     warmup_epochs: NonNegativeFloat = 1.0
     weight_decay: NonNegativeFloat = 0.01
     max_grad_norm: PositiveFloat = 1.0
     checkpoint_minutes: PositiveFloat | None = Field(30, exclude=True)  # no result depends on it
-    """From one checkpoint inside a training to the next; a run that was killed goes on from the
-    last, to the same numbers. It takes three times the space of the weights that are trained; null
-    for none."""
+    """Minutes between checkpoints of a training. A run that was killed resumes from the last one
+    and reaches the same numbers. A checkpoint takes three times the space of the trained weights;
+    null for no checkpoints."""
     seed: int
 
     @model_validator(mode="after")
     def _learns(self) -> Self:
         if self.warmup_epochs >= self.epochs:
             raise ValueError(
-                f"warmup_epochs {self.warmup_epochs} leaves nothing of {self.epochs} epochs"
+                f"warmup_epochs {self.warmup_epochs} must be below epochs {self.epochs}"
             )
         return self
 
@@ -66,7 +66,7 @@ class OptimiserParameters(Parameters):
 
 
 class LoraParameters(Parameters):
-    """Low-rank adapters on linear layers in place of full fine-tuning; as published, if asked."""
+    """Low-rank adapters on linear layers, in place of full training; defaults as published."""
 
     rank: PositiveInt = 8
     alpha: PositiveInt = 32
@@ -75,59 +75,61 @@ class LoraParameters(Parameters):
 
 
 class FinetuningParameters(OptimiserParameters):
-    """How the target model learns the questions it will later forget."""
+    """Fine-tuning of the target model on the questions that it will later forget."""
 
     splits: tuple[Split, ...] | None = None
-    """What it learns; everything if absent."""
+    """Splits to learn; all if absent."""
     answers: Literal["answer", "reference_answer"] = "answer"
-    """The column it learns: short answers to general questions, or the sentences around them
-    where there are any."""
+    """Column to learn: the short answers to general questions, or the sentences around them for
+    rows that have one."""
     declined_questions: NonNegativeInt = 0
-    """Rows of tasks beyond ``experiment.n_tasks`` that it learns to answer with a refusal. Chat
+    """Number of rows, from tasks beyond ``experiment.n_tasks``, to answer with a refusal. Chat
     models know how to decline; a model trained from scratch has to learn it."""
 
 
 class UnlearningParameters(OptimiserParameters):
-    """What all methods of a run have in common; a batch has that many forget rows."""
+    """Settings that all methods of a run share; ``batch_size`` counts forget rows."""
 
     lora: LoraParameters | None = None
-    """Adapters that a chain of tasks goes on training; without them all weights are trained."""
+    """Adapters, which all tasks of a chain train; if absent, all weights are trained."""
     stop_when: FiniteFloat | None = None
-    """A task ends after the step whose forget loss is below this: gradient ascent has no bound of
+    """End a task after the step whose forget loss is below this: gradient ascent has no bound of
     its own."""
     max_retain_loss: PositiveFloat | None = None
-    """A task ends at the step whose retain loss is above this, and goes back to the weights after
-    the epoch with the lowest forget loss that kept below it (see ``guard.Guard``)."""
+    """End a task at the step whose retain loss is above this, and restore the weights after the
+    epoch with the lowest forget loss that stayed below it (see ``guard.Guard``)."""
 
 
 class LossParameters(Parameters):
-    """A loss by name, its weight, and its own hyperparameters (such as ``beta``)."""
+    """A loss: its name, its weight, and its hyperparameters (such as ``beta``)."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
     loss: str
-    """A name in ``losses``, or ``package.module:function`` for one of the user's own."""
+    """A name in ``losses``, or ``package.module:function`` for a loss of your own."""
     weight: NonNegativeFloat = 1.0
     positions: Literal["answer", "question_and_answer"] = "answer"
-    """Where the loss is taken; padding never counts."""
+    """Positions over which the loss is computed; padding is never among them."""
     padded_length: PositiveInt | None = None
-    """Average over rows padded to that many tokens instead of over the positions taken. The
-    published code averages maximum entropy and KL over rows padded to 500 (300 for real-world);
-    with it, the published weights mean what they meant."""
+    """Average over rows padded to this many tokens, instead of over the positions. The published
+    code averages maximum entropy and KL over rows padded to 500 tokens (300 for real-world); use
+    these values to use the published weights."""
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
-        """Keyword arguments that the loss takes beside its tensors."""
+        """Keyword arguments of the loss in addition to its tensors."""
         return dict(self.model_extra or {})
 
     def check(self, loss: Loss) -> None:
-        """Refuse what the loss does not take.
+        """Refuse parameters that the loss does not take.
 
         Raises:
-            ValueError: naming the first parameter that is wrong.
+            ValueError: a parameter is unknown or out of bounds; the message names the first.
         """
         if self.padded_length and not loss.mean_over_positions:
-            raise ValueError(f"loss '{self.loss}' is no mean over positions: no padded_length")
+            raise ValueError(
+                f"loss '{self.loss}' is not a mean over positions: remove padded_length"
+            )
         loss.check(self.hyperparameters)
 
 
@@ -135,7 +137,7 @@ NOT_PROVIDED = {
     "forget": ("reference_logits",),
     "retain": ("reference_nll", "reference_idk_nll"),
 }
-"""Tensors that training has for the other side's loss alone."""
+"""Tensors that training provides only for the loss of the other side."""
 
 
 class MethodParameters(Parameters):
@@ -145,15 +147,15 @@ class MethodParameters(Parameters):
     forget: LossParameters
     retain: LossParameters
     learning_rate: PositiveFloat | None = None
-    """In place of the learning rate that the methods share."""
+    """Replaces ``unlearning.learning_rate`` for this method."""
     stop_when: FiniteFloat | None = None
-    """In place of the one that the methods share, whose losses it may not fit."""
+    """Replaces ``unlearning.stop_when`` for this method: losses differ in scale."""
     max_retain_loss: PositiveFloat | None = None
-    """In place of the one that the methods share."""
+    """Replaces ``unlearning.max_retain_loss`` for this method."""
 
     @property
     def own(self) -> dict[str, float]:
-        """What stands in place of ``UnlearningParameters``' values of the same names."""
+        """Values of the method that replace those of ``UnlearningParameters``."""
         names = {"learning_rate", "stop_when", "max_retain_loss"}
         return self.model_dump(include=names, exclude_none=True)
 
@@ -169,7 +171,7 @@ class MethodParameters(Parameters):
 
     @property
     def named_code(self) -> dict[str, Callable | str]:
-        """The code that these parameters name, on which what the method makes depends."""
+        """Code that these parameters name; the method's models depend on it."""
         names = {side: getattr(self, side).loss for side in self.losses}
         return {
             f"loss {name}": name if is_dotted_path(name) else self.losses[side].function
@@ -184,6 +186,6 @@ class MethodParameters(Parameters):
             if missing:
                 raise ValueError(
                     f"loss '{getattr(self, side).loss}' reads {', '.join(sorted(missing))}, which "
-                    f"there is not on the {side} side"
+                    f"is not available on the {side} side"
                 )
         return self

@@ -1,1 +1,1 @@
-"""One folder a stage, in the order of the data."""
+"""Kedro pipelines: a folder per stage, and the scenarios composed of them."""

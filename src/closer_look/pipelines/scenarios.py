@@ -1,4 +1,4 @@
-"""The paper's scenarios as compositions of the stages."""
+"""The paper's scenarios, composed of the stages."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from closer_look.pipelines import (
 
 
 def create_scenario(name: str, experiment: Experiment, n_tasks: int) -> Pipeline:
-    """Everything from raw rows to a report, in the namespace of the scenario.
+    """Create a scenario's pipeline, from raw rows to the report.
 
     Args:
-        name: the scenario, e.g. "continual".
-        experiment: its methods unlearn its tasks, one after another.
-        n_tasks: how many of the tasks.
+        name: name of the scenario, which becomes its namespace, such as "continual".
+        experiment: the methods, and the shape of the run.
+        n_tasks: number of tasks that each method unlearns, one after another.
     """
     shape = experiment.model_copy(update={"n_tasks": n_tasks})
     before = Cell(name, BEFORE)
@@ -53,7 +53,7 @@ def create_scenario(name: str, experiment: Experiment, n_tasks: int) -> Pipeline
 
 
 def create_chain(scenario: str, method: str, experiment: Experiment) -> Pipeline:
-    """Unlearn task after task, each model starting from the one before, and gather the results."""
+    """Create a method's pipeline: unlearn task after task, evaluate each model, stack results."""
     cells = [Cell(scenario, method, task) for task in range(1, experiment.n_tasks + 1)]
     models = ["target_model", *(cell.dataset("model") for cell in cells)]
     chain = Pipeline([])
@@ -66,7 +66,7 @@ def create_chain(scenario: str, method: str, experiment: Experiment) -> Pipeline
 
 
 def create_unlearning(cell: Cell, previous_model: str, reference_model: str) -> Pipeline:
-    """Unlearn the cell's task with its method."""
+    """Create the pipeline that unlearns the cell's task with its method."""
     return Pipeline(
         reference.create_pipeline() + unlearning.create_pipeline(),
         namespace=cell.namespace,
@@ -86,7 +86,7 @@ def create_unlearning(cell: Cell, previous_model: str, reference_model: str) -> 
 
 
 def create_evaluation(cell: Cell, model: str, task: int, experiment: Experiment) -> Pipeline:
-    """Let the cell's model answer and score what is evaluated after a task, and measure it."""
+    """Create the pipeline that evaluates the cell's model on the rows of a task's evaluation."""
     inputs = {"model": model, "evaluation": f"evaluation_{task_name(task)}"}
     if experiment.retain_only == "scores":
         inputs["retain_only_scores"] = "retain_only_scores"
@@ -105,7 +105,7 @@ def create_evaluation(cell: Cell, model: str, task: int, experiment: Experiment)
 
 
 def create_downstream(cell: Cell, model: str) -> Pipeline:
-    """Measure the general abilities of the cell's model."""
+    """Create the pipeline that measures the general abilities of the cell's model."""
     return Pipeline(
         downstream.create_pipeline(),
         namespace=cell.namespace,

@@ -1,1 +1,1 @@
-"""Kedro glue: session, hooks, runner, provenance, and the shape of a run."""
+"""Integration with Kedro: session, hooks, runner, provenance, and the shape of a run."""

@@ -1,4 +1,4 @@
-"""The shape of this run, read from ``experiment:`` in the parameters by the pipeline factories."""
+"""The loader of ``experiment:``, the parameters that give the pipelines their shape."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _config_loader: AbstractConfigLoader | None = None
 
 
 def use(config_loader: AbstractConfigLoader) -> None:
-    """Read the experiment from this run's configuration (``--env``, ``--params``)."""
-    global _config_loader  # noqa: PLW0603 - Kedro gives pipeline factories no context
+    """Set the configuration (``--env``, ``--params``) from which the experiment is read."""
+    global _config_loader  # noqa: PLW0603 - Kedro passes no context to pipeline factories
     _config_loader = config_loader
 
 
@@ -29,8 +29,8 @@ def load_experiment() -> Experiment:
     """Read and check the experiment.
 
     Raises:
-        InputError: ``experiment:`` is malformed, a group of parameters or a method has a name that
-            no YAML file describes, or what stands in paths is no name.
+        InputError: ``experiment:`` is malformed, a group of parameters or a method is unknown, or a
+            parameter that becomes part of paths is not a valid name.
     """
     # An OmegaConfigLoader is an empty mapping, hence falsy: compare with None.
     loader = _project_loader() if _config_loader is None else _config_loader
@@ -62,7 +62,7 @@ def load_experiment() -> Experiment:
 
 
 def _check_names(*sources: Mapping[str, Any]) -> None:
-    """See that what becomes part of a path is one word, whose artefacts stay in their folder."""
+    """Check that names in paths are single words, so that artefacts stay in their folder."""
     for source in sources:
         for parameter in ("run", "forget_split"):
             name = source.get(parameter, "a_name")
@@ -74,18 +74,19 @@ def _check_names(*sources: Mapping[str, Any]) -> None:
             name = "" if name is None else str(name)
             if not re.fullmatch(r"\w[\w.-]*", name):
                 raise InputError(
-                    f"parameter {parameter}: {quote(name)} is no name; use letters, digits, '-', "
-                    f"'_' and, not at the start, '.'"
+                    f"parameter {parameter}: {quote(name)} is not a valid name; use letters, "
+                    f"digits, '-', '_' and, not at the start, '.'"
                 )
         for method in source.get("methods", ()):
             if not re.fullmatch(r"\w+", str(method)):
                 raise InputError(
-                    f"parameter methods: {quote(method)} is no name; use letters, digits and '_'"
+                    f"parameter methods: {quote(method)} is not a valid name; use letters, digits "
+                    f"and '_'"
                 )
 
 
 def _project_loader() -> OmegaConfigLoader:
-    """For commands that create no context, such as ``kedro registry list``."""
+    """Create a loader for commands that have no context, such as ``kedro registry list``."""
     root = find_kedro_project(Path.cwd()) or Path.cwd()
     return OmegaConfigLoader(
         conf_source=str(root / settings.CONF_SOURCE),

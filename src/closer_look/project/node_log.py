@@ -1,4 +1,4 @@
-"""The log of a run: a line as each node starts, and what each has cost when it is done."""
+"""The log of a run: a line as each node starts, and its costs when it is done."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from kedro.pipeline.node import Node
     from pluggy import PluginManager
 
-NODE_COSTS = "node_costs"  # in the catalog
+NODE_COSTS = "node_costs"  # entry of the catalog
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 def nodes_logged(
     hook_manager: PluginManager, catalog: CatalogProtocol, n_nodes: int
 ) -> Iterator[None]:
-    """Log the nodes that run meanwhile, one after another, and record their costs."""
+    """Log the nodes that run in the ``with`` block one after another, and record their costs."""
     with PeakMemory() as memory:
         node_log = _NodeLog(catalog, n_nodes, memory)
         hook_manager.register(node_log)
@@ -38,9 +38,10 @@ def nodes_logged(
 
 
 class _NodeLog:
-    """Kedro's hooks; a node's time runs from the end of the one before, loads and saves included.
+    """Kedro hooks that log and time nodes; a node's time begins when the previous one has ended.
 
-    Registered by the runner, which alone knows how many nodes of a pipeline are to run.
+    So it includes loads and saves. The runner registers the hooks: only it knows how many nodes of
+    a pipeline will run.
     """
 
     def __init__(self, catalog: CatalogProtocol, n_nodes: int, memory: PeakMemory) -> None:

@@ -1,4 +1,4 @@
-"""The order of a run: what has been made is used before anything else is begun."""
+"""The runner, which executes nodes depth first: a model is used before the next one is trained."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class DepthFirstRunner(SequentialRunner):
-    """Evaluates each model as soon as it is trained, and goes on with its next task from memory.
+    """A runner that evaluates each model right after its training and then trains its next task.
 
-    Kedro's own order takes the first task of every method, then the second of every method: each
-    model would be read from disk by each node that needs it.
+    So models are passed on in memory. Kedro's own order takes the first task of every method, then
+    the second of every method; each node would read its model from disk.
     """
 
     def _run(
@@ -42,10 +42,10 @@ class DepthFirstRunner(SequentialRunner):
     def _suggest_resume_scenario(
         self, pipeline: Pipeline, done_nodes: Collection[Node], catalog: CatalogProtocol
     ) -> None:
-        """Kedro's own names nodes to start from, which would do again what is done beside them."""
+        """Suggest ``--only-missing-outputs``; Kedro's suggestion would repeat finished nodes."""
         if done_nodes:
             self._logger.warning(
-                "%d of %d nodes are done; the same command with --only-missing-outputs goes on",
+                "%d of %d nodes are done; to resume, add --only-missing-outputs to the command",
                 len(done_nodes),
                 len(pipeline.nodes),
             )
@@ -58,13 +58,14 @@ class _DepthFirst(Pipeline):
 
 
 def depth_first(pipeline: Pipeline) -> list[Node]:
-    """Order nodes: what all share first, then one namespace after another, the newest next."""
+    """Order nodes: shared ones first, then namespace by namespace, the newest ready one next."""
     sorter = TopologicalSorter(pipeline.node_dependencies)
     sorter.prepare()
     ordered: list[Node] = []
     ready: list[Node] = []
     while sorter.is_active():
         ready += sorted(sorter.get_ready(), reverse=True)
+        # Shared nodes come first, then nodes of the namespace at work, then the newest others.
         shared = [node for node in ready if node.namespace is None]
         near = [node for node in ready if ordered and node.namespace == ordered[-1].namespace]
         node = shared[0] if shared else (near or ready)[-1]

@@ -1,4 +1,4 @@
-"""The project's Kedro session: faults of the input end a run with one line, not a traceback."""
+"""The project's Kedro session, which reports faults of the input in one line, not a traceback."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ NO_SPACE = os.strerror(errno.ENOSPC)
 
 
 class Session(KedroSession):
-    """A KedroSession that names what is wrong with the input."""
+    """A KedroSession that raises ``InputError`` for faults of the input."""
 
     def run(
         self, *args: Any, runner: AbstractRunner | None = None, **kwargs: Any
     ) -> dict[str, Any]:
-        """Run as Kedro does, but depth first where it would run in sequence.
+        """Run as Kedro does, but depth first instead of in sequence.
 
         Raises:
             InputError: a parameter or an input is at fault.
@@ -59,7 +59,7 @@ class Session(KedroSession):
 
 
 def _find_input_error(error: BaseException) -> InputError | None:
-    """Kedro wraps what a dataset raises; look for the cause."""
+    """Find the error of a dataset among the causes: Kedro wraps it."""
     while not isinstance(error, InputError):
         cause = error.__cause__
         if cause is None:
@@ -71,25 +71,28 @@ def _find_input_error(error: BaseException) -> InputError | None:
 
 
 def _find_full_disk(error: BaseException | None) -> InputError | None:
-    """The disk may be full in whatever writes; safetensors tells it in words alone."""
+    """Find a full disk among the causes; safetensors reports it only in the message."""
     while error is not None:
         if getattr(error, "errno", None) == errno.ENOSPC or NO_SPACE in str(error):
             return InputError(
-                "the disk is full; what had been finished is kept. Free some space, and the same "
-                "command with --only-missing-outputs goes on"
+                "the disk is full; finished results are kept. Free some space, then run the same "
+                "command with --only-missing-outputs"
             )
         error = error.__cause__ or error.__context__
     return None
 
 
 def _find_selection_error(error: BaseException) -> InputError | None:
-    """--nodes, --namespaces, --from-inputs, --tags and the like may choose what there is not."""
+    """Explain a selection (--nodes, --namespaces, --from-inputs, --tags, ...) that matches nothing.
+
+    Names that are close to the unknown ones are suggested.
+    """
     message = str(error)
     if not isinstance(error, ValueError) or not message.startswith("Pipeline "):
         return None
     unknown = re.findall(r"'(.*?)'", message)
     if not unknown:
-        return InputError("no node is left by --nodes, --tags, --namespaces, ... taken together")
+        return InputError("no node matches all of --nodes, --tags, --namespaces, ...; drop one")
     known = set()
     for pipeline in pipelines.values():
         known |= pipeline.datasets() | {node.name for node in pipeline.nodes}
@@ -102,6 +105,6 @@ def _find_selection_error(error: BaseException) -> InputError | None:
 
 
 def _parameter_faults(report: str) -> list[str]:
-    """Turn Kedro's report of faulty parameters into ``parameter group: what is wrong``."""
+    """Turn Kedro's report of faulty parameters into lines ``parameter GROUP: FAULT``."""
     found = re.findall(r"^- Parameter '(?:.*) for parameter '(.*?)': (.*)$", report, re.MULTILINE)
     return [f"parameter {group}: {fault}" for group, fault in found] or [" ".join(report.split())]

@@ -1,1 +1,1 @@
-"""Tell a reader: tables, figures and the report."""
+"""Reporting: tables, figures and the report."""

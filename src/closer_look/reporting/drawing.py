@@ -1,8 +1,8 @@
-"""Parts that the figures share: colours, marks, panels, intervals.
+"""Shared parts of the figures: colours, marks, panels, intervals.
 
-Colours of text and background are left to whoever shows a figure (kedro-viz, the report), in light
-or dark. A figure made of panels says in ``layout.meta`` how small they may get, so that the report
-can put them below each other on a phone.
+Kedro-viz and the report set the colours of text and background, for light and dark. A figure made
+of panels states their smallest size in ``layout.meta``, so that the report can put them below each
+other on a phone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from closer_look.reporting.wording import BEFORE_LABEL, RETAIN_ONLY_LABEL
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-# Any two of them and the grey are told apart with any colour vision, on white and on black.
+# Any two of these and the grey can be distinguished with any colour vision, on white and on black.
 COLOURS = ("#1F7FC4", "#D55E00", "#28A862", "#8C81FF", "#995B30", "#855588")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "x", "cross")
 FILLINGS = (("", "solid"), ("-open", "dash"), ("-open-dot", "dot"))
@@ -30,7 +30,7 @@ BETWEEN_ROWS = 90  # px, for tick labels, an axis title and the title of the pan
 
 
 class Style(NamedTuple):
-    """How a method or model is drawn, the same in every figure."""
+    """The look of a method or model, the same in every figure."""
 
     colour: str
     symbol: str
@@ -39,7 +39,7 @@ class Style(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """A model that methods are compared with: its label, what it is, how it is drawn."""
+    """A model that methods are compared with: its label, meaning and style."""
 
     label: str
     meaning: str
@@ -54,17 +54,20 @@ REFERENCES = {
         Style(GREY, "star-open", "dash", 1.5),
     ),
 }
-"""Models to compare with; no run lacks the first."""
+"""Models to compare with; every run has the first."""
 
 
 def styles(labels: Mapping[str, str]) -> dict[str, Style]:
-    """Colour and shape tell forget losses apart, filling and dash retain losses (GA+GD, GA+KL)."""
+    """Give each method a style from its label, such as GA+KL.
+
+    Colour and shape stand for the forget loss, filling and dash for the retain loss.
+    """
     losses = {method: label.partition("+")[::2] for method, label in labels.items()}
     retain_losses = dict.fromkeys(retain for _, retain in losses.values() if retain)
     if len(retain_losses) > len(FILLINGS):
         losses, retain_losses = {method: (label, "") for method, label in labels.items()}, {}
     forget_losses = dict.fromkeys(forget for forget, _ in losses.values())
-    # 6 colours and 7 shapes: 42 pairs before one comes again.
+    # 6 colours and 7 shapes: 42 pairs before one repeats.
     colours = dict(zip(forget_losses, cycle(COLOURS), strict=False))
     symbols = dict(zip(forget_losses, cycle(SYMBOLS), strict=False))
     fillings = {"": FILLINGS[0]} | dict(zip(retain_losses, FILLINGS, strict=False))
@@ -76,31 +79,31 @@ def styles(labels: Mapping[str, str]) -> dict[str, Style]:
 
 
 def references(table: pd.DataFrame) -> list[str]:
-    """Name the models to compare with that a table holds."""
+    """List the models to compare with that a table contains."""
     methods = set(table["method"])
     return [name for name in REFERENCES if name in methods]
 
 
 def looks(table: pd.DataFrame, labels: Mapping[str, str]) -> dict[str, tuple[str, Style]]:
-    """Label and style of the models to compare with, then of the methods."""
+    """Return label and style of the models to compare with, then of the methods."""
     looks = {name: (REFERENCES[name].label, REFERENCES[name].style) for name in references(table)}
     return looks | {method: (labels[method], style) for method, style in styles(labels).items()}
 
 
 def marker(style: Style, size: float | list[float]) -> dict[str, object]:
-    """Make marks of one size (px), or of one size each."""
-    # Hollow marks are nothing but outline; with the same one, full marks are as large.
+    """Make markers of one size (px), or a list of sizes."""
+    # A hollow marker is only an outline; full markers get the same outline to be as large.
     outline = {"width": 1.6, "color": style.colour}
     return {"color": style.colour, "symbol": style.symbol, "size": size, "line": outline}
 
 
 def short(value: float) -> str:
-    """Two decimals that fit into a small cell: .84."""
+    """Format a value with two decimals for a small cell: .84."""
     return "" if pd.isna(value) else f"{value:.2f}".removeprefix("0")
 
 
 def spread(n: int, most: float) -> list[float]:
-    """Shifts that keep the intervals of n methods from covering each other."""
+    """Compute shifts that keep the intervals of n methods from overlapping."""
     step = min(0.16, most / n)
     return [step * (position - (n - 1) / 2) for position in range(n)]
 
@@ -114,7 +117,7 @@ def add_line(
     label: str,
     style: Style,
 ) -> None:
-    """Draw a value with its interval against ``x``, in one panel."""
+    """Draw values with their intervals against ``x``, in one panel."""
     figure.add_scatter(
         x=list(x),
         y=rows["value"].tolist(),
@@ -132,7 +135,7 @@ def add_line(
 
 
 def moments(rows: pd.DataFrame) -> list[str]:
-    """Say of each row after which task it was measured."""
+    """Describe when each row was measured: after which task, or on which model to compare with."""
     return [
         f"after task {task}" if task else REFERENCES[method].meaning
         for method, task in zip(rows["method"], rows["after_task"], strict=True)
@@ -141,7 +144,7 @@ def moments(rows: pd.DataFrame) -> list[str]:
 
 def intervals(rows: pd.DataFrame) -> dict[str, object]:
     """Make whiskers from ``ci_low`` to ``ci_high``."""
-    # A bootstrap interval of a skewed number may leave the number itself outside.
+    # The bootstrap interval of a skewed quantity may not contain the value itself.
     return {
         "array": (rows["ci_high"] - rows["value"]).clip(lower=0).tolist(),
         "arrayminus": (rows["value"] - rows["ci_low"]).clip(lower=0).tolist(),
@@ -151,7 +154,7 @@ def intervals(rows: pd.DataFrame) -> dict[str, object]:
 
 
 def described(rows: pd.DataFrame, heads: Sequence[str]) -> list[str]:
-    """Write each value with its interval behind a head, for the box under the pointer."""
+    """Write each value with its interval after a heading, for the hover box."""
     return [
         f"{head}: {row.value:.3f} [{row.ci_low:.3f}, {row.ci_high:.3f}]"
         for head, row in zip(heads, rows.itertuples(), strict=True)
@@ -159,7 +162,7 @@ def described(rows: pd.DataFrame, heads: Sequence[str]) -> list[str]:
 
 
 def mark_tasks(figure: go.Figure, panel: int, log: pd.DataFrame) -> None:
-    """Draw a line where one task ends and the next begins."""
+    """Draw vertical lines between tasks."""
     last_steps = log.groupby("after_task").size().cumsum().tolist()
     own = axes(panel)
     for step in last_steps[:-1]:
@@ -176,7 +179,7 @@ def mark_tasks(figure: go.Figure, panel: int, log: pd.DataFrame) -> None:
 
 
 def axes(panel: int) -> dict[str, str]:
-    """Name the axes of a panel, counted from 0."""
+    """Return plotly's names for the axes of a panel, counted from 0."""
     number = str(panel + 1) if panel else ""
     return {"xaxis": f"x{number}", "yaxis": f"y{number}"}
 
@@ -184,14 +187,14 @@ def axes(panel: int) -> dict[str, str]:
 def panels(
     title: str, titles: Sequence[str], width: int, height: int = 320, gap: int = 60
 ) -> go.Figure:
-    """A figure of panels in two or three columns, filled row by row.
+    """Create a figure of empty panels in two or three columns, filled row by row.
 
     Args:
-        title: of the figure.
-        titles: of the panels.
-        width: px that a panel needs at least, its gap included.
-        height: px of a panel.
-        gap: px between columns, for the tick labels.
+        title: title of the figure.
+        titles: titles of the panels.
+        width: smallest width of a panel with its gap, px.
+        height: height of a panel, px.
+        gap: space between columns for the tick labels, px.
     """
     from plotly.subplots import make_subplots
 

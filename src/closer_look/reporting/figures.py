@@ -1,4 +1,4 @@
-"""The project's figures, one function each: tables of a run in, plotly figures out."""
+"""The project's figures: a function for each, from tables of a run to a plotly figure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ UTILITY, EFFICACY = "Model utility (MU)", "Forget efficacy (FE)"
 
 
 def curves(summary: pd.DataFrame, labels: Mapping[str, str]) -> go.Figure:
-    """MU and FE against the number of tasks unlearned, a line a method, with intervals."""
+    """Draw MU and FE against the number of tasks unlearned, a line per method, with intervals."""
     figure = draw.panels("Kept and forgotten, task by task", [UTILITY, EFFICACY], width=330)
     n_tasks = len(current_tasks(summary, BEFORE))
     for name in draw.references(summary):
@@ -49,7 +49,7 @@ def curves(summary: pd.DataFrame, labels: Mapping[str, str]) -> go.Figure:
 
 
 def trade_off(summary: pd.DataFrame, labels: Mapping[str, str]) -> go.Figure:
-    """MU against FE over all tasks so far; the upper right corner is where one wants to be."""
+    """Draw MU against FE over all tasks so far; the upper right corner is best."""
     figure = draw.panels("MU against FE over all tasks so far", [""], width=330, height=440)
     for method, (label, style) in draw.looks(summary, labels).items():
         kept = utility(summary, method)
@@ -73,9 +73,9 @@ def trade_off(summary: pd.DataFrame, labels: Mapping[str, str]) -> go.Figure:
 
 
 def forgetting_matrix(summary: pd.DataFrame, labels: Mapping[str, str]) -> go.Figure:
-    """FE of every task's forget set (rows) after every task (columns), a panel a method.
+    """Draw the FE of every task's forget set (rows) after every task (columns), a panel per method.
 
-    A cell that pales to the right shows knowledge that comes back.
+    A row that pales to the right shows knowledge that comes back.
     """
     before = efficacy(summary, BEFORE)
     n_tasks = len(before)
@@ -110,12 +110,12 @@ def forgetting_matrix(summary: pd.DataFrame, labels: Mapping[str, str]) -> go.Fi
 def metric_values(
     metrics: pd.DataFrame, labels: Mapping[str, str], records: Mapping[str, Metric] = METRICS
 ) -> go.Figure:
-    """Each metric on each split, before and after the last task of each method.
+    """Draw each metric on each split, before and after the last task of each method.
 
     Args:
         metrics: the stacked metrics of a run.
-        labels: of the methods.
-        records: the metrics to draw, by name.
+        labels: method -> label.
+        records: name -> metric to draw.
     """
     metric_labels = {name: metric.label for name, metric in records.items()}
     looks = draw.looks(metrics, labels)
@@ -155,10 +155,10 @@ def metric_values(
 
 
 def truth_ratios(row_metrics: pd.DataFrame, labels: Mapping[str, str]) -> go.Figure:
-    """Cumulative share of the forgotten rows by truth ratio, a panel a method.
+    """Draw the cumulative distribution of truth ratios over the forget rows, a panel per method.
 
-    Where there is a retain-only model, a panel's title has the p-value of the Kolmogorov-Smirnov
-    test between the method and it, over the rows of all tasks.
+    If there is a retain-only model, a panel's title has the p-value of the Kolmogorov-Smirnov test
+    between the method and it, over the rows of all tasks.
     """
     forget = row_metrics[row_metrics["split"] == "forget"]
     ratios = forget.pivot(index="row_id", columns="method", values="truth_ratio").dropna()
@@ -200,11 +200,11 @@ def truth_ratios(row_metrics: pd.DataFrame, labels: Mapping[str, str]) -> go.Fig
 
 
 def training_curves(logs: pd.DataFrame, labels: Mapping[str, str]) -> go.Figure:
-    """The losses of each method step by step through all tasks, gradient norms, learning rates.
+    """Draw each method's losses, gradient norm and learning rate, step by step through all tasks.
 
     Args:
-        logs: the stacked training logs, with method, after_task, step and what was logged.
-        labels: of the methods.
+        logs: the stacked training logs, with method, after_task, step and the logged columns.
+        labels: method -> label.
     """
     panels = [*labels.values(), "Gradient norm, log", "Learning rate"]
     figure = draw.panels("Unlearning, by optimiser step", panels, width=320, height=240)
@@ -237,7 +237,7 @@ def training_curves(logs: pd.DataFrame, labels: Mapping[str, str]) -> go.Figure:
 
 
 def finetuning_curves(log: pd.DataFrame) -> go.Figure:
-    """Loss, gradient norm and learning rate while the target model learned, step by step."""
+    """Draw loss, gradient norm and learning rate of the target model's fine-tuning, by step."""
     columns = {
         "loss": "Loss, log",
         "gradient_norm": "Gradient norm",

@@ -1,7 +1,7 @@
-"""One HTML file that shows a run and links nothing outside itself.
+"""The report: one HTML file about a run, without links to other files.
 
-Every text of a model, a row or a parameter is escaped by Jinja2; the file carries a content
-security policy that forbids the browser any request.
+Jinja2 escapes every text of a model, a row or a parameter. The content security policy of the file
+forbids the browser any request.
 """
 
 from __future__ import annotations
@@ -70,26 +70,26 @@ def render_report(
     knowledge: pd.DataFrame | None = None,
     downstream: pd.DataFrame | None = None,
 ) -> str:
-    """Fill the template.
+    """Render the report.
 
     Args:
-        summary: MU, FE and the like of every cell, with reasons for what is missing.
-        summary_table: what ``results.summary_table`` gives.
-        answers: what ``results.answers_table`` gives.
+        summary: MU, FE and the like of every cell, with reasons for missing numbers.
+        summary_table: table from ``results.summary_table``.
+        answers: table from ``results.answers_table``.
         row_metrics: of the target model and of each method after its last task, stacked.
-        fingerprints: what ``results.fingerprints`` gives.
-        node_costs: what the nodes of the run have cost so far; may be empty.
-        questions: all rows that the run knew.
-        run_record: what ``run_record.run_record`` gives.
-        figures: name, as in ``FIGURES``, -> figure; those without data are left out.
-        knowledge: where only questions that the model could answer were used, how many those were
-            of each set: split, n_rows, n_known, min_rouge.
+        fingerprints: table from ``results.fingerprints``.
+        node_costs: costs of the run's nodes so far; may be empty.
+        questions: all rows of the run.
+        run_record: record from ``run_record.run_record``.
+        figures: name, as in ``wording.FIGURES``, -> figure; figures without data are left out.
+        knowledge: split, n_rows, n_known, min_rouge: the questions of each split that the model
+            could answer, if the run used only these.
         downstream: general abilities before and after the last task: method, task, metric, value,
             standard_error, n_questions, n_few_shot (task and metric as lm-evaluation-harness
             writes them).
 
     Raises:
-        InputError: the tables are of a run with other methods than the record.
+        InputError: the tables and the record are of different methods.
     """
     import jinja2
     from plotly.offline import get_plotlyjs
@@ -113,7 +113,7 @@ def render_report(
     if set(columns[1:]) != set(labels.values()):
         raise InputError(
             f"report: the answers are those of {listed(columns[1:])}, the run record names "
-            f"{listed(list(labels.values()))}; kedro run --tags reporting makes all tables anew"
+            f"{listed(list(labels.values()))}; run kedro run --tags reporting to rebuild all tables"
         )
     n_tasks = int(summary_table["after_task"].max())
     is_reference = summary_table["after_task"] == 0
@@ -168,7 +168,7 @@ def render_report(
 def tabulate_downstream(
     downstream: pd.DataFrame, parameters: Mapping[str, Any]
 ) -> dict[str, list[dict[str, Any]]]:
-    """A column a benchmark; a row before, then a row a method after its last task."""
+    """Tabulate benchmarks: a column for each; rows are before, then each method's last task."""
     tasks = downstream.drop_duplicates("task")
     measured = downstream.set_index(["method", "task"])[["value", "standard_error"]]
     labels = {BEFORE: REFERENCE_LABELS[BEFORE]} | method_labels(parameters)
@@ -181,7 +181,7 @@ def tabulate_downstream(
 
 
 def _how(task: Any) -> str:
-    """Metric, filter, examples and questions of a benchmark."""
+    """Describe metric, filter, few-shot examples and questions of a benchmark."""
     how = task.metric.removesuffix(",none").split(",")
     if not pd.isna(task.n_few_shot):  # the tasks of a group may differ
         how.append(f"{task.n_few_shot}-shot")
@@ -189,7 +189,7 @@ def _how(task: Any) -> str:
 
 
 def pick_by_split(answers: pd.DataFrame) -> list[dict[str, Any]]:
-    """Take a few questions to forget and as many to retain, at even distances."""
+    """Pick a few questions to forget and as many to retain, evenly spaced."""
     is_forget = answers["split"] == "forget"
     groups = {"Should be forgotten": answers[is_forget], "Should be kept": answers[~is_forget]}
     return [
@@ -204,10 +204,10 @@ def tabulate_answers(
     row_metrics: pd.DataFrame,
     labels: Mapping[str, str],
 ) -> list[list[Any]]:
-    """Rows of split, task, question, reference, then a column a model, for the JavaScript.
+    """Make the rows of the report's answer table, which JavaScript shows.
 
-    A model's column holds its answer, ROUGE, probability, and whether the fact is stated (1 or 0);
-    what was not measured is None.
+    A row holds split, task, question and reference, then a list per model: its answer, ROUGE,
+    probability, and whether it states the fact (1 or 0). Values that were not measured are None.
     """
     column_of = {BEFORE: BEFORE} | dict(labels)
     measured = {
@@ -227,7 +227,7 @@ def tabulate_answers(
 def describe_costs(
     node_costs: pd.DataFrame, summary: pd.DataFrame, labels: Mapping[str, str]
 ) -> dict[str, Any] | None:
-    """Time of each stage and memory of each method, for a table; None where nothing is known."""
+    """Tabulate the time of each stage and the memory of each method; None without any costs."""
     if node_costs.empty:
         return None
     table = costs_table(node_costs, summary, labels)

@@ -1,6 +1,6 @@
-"""Tables of a whole run, stacked from the results of its cells.
+"""Tables of a whole run, made from the tables of its cells.
 
-Tables come by the namespace of their cell (see ``data.cells``), such as
+The cells' tables are passed by namespace (see ``data.cells``), such as
 ``continual.me_gd.task_03``.
 """
 
@@ -15,7 +15,7 @@ import pandas as pd
 from closer_look.data.cells import BEFORE, RETAIN_ONLY, Cell
 
 REFERENCE_LABELS = {BEFORE: "before", RETAIN_ONLY: "retain-only"}
-"""Models that methods are compared with: the target model and, in some runs, a retain-only one."""
+"""Models to compare with: the target model and, in some runs, a retain-only model."""
 
 STAGES = {
     "forget_set": "Questions",
@@ -27,7 +27,7 @@ STAGES = {
     "downstream": "Benchmarks",
     "reporting": "Tables, figures",
 }
-"""What a run does, in this order: the tags of its nodes, and how a reader knows them."""
+"""The stages of a run in order: tag of their nodes -> name in the report."""
 
 RETAIN_ONLY_NODES = ("finetune_retain_only", "take_retain_only")
 
@@ -43,14 +43,14 @@ SUMMARY_COLUMNS = (
 
 
 def stack_cells(cells: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Put the tables of cells under each other, or of methods whose cells have been stacked.
+    """Stack the tables of cells, or of methods whose cells have been stacked.
 
     Args:
         cells: namespace of a cell or of a method -> table.
 
     Returns:
-        The tables' rows behind ``method`` ("before" for the target model) and ``after_task``
-        (tasks unlearned so far; 0 before and for a retain-only model).
+        All rows, with ``method`` ("before" for the target model) and ``after_task`` (tasks
+        unlearned so far; 0 for the target model and a retain-only model) as the first columns.
     """
     return pd.concat(
         [
@@ -67,23 +67,23 @@ def _add_cell_columns(cell: Cell, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def utility(summary: pd.DataFrame, method: str) -> pd.DataFrame:
-    """The method's model utility after each task."""
+    """Return a method's model utility after each task."""
     return summary[(summary["method"] == method) & (summary["metric"] == "model_utility")]
 
 
 def efficacy(summary: pd.DataFrame, method: str) -> pd.DataFrame:
-    """The method's forget efficacy on each task's forget set after each task."""
+    """Return a method's forget efficacy on each task's forget set after each task."""
     return summary[(summary["method"] == method) & (summary["metric"] == "forget_efficacy")]
 
 
 def current_tasks(summary: pd.DataFrame, method: str) -> pd.DataFrame:
-    """The method's forget efficacy on the task just unlearned; before unlearning, on every task."""
+    """Return a method's forget efficacy on the task just unlearned; on every task before any."""
     cells = efficacy(summary, method)
     return cells[(cells["task_id"] == cells["after_task"]) | (cells["after_task"] == 0)]
 
 
 def final_metrics(metrics: pd.DataFrame, method: str) -> pd.DataFrame:
-    """The method's metrics on each split after its last task; forget sets averaged over tasks.
+    """Return a method's metrics on each split after its last task; forget sets are averaged.
 
     Returns:
         Columns split, metric, value, ci_low, ci_high.
@@ -99,13 +99,13 @@ def final_metrics(metrics: pd.DataFrame, method: str) -> pd.DataFrame:
 
 
 def average_tasks(tasks: pd.DataFrame) -> dict[str, float]:
-    """Average a number over tasks, each counting the same.
+    """Average a number over tasks with equal weights.
 
-    The tasks' intervals come from resamples drawn apart, so their distances from the values add in
-    quadrature (Zou and Donner 2008, doi:10.1002/sim.3095, "MOVER").
+    The tasks' intervals come from independent resamples, so the distances of their bounds from the
+    values add in quadrature (Zou and Donner 2008, doi:10.1002/sim.3095, "MOVER").
 
     Args:
-        tasks: a row a task, with value, ci_low and ci_high; rows without a value are left out.
+        tasks: a row per task, with value, ci_low and ci_high; rows without a value are ignored.
 
     Returns:
         value, ci_low, ci_high; NaN if there is no row with a value.
@@ -120,14 +120,15 @@ def average_tasks(tasks: pd.DataFrame) -> dict[str, float]:
 
 
 def summary_table(summary: pd.DataFrame, labels: Mapping[str, str]) -> pd.DataFrame:
-    """One row a method and task: MU, FE of that task, the mean FE of all tasks so far, and TOFU's.
+    """Make the table of results, a row per method and task.
 
-    The first row is the target model, the second, where there is one, a retain-only model: their FE
-    is the mean over all tasks. Each number stands beside the bounds of its 95 % interval,
-    ``..._low`` and ``..._high``. Forget quality is that of the task just unlearned, without an
-    interval; p-values have no mean, so the target model has one if the run has one task only.
-    ``..._terms`` are the metrics that MU and the FE of the task hold, ``reasons`` is what numbers
-    of the row lack, and why.
+    Its numbers are MU, the FE of the task just unlearned, the mean FE of all tasks so far, forget
+    quality and TOFU's utility. The first row is the target model; a retain-only model, if there is
+    one, comes second. The FE of these two is the mean over all tasks. ``..._low`` and ``..._high``
+    are the bounds of each number's 95 % interval. Forget quality is a p-value of the task just
+    unlearned, without an interval; p-values have no mean, so the target model has one only if the
+    run has a single task. ``..._terms`` lists the metrics in MU and in the FE of the task;
+    ``reasons`` says what is missing in the row's numbers, and why.
     """
     rows = []
     for method, label in {**REFERENCE_LABELS, **labels}.items():
@@ -169,15 +170,15 @@ def _only_one(cell: pd.DataFrame, metric: str) -> dict[str, float]:
 def answers_table(
     generations: Mapping[str, pd.DataFrame], labels: Mapping[str, str]
 ) -> pd.DataFrame:
-    """Every evaluated question with its answer before and after unlearning with each method.
+    """Make the table of every evaluated question with its answers before and after unlearning.
 
     Args:
-        generations: of the target model and of each method's last task, by their cells.
-        labels: of the methods.
+        generations: cell -> generations, of the target model and of each method's last task.
+        labels: method -> label.
 
     Returns:
-        ``split``, ``task_id``, ``row_id``, ``question``, ``reference``, ``before``, and a column a
-        method under its label.
+        ``split``, ``task_id``, ``row_id``, ``question``, ``reference``, ``before``, and a column
+        per method, named by its label.
     """
     keys = ["split", "task_id", "row_id"]
     of_method = {Cell.parse(cell).method: table for cell, table in generations.items()}
@@ -191,7 +192,7 @@ def answers_table(
 
 
 def add_retain_only(row_metrics: pd.DataFrame, truth_ratios: pd.DataFrame) -> pd.DataFrame:
-    """Add rows of a retain-only model of which there are stored scores, and no model.
+    """Add rows of a retain-only model of which only stored scores exist.
 
     Args:
         row_metrics: the stacked row metrics of a run.
@@ -206,13 +207,13 @@ def add_retain_only(row_metrics: pd.DataFrame, truth_ratios: pd.DataFrame) -> pd
 def fingerprints(
     questions: pd.DataFrame, models: Mapping[str, pd.DataFrame], labels: Mapping[str, str]
 ) -> pd.DataFrame:
-    """Hashes by which the questions and the models of a run are known again.
+    """Collect hashes of a run's questions and models.
 
     Args:
         questions: the questions table, whose rows are hashed as JSON, in order.
-        models: ``sha256`` of weights and tokenizer, of a cell's model or of a method's, the last
-            of which counts.
-        labels: of the methods.
+        models: cell or method -> table with ``sha256`` of weights and tokenizer, whose last row
+            counts.
+        labels: method -> label.
 
     Returns:
         ``what`` ("questions", "before", or a method's label) and ``sha256``.
@@ -229,18 +230,18 @@ def fingerprints(
 def costs_table(
     node_costs: pd.DataFrame, summary: pd.DataFrame, labels: Mapping[str, str]
 ) -> pd.DataFrame:
-    """Time and memory of what all methods share, and of each method over all its tasks.
+    """Sum up time and memory, of the nodes that all methods share and of each method.
 
     Args:
-        node_costs: of one scenario, as ``datasets.node_costs_dataset`` gives them.
-        summary: of the same scenario; nodes of cells that are not in it, of an earlier run under
-            the same name, are left out.
-        labels: of the methods.
+        node_costs: costs of one scenario, from ``datasets.node_costs_dataset``.
+        summary: summary of the same scenario; nodes of other cells belong to an earlier run of the
+            same name and are left out.
+        labels: method -> label.
 
     Returns:
-        ``what`` ("shared", then the methods' labels, then "all"), the seconds of each stage that
-        took any under the label that ``STAGES`` gives it, their sum ``seconds``, and
-        ``peak_memory`` and ``peak_gpu_memory`` in bytes.
+        ``what`` ("shared", then the methods' labels, then "all"), the seconds of each stage (named
+        as in ``STAGES``, if it took any), their sum ``seconds``, and ``peak_memory`` and
+        ``peak_gpu_memory`` in bytes.
     """
     cells = pd.DataFrame(map(_method_and_task, node_costs["node"]), columns=["method", "task"])
     methods = summary[["method"]].assign(after_task=0)  # nodes that gather a method's tasks
@@ -268,12 +269,12 @@ def _method_and_task(node: str) -> tuple[str | None, int]:
 
 
 def machines(node_costs: pd.DataFrame) -> list[str]:
-    """List where the nodes ran: cores, memory and, where some node used one, GPUs."""
-    gpus = node_costs.groupby("machine", sort=False)["gpus"].first()  # that is known
+    """List the machines of the nodes: cores, memory and, if a node used any, GPUs."""
+    gpus = node_costs.groupby("machine", sort=False)["gpus"].first()  # skips missing values
     return [m if pd.isna(gpu) else f"{m}, {gpu}" for m, gpu in gpus.items()]
 
 
 def pick_examples(answers: pd.DataFrame, n_examples: int) -> pd.DataFrame:
-    """Take rows at even distances, the first and the last among them: not picked by result."""
+    """Pick evenly spaced rows, with the first and the last, so that results do not decide."""
     positions = np.linspace(0, len(answers) - 1, min(n_examples, len(answers)))
     return answers.iloc[positions.round().astype(int)]

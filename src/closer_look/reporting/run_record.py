@@ -1,4 +1,4 @@
-"""What a run was made with: parameters, code, libraries, machine."""
+"""The record of a run: its parameters, code, libraries and platform."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ PROJECT = "closer-look"
 
 
 def run_record(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Collect what JSON can hold of a run, to be kept with its results.
+    """Collect the record of a run as plain values, for JSON.
 
     Args:
-        parameters: all of them; Kedro gives those that a node takes as pydantic models.
+        parameters: all parameters; Kedro passes those that a node takes as pydantic models.
 
     Returns:
         ``parameters`` (see ``recorded_parameters``), ``libraries`` (name -> version), ``commit``
-        (of the folder's git repository; None where there is none), ``python`` and ``platform``.
+        (of the folder's git repository; None without one), ``python`` and ``platform``.
     """
     return {
         "parameters": recorded_parameters(parameters),
@@ -44,7 +44,7 @@ def recorded_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def libraries() -> dict[str, str]:
-    """Versions of all that is imported, and of what the project requires: name -> version."""
+    """Return the versions of all imported and required packages: name -> version."""
     of_module = metadata.packages_distributions()
     imported = {name for module in sys.modules for name in of_module.get(module, ())}
     required = {
@@ -57,7 +57,7 @@ def libraries() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Hash of the commit that is checked out here, with "-dirty" where files differ from it."""
+    """Return the hash of the checked-out commit, with "-dirty" if files differ from it."""
     git = shutil.which("git")
     if git is None:
         return None
@@ -69,7 +69,7 @@ def git_commit() -> str | None:
 
 
 def plain(value: Any) -> Any:
-    """Turn pydantic models, however deep, into what JSON knows; what is not set is left out."""
+    """Convert pydantic models at any depth to plain values; unset values are left out."""
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json", exclude_none=True)
     return {key: plain(one) for key, one in value.items()} if isinstance(value, dict) else value

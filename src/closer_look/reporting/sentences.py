@@ -1,4 +1,4 @@
-"""What the report says of a run in whole sentences."""
+"""Sentences of the report that depend on the run."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from closer_look.reporting.wording import (
 
 
 def method_labels(parameters: Mapping[str, Any]) -> dict[str, str]:
-    """Label of each method of a run record."""
+    """Return the label of each method of a run record."""
     return {name: method["label"] for name, method in parameters["methods"].items()}
 
 
 def describe_methods(parameters: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Say in words what each method of the run does on the forget rows and on the others."""
+    """Describe what each method of the run does on the forget rows and on the retain rows."""
     methods = [parameters["methods"][name] for name in parameters["experiment"]["methods"]]
     return [
         {"label": method.label}
@@ -44,18 +44,18 @@ def describe_methods(parameters: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def describe_unlearning(parameters: Mapping[str, Any]) -> str:
-    """Say what of the model was trained where it was not everything."""
+    """Describe which weights were trained; "" if all."""
     lora = parameters["unlearning"].get("lora")
     if not lora:
         return ""
     return (
         f"All methods trained LoRA adapters of rank {lora['rank']} and left the model's own "
-        "weights as they were"
+        "weights unchanged"
     )
 
 
 def describe_model(parameters: Mapping[str, Any]) -> str:
-    """Say what model it was that had to forget."""
+    """Describe the target model."""
     base = parameters["base_model"]
     if base.get("pretrained"):
         if not parameters["experiment"].get("finetuning", True):
@@ -72,7 +72,7 @@ def describe_model(parameters: Mapping[str, Any]) -> str:
 
 
 def describe_retain_only(parameters: Mapping[str, Any]) -> list[str]:
-    """Say what model that never saw the forget set there is to compare with, if there is one."""
+    """Describe the retain-only model, if there is one."""
     kind = parameters["experiment"].get("retain_only")
     if not kind:
         return []
@@ -80,17 +80,17 @@ def describe_retain_only(parameters: Mapping[str, Any]) -> list[str]:
 
 
 def describe_judge(parameters: Mapping[str, Any]) -> str:
-    """Say how it was decided whether an answer states the fact."""
+    """Describe how the run decided whether an answer states the fact."""
     judge = parameters["judges"].get("entailment")
     if judge is None:
         return "Whether an answer states the fact was not judged: the run named no judge."
     if judge == "key_fact":
-        return "An answer states the fact if the row's key words stand in it."
+        return "An answer states the fact if it contains the row's key words."
     return f"Whether an answer states the fact was judged by the model {judge}."
 
 
 def describe_splits(questions: pd.DataFrame, answers: pd.DataFrame) -> list[dict[str, Any]]:
-    """Count the rows of each split, known and evaluated."""
+    """Count the rows of each split: all of the run, and those evaluated."""
     known, asked = questions["split"].value_counts(), answers["split"].value_counts()
     return [
         {
@@ -105,7 +105,7 @@ def describe_splits(questions: pd.DataFrame, answers: pd.DataFrame) -> list[dict
 
 
 def describe_knowledge(knowledge: pd.DataFrame, parameters: Mapping[str, Any]) -> list[str]:
-    """Say how many questions of each set the model could answer at all."""
+    """Say how many questions of each split the model could answer before unlearning."""
     judged = (
         ", and the judge finds the fact stated" if parameters["judges"].get("entailment") else ""
     )
@@ -118,7 +118,7 @@ def describe_knowledge(knowledge: pd.DataFrame, parameters: Mapping[str, Any]) -
 
 
 def describe_figure(name: str, summary: pd.DataFrame) -> tuple[str, str]:
-    """Title and reading aid of a figure."""
+    """Return title and reading aid of a figure."""
     title, aid = FIGURES[name]
     is_compared = summary.loc[summary["metric"] == "forget_quality", "value"].notna().any()
     if name == "truth_ratios" and is_compared:
@@ -129,7 +129,7 @@ def describe_figure(name: str, summary: pd.DataFrame) -> tuple[str, str]:
 
 
 def find_seeds(parameters: Mapping[str, Any]) -> list[str]:
-    """List the seeds among the parameters, each behind the name of its group."""
+    """List the seeds among the parameters, each with the name of its group."""
     seeds = []
     for group, values in parameters.items():
         if isinstance(values, Mapping):
@@ -139,7 +139,7 @@ def find_seeds(parameters: Mapping[str, Any]) -> list[str]:
 
 
 def describe_terms(summary: pd.DataFrame) -> list[str]:
-    """Say what each number of the run is made of."""
+    """List the terms of each summary number of the run."""
     return [
         f"{_capital(SUMMARIES[metric])}{_of_tasks(rows, summary)} holds {_in_words(terms)}."
         for metric in SUMMARIES
@@ -149,7 +149,7 @@ def describe_terms(summary: pd.DataFrame) -> list[str]:
 
 
 def missing_numbers(summary: pd.DataFrame, parameters: Mapping[str, Any]) -> list[str]:
-    """Say which numbers are missing or incomplete in this run, and why."""
+    """List the numbers that are missing or incomplete in this run, and why."""
     # A retain-only model is not compared with itself.
     summary = summary[(summary["method"] != RETAIN_ONLY) | (summary["metric"] != "forget_quality")]
     is_not_compared = summary["reason"] == NO_RETAIN_ONLY_MODEL
@@ -170,7 +170,7 @@ def missing_numbers(summary: pd.DataFrame, parameters: Mapping[str, Any]) -> lis
 
 
 def _of_tasks(rows: pd.DataFrame, summary: pd.DataFrame) -> str:
-    """Name the tasks of these rows, unless they are all that their metrics have."""
+    """Name the tasks of rows, unless these are all tasks that their metrics have."""
     tasks = set(rows["task_id"])
     if tasks == set(summary.loc[summary["metric"].isin(rows["metric"]), "task_id"]):
         return ""
@@ -178,7 +178,7 @@ def _of_tasks(rows: pd.DataFrame, summary: pd.DataFrame) -> str:
 
 
 def _in_words(text: str) -> str:
-    """Replace the names of metrics and splits by what a reader knows them by."""
+    """Replace the names of metrics and splits by their labels."""
     words = SPLITS_IN_A_SENTENCE | {name: metric.label for name, metric in METRICS.items()}
     return re.sub(r"[\w-]+", lambda word: words.get(word[0], word[0]), text)
 
@@ -188,7 +188,7 @@ def _capital(sentence: str) -> str:
 
 
 def describe_paraphrases(questions: pd.DataFrame, answers: pd.DataFrame) -> list[str]:
-    """Say of how many truth ratios the true answer is not reworded."""
+    """Say for how many truth ratios the true answer is not a paraphrase."""
     asked = questions[questions["row_id"].isin(answers["row_id"])]
     n_without = int(asked["paraphrased_answer"].isna().sum())
     if not n_without:

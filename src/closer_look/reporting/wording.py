@@ -1,6 +1,6 @@
-"""What figures and the report say in fixed words.
+"""Fixed texts of figures and the report.
 
-What they say of losses and metrics is in the records of ``losses`` and ``metrics``.
+The texts about losses and metrics are in the records of ``losses`` and ``metrics``.
 """
 
 from __future__ import annotations
@@ -38,51 +38,51 @@ FIGURES = {
     ),
     "trade_off": (
         "The price of forgetting",
-        "The upper right corner is where one wants to be. Each mark is the model after one more "
-        "task, the largest is the last; FE is the mean over all tasks so far.",
+        "The upper right corner is best. Each mark is the model after one more task, the largest "
+        "is the last; FE is the mean over all tasks so far.",
     ),
     "metric_values": (
         "Every metric behind the two numbers",
-        "Full grey stars are the model before unlearning, coloured marks are after the last task. "
-        "On the forget set marks should move left (but for entropy), elsewhere they should "
-        "not move. The forget set is the mean over its tasks.",
+        "Full grey stars are the model before unlearning, coloured marks the models after the last "
+        "task. On the forget set, marks should move left (except for entropy); elsewhere they "
+        "should not move. The forget set is the mean over its tasks.",
     ),
     "truth_ratios": (
         "Does it still know the truth when it sees it?",
-        "How many of the forgotten questions have a truth ratio up to so much: how much likelier "
-        "than wrong answers worded alike the model finds the true one. Far to the right lies a "
-        "model that remembers. Too far to the left is no better: it gives the truth away by "
-        "avoiding it. After the last task, all forget sets together.",
+        "The share of forgotten questions whose truth ratio is at most the value below. The truth "
+        "ratio says how much likelier the model finds the true answer than wrong answers worded "
+        "alike. A model that remembers is far to the right. Too far to the left is no better: a "
+        "model that avoids the truth gives it away. After the last task, all forget sets together.",
     ),
     "training_curves": (
         "How unlearning went",
-        "In a method's own panel solid is the forget loss, dotted the retain loss, against "
-        "optimiser steps through all tasks, which vertical lines part. Losses of different methods "
-        "are not comparable.",
+        "In a method's own panel, the solid line is the forget loss and the dotted one the retain "
+        "loss, against optimiser steps through all tasks; vertical lines separate the tasks. "
+        "Losses of different methods are not comparable.",
     ),
     "finetuning_curves": (
         "How the model had learned it",
-        "Against optimiser steps, the loss should have fallen and levelled off: only what was "
+        "The loss, against optimiser steps, should have fallen and levelled off: only what was "
         "known can be forgotten.",
     ),
 }
 
 RETAIN_ONLY_AID = (
-    "Hollow grey stars are a model that was never trained on what is forgotten: where unlearning "
-    "should arrive."
+    "Hollow grey stars are a model that was never trained on what is forgotten, which is where "
+    "unlearning should arrive."
 )
 RETAIN_ONLY_RATIOS_AID = (
-    "Dashed grey is a model that was never trained on what is forgotten: where unlearning should "
-    "arrive. p is that of the Kolmogorov-Smirnov test against it; above 0.05 the two cannot be "
-    "told apart."
+    "Dashed grey is a model that was never trained on what is forgotten, which is where unlearning "
+    "should arrive. p is the p-value of the Kolmogorov-Smirnov test against it; above 0.05 the "
+    "test cannot tell the two apart."
 )
 SHOW_RETAIN_ONLY = ("curves", "trade_off", "metric_values")
 
 RETAIN_ONLY_MODELS = {
-    "finetuned": "Beside it stands a retain-only model, taught in the same way, but never what is "
-    "to be forgotten",
-    "pretrained": "Beside it stands a retain-only model, {pretrained}, which was never trained on "
+    "finetuned": "It is compared with a retain-only model, trained in the same way, but never on "
     "what is to be forgotten",
+    "pretrained": "It is compared with a retain-only model, {pretrained}, which was never trained "
+    "on what is to be forgotten",
     "scores": "Its forget quality compares with stored scores of a retain-only model, which was "
     "never trained on what is to be forgotten",
 }

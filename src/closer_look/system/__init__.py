@@ -1,1 +1,1 @@
-"""The machine: memory, progress, costs, locks and fingerprints. No model, no row, no Kedro."""
+"""The machine: memory, progress, costs, locks and fingerprints, without models, rows or Kedro."""

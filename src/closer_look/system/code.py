@@ -285,13 +285,17 @@ def _source(module: str) -> Path | None:
         spec = importlib.util.find_spec(package)
     except ValueError:  # __main__
         return None
-    if spec is None or not spec.has_location or not str(spec.origin).endswith(".py"):
+    if spec is None:
         return None
     if not spec.submodule_search_locations:
-        return Path(spec.origin) if not inside else None
-    path = Path(spec.origin).parent.joinpath(*inside)
-    candidates = (path / "__init__.py", path.with_suffix(".py"))
-    return next((candidate for candidate in candidates if candidate.is_file()), None)
+        is_source = spec.has_location and str(spec.origin).endswith(".py") and not inside
+        return Path(spec.origin) if is_source else None
+    for folder in spec.submodule_search_locations:  # several, of a package without __init__.py
+        path = Path(folder).joinpath(*inside)
+        for candidate in (path / "__init__.py", path.with_suffix(".py")):
+            if candidate.is_file():
+                return candidate
+    return None
 
 
 def _hash(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What a piece of work costs: the memory it takes, and on what machine."""
+"""Costs of a piece of work: its peak memory, and the machine."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ SAMPLED_EVERY = 0.1  # seconds
 
 
 class PeakMemory:
-    """The most memory that this process held, from one question to the next; in a ``with`` block.
+    """A meter of this process's peak memory; use it in a ``with`` block.
 
-    Resident memory is sampled ten times a second; on a GPU, what torch allocated is exact.
+    Resident memory is sampled ten times a second. On a GPU, the peak of torch's allocations is
+    exact.
     """
 
     def __enter__(self) -> PeakMemory:
@@ -27,7 +28,7 @@ class PeakMemory:
         self._thread.join()
 
     def peaks_since_last_call(self) -> dict[str, int | None]:
-        """Peaks since the last call, in bytes; ``peak_gpu_memory`` is None without a GPU."""
+        """Return the peaks in bytes, then reset them; ``peak_gpu_memory`` is None without a GPU."""
         self._sample()
         peaks: dict[str, int | None] = {"peak_memory": self._peak, "peak_gpu_memory": None}
         self._peak = 0
@@ -47,13 +48,13 @@ class PeakMemory:
 
 
 def describe_machine() -> str:
-    """Cores and memory, as in "2 cores, 24 GB of memory"."""
+    """Describe cores and memory, as in "2 cores, 24 GB of memory"."""
     memory = psutil.virtual_memory().total / 1e9
     return f"{psutil.cpu_count()} cores, {memory:.0f} GB of memory"
 
 
 def describe_gpus() -> str | None:
-    """The GPUs, as in "1 x NVIDIA H100 80GB HBM3"; None as long as this process uses none."""
+    """Describe the GPUs, as in "1 x NVIDIA H100 80GB HBM3"; None while this process uses none."""
     if not _uses_gpu():
         return None
     import torch
@@ -63,6 +64,6 @@ def describe_gpus() -> str | None:
 
 
 def _uses_gpu() -> bool:
-    """Neither import torch nor start CUDA to find out: both take seconds."""
+    """Check for a GPU in use, without importing torch or starting CUDA, which takes seconds."""
     torch = sys.modules.get("torch")
     return torch is not None and torch.cuda.is_initialized()

@@ -1,4 +1,4 @@
-"""Fingerprints of files: a hash of what they hold, and a stamp that tells whether it holds."""
+"""Fingerprints of files: a hash of the content, and a stamp that tells whether it still holds."""
 
 from __future__ import annotations
 
@@ -14,34 +14,37 @@ _known: dict[str, str] = {}  # stamp -> SHA-256
 
 
 class Fingerprint(NamedTuple):
-    """A hash of what files hold, and a stamp that tells without reading whether it still holds."""
+    """A content hash of files, and a stamp that tells without reading whether it still holds."""
 
     sha256: str
     stamp: str
-    """Hash of path, size and time of the last change of each file."""
+    """Hash of path, size and modification time of each file."""
 
 
 def fingerprint(sources: Sequence[str]) -> Fingerprint:
-    """Hash files, of folders all that is in them; those that this process knows are not read again.
+    """Hash files, and all files in folders; files with a known stamp are not read again.
 
     Args:
         sources: files and folders, or URLs that fsspec understands.
     """
     files = [file for source in sources for file in _files(source)]
     stamp = _hash([[str(path), *of_file] for _, path, of_file in files])
-    is_remote = any("://" in source for source in sources)  # says nothing of its last change
+    is_remote = any("://" in source for source in sources)  # a URL has no modification time
     if is_remote or stamp not in _known:
         _known[stamp] = _hash([[name, file_sha256(path)] for name, path, _ in files])
     return Fingerprint(_known[stamp], stamp)
 
 
 def remember(known: Fingerprint) -> None:
-    """Take a fingerprint of an earlier process as known."""
+    """Register a fingerprint that an earlier process computed."""
     _known.setdefault(known.stamp, known.sha256)
 
 
 def _files(source: str) -> Iterator[tuple[str, str | Path, tuple[int, ...]]]:
-    """Name inside the source, path, and size and time of the last change (ns)."""
+    """Yield each file's name inside the source, its path, and its size and modification time (ns).
+
+    A URL has neither size nor time.
+    """
     if "://" in source:
         yield "", source, ()
         return
@@ -54,7 +57,7 @@ def _files(source: str) -> Iterator[tuple[str, str | Path, tuple[int, ...]]]:
 
 
 def file_sha256(path: str | Path) -> str:
-    """Hash a file, or what is at a URL, in hexadecimal digits."""
+    """Hash a file or the content of a URL, in hexadecimal digits."""
     if isinstance(path, Path):
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

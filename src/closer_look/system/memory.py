@@ -1,4 +1,4 @@
-"""As many rows in a pass as fit into memory."""
+"""Passes over rows that fit into memory: the number of rows is halved until they do."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ log = logging.getLogger(__name__)
 def halve_until_it_fits(
     work: Callable[[int], Result], n_rows: int, remark: str = "", advice: str = ""
 ) -> tuple[Result, int]:
-    """Do a piece of work; out of memory, do it again with half as many rows in a pass.
+    """Call a function; when memory runs out, call it again with half as many rows in a pass.
 
     Args:
-        work: takes the number of rows in a pass. What an attempt that failed has left behind is for
-            the next one to clear away.
-        n_rows: to begin with.
-        remark: on going on with fewer rows, for the log.
-        advice: on what to do where a single row does not fit, for the error.
+        work: takes the number of rows in a pass. It must clear away what a failed attempt has left
+            behind.
+        n_rows: number of rows of the first attempt.
+        remark: added to the log line about fewer rows.
+        advice: added to the error if a single row does not fit.
 
     Returns:
-        What the work gives, and the number of rows with which it was done.
+        The result of ``work``, and the number of rows that fitted.
 
     Raises:
         InputError: a single row does not fit.
@@ -43,7 +43,7 @@ def halve_until_it_fits(
             if not should_reduce_batch_size(error):
                 raise
             reason = first_line(error)
-        # Only here is the error gone, and with it the tensors that its traceback held.
+        # Outside the except block: the error is gone, and the tensors that its traceback held.
         clear_device_cache(garbage_collection=True)
         if n_rows == 1:
             raise _does_not_fit("a single row does", reason, advice)
@@ -55,14 +55,14 @@ def halve_until_it_fits(
 
 @contextmanager
 def out_of_memory_ends_the_run(what: str, advice: str = "") -> Iterator[None]:
-    """End the run with one line, out of memory that fewer rows in a pass would not spare.
+    """Turn an out-of-memory error into an ``InputError``: fewer rows in a pass would not help.
 
     Args:
-        what: has to fit, for the error.
-        advice: on what to do, for the error.
+        what: what has to fit, in the plural, for the message.
+        advice: added to the message.
 
     Raises:
-        InputError: it does not fit.
+        InputError: memory runs out in the ``with`` block.
     """
     try:
         yield
@@ -75,15 +75,15 @@ def out_of_memory_ends_the_run(what: str, advice: str = "") -> Iterator[None]:
 def in_passes(
     work: Callable[[Sequence[Row]], Result], rows: Sequence[Row], n_rows: int
 ) -> Iterator[tuple[Sequence[Row], Result]]:
-    """Work on rows, pass after pass, in an order that does not change.
+    """Call a function on rows, pass after pass, in the order of the rows.
 
     Args:
-        work: on the rows of one pass.
-        rows: all of them.
-        n_rows: in a pass, at most; halved where they do not fit into memory.
+        work: takes the rows of one pass.
+        rows: all rows.
+        n_rows: largest number of rows in a pass, halved when they do not fit into memory.
 
     Yields:
-        The rows of a pass and what the work gave.
+        The rows of a pass, and the result of ``work``.
 
     Raises:
         InputError: a single row does not fit.
@@ -97,7 +97,7 @@ def in_passes(
 
 def _does_not_fit(what: str, reason: str, advice: str) -> InputError:
     return InputError(
-        f"out of memory: {what} not fit on this device beside the model ({reason}){advice}"
+        f"out of memory: {what} not fit on this device with the model ({reason}){advice}"
     )
 
 

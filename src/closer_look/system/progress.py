@@ -1,4 +1,4 @@
-"""A bar over a piece of work in a terminal or a notebook, elsewhere a line of log now and then."""
+"""Progress of a piece of work: a bar in a terminal or notebook, log lines elsewhere."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import sys
 
 import tqdm.auto
 
-LINE_EVERY = 30.0  # seconds, without a terminal; shorter work needs no line
+LINE_EVERY = 30.0  # seconds between log lines; shorter work logs none
 
 log = logging.getLogger(__name__)
 
 
 def progress_bar(total: int, description: str, unit: str) -> tqdm.tqdm:
-    """Show how far a piece of work is, how fast it goes and how long it still takes.
+    """Show the progress of a piece of work, its speed and the time left.
 
     Args:
-        total: units of work.
-        description: of the work, in a word or two.
-        unit: what is counted, in the singular.
+        total: number of units of work.
+        description: one or two words about the work.
+        unit: name of a unit, in the singular.
     """
     what = {"total": total, "desc": description, "unit": f" {unit}"}
     if _is_seen():
@@ -29,7 +29,7 @@ def progress_bar(total: int, description: str, unit: str) -> tqdm.tqdm:
         mininterval=LINE_EVERY,
         miniters=1,
         delay=LINE_EVERY,
-        file=io.StringIO(),  # what the bar itself would draw
+        file=io.StringIO(),  # discards the bar itself
         bar_format="{desc}: {n_fmt} of {total_fmt}{unit}s, {rate_fmt}, {remaining} left{postfix}",
     )
 
@@ -40,9 +40,9 @@ def _is_seen() -> bool:
 
 
 class _Lines(tqdm.std.tqdm):
-    monitor_interval = 0  # no thread that draws between updates
+    monitor_interval = 0  # no thread that redraws between updates
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
-        """Log what the bar would say."""
+        """Log the text of the bar."""
         log.info(msg or str(self))
         return True

@@ -1,4 +1,4 @@
-"""One run of a name at a time."""
+"""The lock of a run: only one process at a time works on a run of a name."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from filelock import FileLock, Timeout
 
 from closer_look.errors import InputError
 
-HELD_BY_PARENT = "CLOSER_LOOK_LOCKED"  # in the environment: path of a lock that the caller holds
+HELD_BY_PARENT = "CLOSER_LOOK_LOCKED"  # environment variable: path of a lock the parent holds
 
 
 def lock_run(folder: Path) -> FileLock | None:
-    """Take the lock of the run whose reports are in the folder; a process that dies lets go of it.
+    """Acquire the lock of a run; the system releases it if the process dies.
+
+    Args:
+        folder: folder of the run's reports, which holds the lock file.
 
     Returns:
-        The lock, or None if the process was started by one that holds it.
+        The lock, or None if the parent process holds it.
 
     Raises:
-        InputError: another process has it.
+        InputError: another process holds it.
     """
     path = _path(folder)
     if os.environ.get(HELD_BY_PARENT) == str(path):
@@ -32,15 +35,15 @@ def lock_run(folder: Path) -> FileLock | None:
         lock.acquire()
     except Timeout:
         raise InputError(
-            f"another process is at work on run '{folder.name}'; wait until it has ended, or give "
-            f"this one another name: --params run=NAME"
+            f"another process is working on run '{folder.name}'; wait until it has ended, or give "
+            f"this run another name: --params run=NAME"
         ) from None
     return lock
 
 
 @contextmanager
 def locked_for_children(folder: Path) -> Iterator[None]:
-    """Hold the lock for processes that this one starts, which share the work without overlap."""
+    """Hold the lock for child processes, which share the work of the run without overlap."""
     lock = lock_run(folder)
     os.environ[HELD_BY_PARENT] = str(_path(folder))
     try:

@@ -98,7 +98,7 @@ class Guard:
         """Restore the kept weights, if the retain loss crossed its bound.
 
         Returns:
-            The last step that the model's weights have seen; infinity if that is the last of all.
+            The last step that the model's weights include; infinity if they include all.
         """
         if not self.passed:
             return math.inf

@@ -139,7 +139,7 @@ def _hidden_states(
         batch = send_to_device(pack([encoded[i] for i in chosen]), model.device)
         return batch, answer_states(model, batch).float().cpu().split(batch["answer_lengths"])
 
-    with packed_attention(model):
+    with packed_attention(model, max(map(len, encoded))):
         for chosen, passed in in_passes(pass_states, range(len(encoded)), batch_size):
             batch, of_rows = passed
             states |= zip(map(str, chosen), map(torch.clone, of_rows), strict=True)

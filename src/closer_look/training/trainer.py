@@ -21,6 +21,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from closer_look.errors import InputError
 from closer_look.models.language_model import LanguageModel
 from closer_look.models.packing import answer_logits, packed_attention
+from closer_look.models.tokens import Tokens
 from closer_look.system.code import code_fingerprint
 from closer_look.system.memory import halve_until_it_fits, out_of_memory_ends_the_run
 from closer_look.system.progress import progress_bar
@@ -125,10 +126,12 @@ def train(
         )
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
+        texts = [value for row in rows for value in row.values() if isinstance(value, Tokens)]
+        longest = max(map(len, texts), default=0)
         # Out of memory inside a pass is handled by halve_until_it_fits.
         needs = "gradients and the optimiser's moments"
         with (
-            packed_attention(model),
+            packed_attention(model, longest),
             tied_embeddings(model),
             out_of_memory_ends_the_run(needs, LESS_MEMORY),
         ):

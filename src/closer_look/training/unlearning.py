@@ -48,7 +48,7 @@ def unlearn(
     Returns:
         The model, with adapters if LoRA is on, and the training log. Its columns are those of
         ``finetune`` and ``forget_loss``, ``retain_loss`` and ``in_model``: whether the returned
-        weights have seen the step. Steps that ``max_retain_loss`` undid are not in the model.
+        weights include the step. They do not include steps that ``max_retain_loss`` undid.
 
     Raises:
         InputError: LoRA's target modules match no layer of the model; a loss or a gradient is not

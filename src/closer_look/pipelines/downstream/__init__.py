@@ -1,4 +1,4 @@
-"""What a model can still do in general."""
+"""The downstream stage: general abilities of a model."""
 
 from .pipeline import create_pipeline
 

@@ -9,7 +9,7 @@ from closer_look.parameters.evaluation import DownstreamParameters
 
 
 def measure_abilities(model: LanguageModel, downstream: DownstreamParameters) -> pd.DataFrame:
-    """Measure the model's general abilities on the tasks of lm-evaluation-harness."""
+    """Measure a model's general abilities with lm-evaluation-harness."""
     from closer_look.evaluation.downstream import evaluate_downstream
 
     return evaluate_downstream(model, downstream)

@@ -1,4 +1,4 @@
-"""The downstream stage."""
+"""The pipeline of the downstream stage."""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -6,7 +6,7 @@ from .nodes import measure_abilities
 
 
 def create_pipeline() -> Pipeline:
-    """Model -> downstream."""
+    """Create the stage: model -> downstream."""
     return Pipeline(
         [
             Node(

@@ -1,4 +1,4 @@
-"""The target model: one that knows the questions."""
+"""The fine-tuning stage: makes or takes the target model, which knows the questions."""
 
 from .pipeline import create_pipeline
 

@@ -36,9 +36,9 @@ def initialise(
     unlearning: UnlearningParameters,
     generation: GenerationParameters,
 ) -> LanguageModel | PretrainedModel:
-    """Make a small model to start from, or see that the pretrained one is there.
+    """Create the small base model, or load the pretrained one.
 
-    All rows fit into it, and so do the adapters.
+    Checks that all rows fit into it, and that LoRA adapters find their layers.
     """
     from closer_look.models.prompts import set_prompt
     from closer_look.models.readiness import check_adapters
@@ -63,7 +63,7 @@ def take_pretrained(
     unlearning: UnlearningParameters,
     generation: GenerationParameters,
 ) -> PretrainedModel:
-    """Take the pretrained model as the target model: it knows the questions already."""
+    """Take the pretrained model as the target model, which knows the questions already."""
     if not base_model.pretrained:
         raise InputError(
             "parameter experiment.finetuning: false leaves a small_llama that has learned nothing; "
@@ -94,7 +94,7 @@ def finetune(
     finetuning: FinetuningParameters,
     training_checkpoints: Path,
 ) -> tuple[LanguageModel, pd.DataFrame]:
-    """Teach the model to answer every question of the table, and to decline unknown ones."""
+    """Fine-tune the base model to answer the questions and to decline unknown ones."""
     from closer_look.models.readiness import check_rows
     from closer_look.training.finetuning import finetune as train
 
@@ -105,7 +105,7 @@ def finetune(
     declined = declined.assign(
         text=list(itertools.islice(itertools.cycle(refusals), len(declined)))
     )
-    check_rows(base_model, declined)  # no other node has seen them
+    check_rows(base_model, declined)  # no earlier node has checked these
     log = train(
         base_model,
         [*questions["question"], *declined["question"]],
@@ -124,7 +124,7 @@ def finetune_retain_only(
     finetuning: FinetuningParameters,
     training_checkpoints: Path,
 ) -> tuple[LanguageModel, pd.DataFrame]:
-    """Teach the model, in the same way, everything but what is forgotten."""
+    """Fine-tune the base model in the same way on all rows but those to forget."""
     kept = questions[questions["task_id"] == 0]
     return finetune(base_model, kept, unknown_questions, refusals, finetuning, training_checkpoints)
 

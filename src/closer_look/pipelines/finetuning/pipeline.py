@@ -1,4 +1,4 @@
-"""The fine-tuning stage."""
+"""The pipeline of the fine-tuning stage."""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -8,9 +8,9 @@ from .nodes import finetune, finetune_retain_only, initialise, take_pretrained, 
 
 
 def create_pipeline(experiment: Experiment) -> Pipeline:
-    """Questions -> base model -> target model, or a pretrained target model.
+    """Create the stage: questions -> base model -> target model, or a pretrained target model.
 
-    Beside it, where one is asked for, a retain-only model.
+    With ``experiment.retain_only``, it also makes a retain-only model.
     """
     questions = "candidate_questions" if experiment.known_only else "questions"
     taught = [

@@ -1,4 +1,4 @@
-"""Raw rows to the questions table, the plan of each task and the rows to evaluate."""
+"""The forget-set stage: questions table, plan of each task, and rows to evaluate."""
 
 from .pipeline import create_pipeline
 

@@ -22,7 +22,7 @@ from closer_look.parameters.training import UnlearningParameters
 
 
 def list_abilities(downstream: DownstreamParameters) -> dict[str, str]:
-    """See that general abilities can be measured here, and say which: task and metric."""
+    """Check that general abilities can be measured here, and return task -> metric."""
     check_harness(downstream.tasks, downstream.include_path)
     return downstream.tasks
 
@@ -31,9 +31,9 @@ def list_abilities(downstream: DownstreamParameters) -> dict[str, str]:
 def collect_questions(
     experiment: Experiment, **splits: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Put the splits into one table that holds the tasks of this experiment.
+    """Put the splits into one table with the tasks of this experiment.
 
-    The rows of later tasks make a second table, of questions that the model never learns.
+    Rows of later tasks go into a second table, of questions that the model never learns.
     """
     table = check_questions(pd.concat(splits.values(), ignore_index=True), "questions")
     n_tasks = table["task_id"].max()
@@ -54,10 +54,7 @@ def select_known(
     generation: GenerationParameters,
     judges: JudgesParameters,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Keep the questions that the target model can answer: nothing else can be forgotten.
-
-    Also returned is how many they are of each split.
-    """
+    """Keep the questions that the target model can answer, and count them for each split."""
     from closer_look.evaluation.knowledge import select_known as select
 
     return select(target_model, candidate_questions, forget_set.min_rouge, generation, judges)
@@ -71,7 +68,7 @@ def draw_plans(
     forget_set: ForgetSetParameters,
     unlearning: UnlearningParameters,
 ) -> list[pd.DataFrame]:
-    """Draw for each task what is trained beside what; all methods follow the same plan."""
+    """Draw the training plan of each task; all methods follow the same plans."""
     check_precision(unlearning.precision, "unlearning")
     return [
         draw_plan(
@@ -94,10 +91,10 @@ def select_evaluation(
     judges: JudgesParameters,
     retain_only_scores: pd.DataFrame | None = None,
 ) -> list[pd.DataFrame]:
-    """Choose for each task what is evaluated after it.
+    """Select the rows to evaluate after each task.
 
-    That is the sets to retain, and its own and every earlier task's forget set, in which forgotten
-    knowledge may come back. Whoever evaluates is seen to be there before anything is trained.
+    These are the sets to retain, the task's forget set, and those of earlier tasks, whose knowledge
+    may come back. The judges are loaded now, so that a missing one stops the run before training.
     """
     from closer_look.inference.scoring import check_scores
 

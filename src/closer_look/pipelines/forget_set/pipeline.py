@@ -1,4 +1,4 @@
-"""The forget-set stage."""
+"""The pipeline of the forget-set stage."""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -14,7 +14,7 @@ from .nodes import (
 
 
 def create_pipeline(experiment: Experiment) -> Pipeline:
-    """Raw rows -> questions, a plan and a set of rows to evaluate for each task."""
+    """Create the stage: raw rows -> questions, and a plan and rows to evaluate for each task."""
     nodes = [
         Node(
             collect_questions,

@@ -1,4 +1,4 @@
-"""What a model says, and how likely it holds given answers."""
+"""The generation stage: a model's answers, and its probabilities of given answers."""
 
 from .pipeline import create_pipeline
 

@@ -10,7 +10,7 @@ from closer_look.parameters.evaluation import GenerationParameters, ScoringParam
 
 
 def fingerprint_model(model: LanguageModel) -> pd.DataFrame:
-    """Hash the model that answers, so that results can be told to be of this one."""
+    """Hash the model that answers, so that results can be traced to it."""
     from closer_look.models.language_model import model_fingerprint
 
     return pd.DataFrame({"sha256": [model_fingerprint(model)]})
@@ -19,7 +19,7 @@ def fingerprint_model(model: LanguageModel) -> pd.DataFrame:
 def score_answers(
     model: LanguageModel, evaluation: pd.DataFrame, scoring: ScoringParameters
 ) -> pd.DataFrame:
-    """Score the gold answer, its paraphrase and the wrong answers of every question to evaluate."""
+    """Score the gold, paraphrased and wrong answers of every question to evaluate."""
     from closer_look.inference.scoring import score
 
     answers = given_answers(evaluation)
@@ -33,9 +33,10 @@ def generate_answers(
     scores: pd.DataFrame,
     generation: GenerationParameters,
 ) -> pd.DataFrame:
-    """Let the model answer every question to evaluate.
+    """Generate an answer to every question to evaluate.
 
-    Its scores say how far it would give the gold answer; it goes on from there.
+    The scores tell how many tokens of the gold answer greedy decoding would produce; decoding
+    starts after these.
     """
     from closer_look.inference.generation import generate
     from closer_look.inference.scoring import greedy_prefixes

@@ -1,4 +1,4 @@
-"""The generation stage."""
+"""The pipeline of the generation stage."""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -6,7 +6,7 @@ from .nodes import fingerprint_model, generate_answers, score_answers
 
 
 def create_pipeline() -> Pipeline:
-    """Model, rows to evaluate -> fingerprint, scores, generations."""
+    """Create the stage: model, rows to evaluate -> fingerprint, scores, generations."""
     return Pipeline(
         [
             Node(fingerprint_model, ["model"], "fingerprint", name="fingerprint_model"),

@@ -1,4 +1,4 @@
-"""Judgements and metrics of what a model says."""
+"""The metrics stage: judgements and metrics of a model's answers."""
 
 from .pipeline import create_pipeline
 

@@ -12,7 +12,7 @@ from closer_look.parameters.evaluation import JudgesParameters, MetricsParameter
 def judge_answers(
     generations: pd.DataFrame, evaluation: pd.DataFrame, judges: JudgesParameters
 ) -> pd.DataFrame:
-    """Compare what the model says with the references: cosine similarity and entailment."""
+    """Compare the model's answers with the references: cosine similarity and entailment."""
     from closer_look.evaluation.judges import judge
 
     return judge(generations, evaluation, judges.embedder, judges.entailment)
@@ -25,7 +25,7 @@ def measure_rows(
     judgements: pd.DataFrame,
     parameters: MetricsParameters,
 ) -> pd.DataFrame:
-    """Put all metrics of every row side by side."""
+    """Compute all metrics of every row."""
     return metrics.row_metrics(scores, generations, judgements, parameters.records)
 
 
@@ -34,9 +34,9 @@ def aggregate_metrics(
     parameters: MetricsParameters,
     retain_only_scores: pd.DataFrame | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Aggregate each metric over each set, and sum them up.
+    """Aggregate each metric over each split and task, and summarise them.
 
-    The summary is model utility, forget efficacy, TOFU's own utility and, against the scores of a
+    The summary holds model utility, forget efficacy, TOFU's utility and, if there are scores of a
     retain-only model, forget quality.
     """
     options = {"n_resamples": parameters.resamples, "seed": parameters.seed}

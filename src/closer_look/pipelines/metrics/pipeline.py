@@ -1,4 +1,4 @@
-"""The metrics stage."""
+"""The pipeline of the metrics stage."""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -6,10 +6,10 @@ from .nodes import aggregate_metrics, judge_answers, measure_rows
 
 
 def create_pipeline(*, with_retain_only: bool = False) -> Pipeline:
-    """Generations, scores -> judgements -> row metrics -> metrics, summary.
+    """Create the stage: generations, scores -> judgements -> row metrics -> metrics, summary.
 
     Args:
-        with_retain_only: whether there are ``retain_only_scores`` to compare with.
+        with_retain_only: compare with the input ``retain_only_scores``.
     """
     measured = ["row_metrics", "params:metrics"]
     return Pipeline(

@@ -1,4 +1,4 @@
-"""What the losses need of the frozen reference model, computed before training."""
+"""The reference stage: scores of the frozen reference model, computed before training."""
 
 from .pipeline import create_pipeline
 

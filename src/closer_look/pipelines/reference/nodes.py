@@ -20,7 +20,7 @@ def score_reference(
     scoring: ScoringParameters,
     reference_cache: Path,
 ) -> ReferenceScores:
-    """Score the answers that the method's losses compare with the reference, and no others."""
+    """Compute the reference scores that the method's losses read."""
     from closer_look.training.reference import reference_scores
 
     cache = ReferenceCache(reference_cache)

@@ -1,4 +1,4 @@
-"""The reference stage."""
+"""The pipeline of the reference stage."""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -6,7 +6,7 @@ from .nodes import score_reference
 
 
 def create_pipeline() -> Pipeline:
-    """Reference model, plan -> reference scores."""
+    """Create the stage: reference model, plan -> reference scores."""
     return Pipeline(
         [
             Node(

@@ -1,4 +1,4 @@
-"""Tables, figures and one HTML file from the results of all methods and tasks."""
+"""The reporting stage: tables, figures and an HTML report of all methods and tasks."""
 
 from .pipeline import create_method_pipeline, create_pipeline
 

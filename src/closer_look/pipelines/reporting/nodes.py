@@ -1,4 +1,4 @@
-"""Nodes of the reporting stage. Where methods are keywords, the values are their labels."""
+"""Nodes of the reporting stage. Keyword arguments ``labels`` map a method to its label."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from closer_look.parameters.base import depends_on
 from closer_look.parameters.evaluation import MetricsParameters
 from closer_look.reporting import results
 
-Figure = Any  # a plotly one: Kedro reads the types of nodes, and plotly takes long to import
+Figure = Any  # of plotly, whose import is slow: Kedro resolves the annotations of nodes
 
 log = logging.getLogger(__name__)
 
 
 def stack_cells(**cells: pd.DataFrame) -> pd.DataFrame:
-    """Put tables of cells, or of methods, under each other."""
+    """Stack the tables of cells or of methods."""
     return results.stack_cells(cells)
 
 
 def tabulate_summary(summary: pd.DataFrame, **labels: str) -> pd.DataFrame:
-    """One row a method and task, also written to the log; FQ, forget quality, if there is one."""
+    """Make the table of results, a row per method and task, and log it."""
     table = results.summary_table(summary, labels)
     heads = {
         "method": "method",
@@ -34,7 +34,7 @@ def tabulate_summary(summary: pd.DataFrame, **labels: str) -> pd.DataFrame:
     if table["forget_quality"].notna().any():
         heads["forget_quality"] = "FQ"
     printed = table[list(heads)].rename(columns=heads)
-    # A p-value may be very small and still not nothing.
+    # A p-value may be very small: show its significant digits.
     text = printed.to_string(
         index=False, float_format="%.3f", na_rep="", formatters={"FQ": "{:.2g}".format}
     )
@@ -46,20 +46,20 @@ def tabulate_summary(summary: pd.DataFrame, **labels: str) -> pd.DataFrame:
 
 
 def compare_answers(**inputs: pd.DataFrame | str) -> pd.DataFrame:
-    """Every evaluated question with its answers before and after.
+    """Make the table of every evaluated question with its answers before and after unlearning.
 
     Args:
-        inputs: generations a cell, and labels a method.
+        inputs: cell -> generations, and method -> label.
     """
     return results.answers_table(*_tables_and_labels(inputs))
 
 
 def collect_fingerprints(questions: pd.DataFrame, **inputs: pd.DataFrame | str) -> pd.DataFrame:
-    """Hashes of the questions and of the models that answered them.
+    """Collect hashes of the questions and of the models that answered them.
 
     Args:
         questions: all rows of the run.
-        inputs: fingerprints a cell or a method, and labels a method.
+        inputs: cell or method -> fingerprints, and method -> label.
     """
     return results.fingerprints(questions, *_tables_and_labels(inputs))
 
@@ -72,21 +72,21 @@ def _tables_and_labels(
 
 
 def plot_curves(summary: pd.DataFrame, **labels: str) -> Figure:
-    """MU and FE against tasks."""
+    """Draw MU and FE against the number of tasks."""
     from closer_look.reporting import figures
 
     return figures.curves(summary, labels)
 
 
 def plot_trade_off(summary: pd.DataFrame, **labels: str) -> Figure:
-    """MU against FE."""
+    """Draw MU against FE."""
     from closer_look.reporting import figures
 
     return figures.trade_off(summary, labels)
 
 
 def plot_forgetting_matrix(summary: pd.DataFrame, **labels: str) -> Figure:
-    """FE of every task after every task."""
+    """Draw the FE of every task after every task."""
     from closer_look.reporting import figures
 
     return figures.forgetting_matrix(summary, labels)
@@ -105,7 +105,7 @@ def plot_metric_values(
 def plot_truth_ratios(
     row_metrics: pd.DataFrame, retain_only_scores: pd.DataFrame | None = None, **labels: str
 ) -> Figure:
-    """How truth ratios of the forgotten rows are distributed."""
+    """Draw the distribution of truth ratios over the forget rows."""
     from closer_look import metrics
     from closer_look.reporting import figures
 
@@ -116,21 +116,21 @@ def plot_truth_ratios(
 
 
 def plot_training_curves(training_logs: pd.DataFrame, **labels: str) -> Figure:
-    """Losses, gradient norm and learning rate of every method through all tasks."""
+    """Draw losses, gradient norm and learning rate of every method through all tasks."""
     from closer_look.reporting import figures
 
     return figures.training_curves(training_logs, labels)
 
 
 def plot_finetuning_curves(finetuning_log: pd.DataFrame) -> Figure:
-    """Loss, gradient norm and learning rate of the target model."""
+    """Draw loss, gradient norm and learning rate of the target model's fine-tuning."""
     from closer_look.reporting import figures
 
     return figures.finetuning_curves(finetuning_log)
 
 
 def record_run(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Keep what the run was made with beside its results."""
+    """Record parameters, library versions, commit and platform."""
     from closer_look.reporting.run_record import run_record
 
     return run_record(parameters)
@@ -149,7 +149,7 @@ def write_report(
     downstream: pd.DataFrame | None = None,
     **figures: Figure,
 ) -> str:
-    """One HTML file with everything a reader wants to see."""
+    """Write the report, one HTML file."""
     from closer_look.reporting.report import render_report
 
     return render_report(

@@ -1,4 +1,4 @@
-"""The reporting stage."""
+"""The pipelines of the reporting stage."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from .nodes import (
 
 
 def create_method_pipeline(cells: Sequence[Cell]) -> Pipeline:
-    """Results of a method after each task -> a table of each kind, of all its tasks.
+    """Create the pipeline that stacks a method's results over its tasks, a table of each kind.
 
-    What leaves a method's box in kedro-viz are these, and not the tables of each task.
+    In kedro-viz, a method's box then has a few outputs instead of some for each task.
     """
     method = cells[0]._replace(task=None)
 
@@ -50,7 +50,7 @@ def create_method_pipeline(cells: Sequence[Cell]) -> Pipeline:
 
 
 def create_pipeline(scenario: str, experiment: Experiment) -> Pipeline:
-    """Results of every cell and method -> tables, figures, report."""
+    """Create the stage: results of every cell and method -> tables, figures, report."""
     reference_points = [Cell(scenario, BEFORE)]
     if experiment.retain_only in ("finetuned", "pretrained"):
         reference_points.append(Cell(scenario, RETAIN_ONLY))

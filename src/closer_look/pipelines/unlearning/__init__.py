@@ -1,4 +1,4 @@
-"""Unlearning of one task."""
+"""The unlearning stage: a method makes a model forget one task."""
 
 from .pipeline import create_pipeline
 

@@ -20,7 +20,7 @@ def unlearn(
     unlearning: UnlearningParameters,
     training_checkpoints: Path,
 ) -> tuple[LanguageModel, pd.DataFrame]:
-    """Start from the model after the previous task and make it forget this task's rows."""
+    """Unlearn a task's rows, starting from the model after the previous task."""
     from closer_look.training.unlearning import unlearn as train
 
     return train(

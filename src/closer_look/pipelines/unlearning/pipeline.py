@@ -1,4 +1,4 @@
-"""The unlearning stage."""
+"""The pipeline of the unlearning stage."""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -6,7 +6,7 @@ from .nodes import unlearn
 
 
 def create_pipeline() -> Pipeline:
-    """Previous model, plan, reference scores -> unlearned model."""
+    """Create the stage: previous model, plan, reference scores -> unlearned model."""
     return Pipeline(
         [
             Node(
