@@ -13,9 +13,10 @@ import published
 import pytest
 from setups import NLI
 
+from closer_look.data.questions import given_answers
 from closer_look.evaluation.judges import BUNDLED_EMBEDDER, embed_references, judge
 from closer_look.inference.generation import generate
-from closer_look.inference.scoring import given_answers, greedy_prefixes, score
+from closer_look.inference.scoring import greedy_prefixes, score
 from closer_look.parameters.training import FinetuningParameters
 from closer_look.training.finetuning import finetune
 

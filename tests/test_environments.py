@@ -207,7 +207,8 @@ def test_smollm2_unlearns_what_the_model_can_answer(
         columns = {"n_tokens": 2, "token_entropy": 1.0, "stopped_by": "eos"}
         return pd.DataFrame({"generated": texts}).assign(**columns)
 
-    monkeypatch.setattr("closer_look.inference.generation.generate", answers)
+    for module in ("inference.generation", "evaluation.knowledge"):
+        monkeypatch.setattr(f"closer_look.{module}.generate", answers)
     monkeypatch.setattr(
         "closer_look.evaluation.judges.entails",
         lambda premises, hypotheses, model: np.array(

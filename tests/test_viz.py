@@ -87,10 +87,10 @@ def previewed(whole_run, open_session):
 def test_previews_are_of_tables_figures_and_configurations(previewed):
     """What kedro-viz makes of them is tested below."""
     _, previews = previewed
-    kinds = {name: type(preview).__name__ for name, preview in previews.items()}
-    assert kinds["continual.curves"] == "PlotlyPreview"
-    assert kinds["questions"] == "TablePreview"
-    assert kinds["target_model"] == kinds["continual.me_gd.task_01.model"] == "JSONPreview"
+    assert previews["continual.curves"]["layout"]["title"]["text"]
+    assert len(previews["questions"]["columns"]) > 5
+    for model in ("target_model", "continual.me_gd.task_01.model"):
+        assert json.loads(previews[model])["model_type"] == "llama"
 
 
 def test_every_entry_has_a_layer(previewed):

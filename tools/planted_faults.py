@@ -1,10 +1,10 @@
-"""Plant the faults of tests/planted_faults.yml one by one, and check that `make test` finds each.
+"""Plant the faults of tests/planted_faults.yml one by one, and see that `make test` finds each.
 
     python tools/planted_faults.py [--before FOLDER]
 
-It plants each fault in its own checkout, runs the named tests without the slow ones, and restores
-the file. Then it writes the table of tests/README.md. With FOLDER, a checkout of an earlier
-version, it also plants the faults described for that one. It exits with 1 if a fault is not found.
+Plants in the checkout that it lies in, runs the named tests without the slow ones, and restores.
+Then it writes the table of tests/README.md. With FOLDER, a checkout of an earlier version, the
+faults that are described for it are planted there, too. Exits with 1 where one is not found.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def plant(root: Path, fault: dict, options: list[str]) -> str:
-    """Plant a fault and return the first test that fails; "" if none does."""
+    """Give the first test that fails with the fault; "" if none does."""
     path = root / fault["file"]
     text = path.read_text(encoding="utf-8")
     if fault["was"] not in text:
@@ -65,13 +65,13 @@ def plant(root: Path, fault: dict, options: list[str]) -> str:
         )
     finally:
         path.write_text(text, encoding="utf-8")
-    failed = re.search(r"^(?:FAILED|ERROR) tests/(\S+)", done.stdout, re.MULTILINE)
+    failed = re.search(r"^(?:FAILED|ERROR) tests/([\w/.:]+)", done.stdout, re.MULTILINE)
     return failed[1] if failed else ""
 
 
 def shown(test: str) -> str:
-    """Format the name of a test as code."""
-    return f"`{test.replace('|', '')}`" if "::" in test else test
+    """As code, if it is a test."""
+    return f"`{test}`" if "::" in test else test
 
 
 if __name__ == "__main__":

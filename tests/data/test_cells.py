@@ -25,7 +25,7 @@ def test_a_namespace_is_read_and_written_alike(namespace, cell):
 
 @pytest.mark.parametrize("namespace", ["", "continual", "continual.", "continual.a b", "a.b.c.d"])
 def test_other_names_are_no_namespace_of_a_cell(namespace):
-    with pytest.raises(ValueError, match="is the namespace of no cell"):
+    with pytest.raises(ValueError, match="is not the namespace of a cell"):
         Cell.parse(namespace)
 
 

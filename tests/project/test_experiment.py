@@ -63,13 +63,17 @@ def test_run_named_in_an_environment_is_refused_too(configure, monkeypatch):
     "name", ["../x", "/x", "a/b", "a\\b", "", None, ".", "..", ".x", "a b", "a\n"]
 )
 def test_what_stands_in_paths_is_a_name(parameter, name):
-    with pytest.raises(InputError, match=rf"^parameter {parameter}: .* is no name; use letters"):
+    with pytest.raises(
+        InputError, match=rf"^parameter {parameter}: .* is not a valid name; use letters"
+    ):
         experiment._check_names({parameter: name})
 
 
 @pytest.mark.parametrize("method", ["../x", "a.b", "a/b", ""])
 def test_methods_have_names_that_stand_in_paths(method):
-    with pytest.raises(InputError, match=r"^parameter methods: .* is no name; use letters"):
+    with pytest.raises(
+        InputError, match=r"^parameter methods: .* is not a valid name; use letters"
+    ):
         experiment._check_names({"methods": {method: {}}})
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from closer_look.errors import InputError
-from closer_look.inference import generation, scoring
+from closer_look.inference import decoding, scoring
 from closer_look.inference.generation import generate
 from closer_look.inference.scoring import score
 from closer_look.models.language_model import LanguageModel
@@ -122,7 +122,10 @@ def test_scores_are_the_same(language_model, questions, monkeypatch, caplog):
 def test_answers_are_the_same(language_model, questions, monkeypatch):
     texts = list(questions["question"])
     expected = generate(language_model, texts, 64, 4)
-    given = holding(monkeypatch, generation, "_decode", 5, lambda model, rows, *rest: len(rows))
+    monkeypatch.setattr(decoding, "_chosen", {})
+    given = holding(
+        monkeypatch, decoding, "decode_together", 5, lambda model, rows, *rest: len(rows)
+    )
     pd.testing.assert_frame_equal(generate(language_model, texts, 64, 16), expected)
     assert given == [16, 8, 4, 4, 4, 4]
 
