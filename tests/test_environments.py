@@ -207,7 +207,7 @@ def test_smollm2_unlearns_what_the_model_can_answer(
         columns = {"n_tokens": 2, "token_entropy": 1.0, "stopped_by": "eos"}
         return pd.DataFrame({"generated": texts}).assign(**columns)
 
-    for module in ("inference.generation", "evaluation.knowledge"):
+    for module in ("evaluation.knowledge", "inference.generation"):  # the first imports the second
         monkeypatch.setattr(f"closer_look.{module}.generate", answers)
     monkeypatch.setattr(
         "closer_look.evaluation.judges.entails",
