@@ -127,7 +127,7 @@ def test_answers_are_the_same(language_model, questions, monkeypatch):
         monkeypatch, decoding, "decode_together", 5, lambda model, rows, *rest: len(rows)
     )
     pd.testing.assert_frame_equal(generate(language_model, texts, 64, 16), expected)
-    assert given == [2, 16, 8, 4, 4, 4, 4]  # two to try the decoder
+    assert given == [2, 2, 16, 8, 4, 4, 4, 4]  # two pairs to try the decoder
 
 
 def test_hidden_states_of_the_reference_are_the_same(unlearn, questions, monkeypatch):

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 STILL_DECODED = 0.75  # if a smaller share of the batch is unfinished, ended answers leave the cache
 POSITIONS = 16  # rows x tokens of a pass that takes little longer than a pass over one token
-TRIED = 8  # tokens decoded to try a decoder
+TRIED = 8
+ROOM = [TRIED // 2, TRIED]  # tokens decoded of two prompts to try a decoder: one ends first
 
 Decoder = Callable[["PreTrainedModel", list[list[int]], list[int], set[int]], list[list[int]]]
 """(model in evaluation mode, B prompts, largest number of new tokens for each, ends) -> token ids
@@ -41,7 +42,7 @@ def choose_decoder(
 ) -> Decoder:
     """Choose the fastest decoder that is correct for this kind of model.
 
-    Decoders are tried on two prompts, a short one and the longest possible one. Their answers must
+    Decoders are tried on two pairs of prompts, each with the longest possible one. Answers must
     equal those without a cache, which define greedy decoding.
 
     Args:
@@ -55,24 +56,32 @@ def choose_decoder(
         return decoder
     tokens = [token for prompt in prompts for token in prompt]
     longest = list(islice(cycle(tokens), max(max_length - TRIED, 8)))
-    given = (model, [tokens[:3][::-1], longest], [TRIED, TRIED], set())
-    expected = decode_without_cache(*given)
+    # The long prompt beside one that shares nothing with it, then beside its own beginning.
+    pairs = [[tokens[:3][::-1], longest], [longest[: len(longest) // 2], longest]]
+    expected = [decode_without_cache(model, pair, ROOM, set()) for pair in pairs]
     decoder = next(
-        (one for one in (decode_together, decode_alone) if _answers(one, given) == expected),
+        (
+            one
+            for one in (decode_together, decode_alone)
+            if [_answers(one, model, pair) for pair in pairs] == expected
+        ),
         decode_without_cache,
     )
     _chosen[kind] = (max_length, decoder)
     return decoder
 
 
-def _answers(decoder: Decoder, given: tuple) -> list[list[int]] | None:
-    """Return the first ``TRIED`` tokens of a decoder's answers; None if the model fails with it."""
+def _answers(
+    decoder: Decoder, model: PreTrainedModel, pair: list[list[int]]
+) -> list[list[int]] | None:
+    """Return the tokens that a decoder answers with; None if the model fails with it."""
     try:
-        return [ids[:TRIED] for ids in decoder(*given)]
+        answers = decoder(model, pair, ROOM, set())
     except Exception as error:  # a model may fail in any way when it lacks support
         if should_reduce_batch_size(error):
             raise
         return None
+    return [ids[:n] for ids, n in zip(answers, ROOM, strict=True)]
 
 
 def decode_without_cache(
