@@ -23,6 +23,7 @@ SLOW = {  # test file -> seconds that its slow tests take on two cores
     "tests/test_viz.py": 35,
     "tests/test_bad_input.py": 20,
     "tests/evaluation/test_downstream.py": 12,
+    "tests/inference/test_families.py": 30,
 }
 ALL = tuple(SLOW)
 CRASHES, ENVIRONMENTS, VIZ = (
@@ -35,6 +36,7 @@ SITE, OWN_DATA, BAD_INPUT = (
     "tests/test_own_data.py",
     "tests/test_bad_input.py",
 )
+FAMILIES = "tests/inference/test_families.py"
 DOCUMENTED, NOTEBOOKS = "tests/test_documented_commands.py", "tests/test_notebooks.py"
 INSIDE_A_TRAINING = f"{CRASHES}::test_killed_inside_a_training"
 
@@ -48,7 +50,8 @@ TOUCHED = {  # beginning of a path -> its slow tests
     "src/closer_look/datasets/": (VIZ, ENVIRONMENTS, CRASHES),
     "src/closer_look/evaluation/": (OWN_DATA, "tests/evaluation/test_downstream.py"),
     "src/closer_look/losses/": (INSIDE_A_TRAINING,),
-    "src/closer_look/models/": (BAD_INPUT, OWN_DATA),
+    "src/closer_look/inference/": (FAMILIES,),
+    "src/closer_look/models/": (BAD_INPUT, OWN_DATA, FAMILIES),
     "src/closer_look/models/packing": (INSIDE_A_TRAINING,),
     "src/closer_look/parameters/": (BAD_INPUT,),
     "src/closer_look/pipelines/": (VIZ, ENVIRONMENTS, CRASHES),

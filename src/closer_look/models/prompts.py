@@ -195,8 +195,10 @@ def check_texts(
     before, markers = _surroundings(tokenizer)
     for name, text in zip(names, texts, strict=True):
         for marker in markers:
-            # The end of the prompt and the start of the text may form a marker together.
-            if marker in before[max(0, len(before) - len(marker) + 1) :] + text:
+            # The end of the prompt and the start of the text may form a marker together, also
+            # where the template strips the text.
+            end = before[max(0, len(before) - len(marker) + 1) :]
+            if marker in end + text or marker in end + text.strip():
                 raise InputError(
                     f"{name}: {marker!r} in its text would be read as part of the prompt; remove it"
                 )
