@@ -23,7 +23,7 @@ from closer_look.evaluation.judges import (
     load_nli,
 )
 
-NLI = Path(__file__).parents[2] / "shared" / "models" / "nli-minilm"
+NLI = Path(__file__).parents[3] / "shared" / "models" / "nli-minilm"
 
 
 @pytest.fixture(scope="session")
