@@ -10,7 +10,7 @@ from closer_look.inference import decoding
 from closer_look.inference.generation import generate
 from closer_look.inference.scoring import score
 from closer_look.models import packing
-from closer_look.models.language_model import LanguageModel
+from closer_look.models.language_model import LanguageModel, model_kind
 from closer_look.models.readiness import check_model
 from closer_look.models.tokens import encode, encode_prompts
 
@@ -137,7 +137,7 @@ def test_a_family_is_scored_and_answers_as_it_does_plainly(make, family, ways):
         answers = generate(language_model, QUESTIONS, max_length, batch_size)["generated"]
         for answer, plain in zip(answers, expected, strict=True):
             assert answer.startswith(plain.rstrip("\ufffd"))
-    kind = (type(language_model.model), language_model.model.config.to_json_string())
+    kind = model_kind(language_model.model)
     is_packed = packing._proven.get(kind, (0, False))[1]
     found = ("packed" if is_packed else "one by one", NAMES[decoding._chosen[kind][1]])
     assert ways is None or found == ways

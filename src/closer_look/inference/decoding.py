@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig
 from transformers.cache_utils import DynamicLayer
 
+from closer_look.models.language_model import model_kind
 from closer_look.models.tokens import prompt_batch
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def choose_decoder(
         prompts: prompts to be answered, whose tokens make the two prompts.
         max_length: largest number of tokens of prompt and answer together.
     """
-    kind = (type(model), model.config.to_json_string())
+    kind = model_kind(model)
     tried_length, decoder = _chosen.get(kind, (0, decode_without_cache))
     if tried_length >= max_length:
         return decoder

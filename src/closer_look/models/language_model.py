@@ -58,6 +58,11 @@ def check_precision(precision: str, group: str) -> None:
         )
 
 
+def model_kind(model: PreTrainedModel) -> tuple[type, str]:
+    """Return what models of one architecture and size share, whatever their weights."""
+    return type(model), model.config.to_json_string()
+
+
 def model_fingerprint(language_model: LanguageModel) -> str:
     """Hash a model's weights (adapters included) and vocabulary."""
     import torch

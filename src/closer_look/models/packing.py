@@ -26,6 +26,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from closer_look.models.language_model import model_kind
 from closer_look.models.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def packed_attention(model: PreTrainedModel, longest: int = 8) -> Iterator[None]
         yield
         return
     longest = max(longest, 8)
-    kind = (type(model), model.config.to_json_string())
+    kind = model_kind(model)
     if _proven.get(kind, (0, False))[0] < longest:
         _proven[kind] = (longest, _takes_packed_rows_rightly(model, longest))
     if _proven[kind][1]:

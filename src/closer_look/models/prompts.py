@@ -81,13 +81,11 @@ def set_prompt(
                 return
         except InputError as error:
             faults.append(error)
-    raise (
-        InputError(
-            f"{tokenizer.name_or_path}: its chat template makes a prompt without the question; "
-            f"use one of {', '.join(TEMPLATES)}"
-        )
-        if len(faults) < 2
-        else faults[0]
+    if len(faults) == 2:  # the template fails whatever it is given
+        raise faults[0]
+    raise InputError(
+        f"{tokenizer.name_or_path}: its chat template makes a prompt without the question; "
+        f"use one of {', '.join(TEMPLATES)}"
     )
 
 
@@ -125,7 +123,9 @@ def render_prompts(tokenizer: PreTrainedTokenizerBase, questions: Iterable[str])
     Raises:
         InputError: the chat template fails on a question; the message names the first.
     """
-    return [_render(tokenizer, question).rstrip(" ") for question in questions]
+    knows_answers = ANSWER in _conversation(tokenizer, QUESTION)
+    render = _render if knows_answers else _apply
+    return [render(tokenizer, question).rstrip(" ") for question in questions]
 
 
 def turn_end(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -18,7 +18,7 @@ from closer_look.models.tokens import check_lengths, encode, encode_prompts
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from closer_look.parameters.models import LoraParameters
+    from closer_look.parameters.training import LoraParameters
 
 log = logging.getLogger(__name__)
 

@@ -56,17 +56,19 @@ def dataset_fingerprints(names: Iterable[str], catalog: CatalogProtocol) -> dict
     return {name: fingerprint(paths) for name, paths in files.items() if paths}
 
 
-def model_fingerprints(parameters: Mapping[str, Any], path: str = "") -> dict[str, Fingerprint]:
+def model_fingerprints(parameters: Mapping[str, Any]) -> dict[str, Fingerprint]:
     """Fingerprint the models that parameters name, as far as their files are on this machine."""
-    found = {}
+    folders = {path: local_folder(name) for path, name in _named_models(parameters)}
+    return {path: fingerprint([folder]) for path, folder in folders.items() if folder is not None}
+
+
+def _named_models(parameters: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
+    """Walk through the models that parameters name: path of the parameter, name or folder."""
     for name, value in parameters.items():
         if isinstance(value, dict):
-            found |= model_fingerprints(value, f"{path}{name}.")
+            yield from _named_models(value, f"{path}{name}.")
         elif name in MODEL_NAMES and isinstance(value, str):
-            folder = local_folder(value)
-            if folder is not None:
-                found[f"{path}{name}"] = fingerprint([folder])
-    return found
+            yield f"{path}{name}", value
 
 
 def check_models_are_kept(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
@@ -82,22 +84,14 @@ def check_models_are_kept(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
         for name in pipeline.outputs() | pipeline.datasets() - pipeline.inputs()
         if isinstance(dataset := catalog.get(name), CausalLMDataset)
     }
-    for parameter, folder in _named_folders(given):
+    for parameter, name in _named_models(given):
+        folder = Path(name).resolve()
         if folder in written:
             raise InputError(
                 f"parameter {parameter}: {quote(str(folder))} is where this run writes "
                 f"'{written[folder]}', and would be replaced; copy it to another folder, or begin "
                 f"another run: --params run=NAME"
             )
-
-
-def _named_folders(parameters: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Path]]:
-    """Walk through the models that parameters name: path of the parameter, folder."""
-    for name, value in parameters.items():
-        if isinstance(value, dict):
-            yield from _named_folders(value, f"{path}{name}.")
-        elif name in MODEL_NAMES and isinstance(value, str):
-            yield f"{path}{name}", Path(value).resolve()
 
 
 class History:

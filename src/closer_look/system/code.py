@@ -196,8 +196,6 @@ def _references(module: str, statements: list[ast.stmt]) -> tuple[tuple[str, ...
         local |= _imported(node, _package(module))
     for node in nodes:
         dotted = _dotted(node)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            continue
         if dotted and dotted[0] in local:
             found[*local[dotted[0]], *dotted[1:]] = None
         elif dotted:
