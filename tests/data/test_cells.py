@@ -2,7 +2,8 @@
 
 import pytest
 
-from closer_look.data.cells import BEFORE, Cell, task_name
+from closer_look.data.cells import BEFORE, Cell
+from closer_look.parameters.experiment import task_name
 
 CELLS = {
     "continual.before": Cell("continual", BEFORE),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from closer_look.parameters.experiment import task_name
+
 BEFORE, RETAIN_ONLY = "before", "retain_only"
 """Models to compare with, named as methods are: the target model before unlearning, and a model
 never trained on the forget set."""
@@ -14,11 +16,6 @@ CELL = re.compile(
     r"(?P<scenario>\w+)\.(?P<method>\w+)(?:\.seed_(?P<seed>\d+))?"
     r"(?:\.task_(?P<task>\d+)(?:\.(?P<attack>\w+))?)?"
 )
-
-
-def task_name(number: int) -> str:
-    """Format the name of a task: 3 -> "task_03"."""
-    return f"task_{number:02d}"
 
 
 class Cell(NamedTuple):

@@ -12,6 +12,11 @@ Split = Literal["forget", "retain", "real_authors", "world_facts", "neighbour"]
 SPLITS = get_args(Split)
 
 
+def task_name(number: int) -> str:
+    """Format the name of a task: 3 -> "task_03"."""
+    return f"task_{number:02d}"
+
+
 class Experiment(Parameters):
     """The shape of a run: its methods, its tasks, and the models that it starts from."""
 
@@ -59,7 +64,7 @@ class Experiment(Parameters):
     @property
     def tasks(self) -> tuple[str, ...]:
         """Names of the tasks, in the order of unlearning."""
-        return tuple(f"task_{number:02d}" for number in range(1, self.n_tasks + 1))
+        return tuple(map(task_name, range(1, self.n_tasks + 1)))
 
 
 class ForgetSetParameters(Parameters):

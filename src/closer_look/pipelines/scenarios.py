@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from kedro.pipeline import Pipeline
 
-from closer_look.data.cells import BEFORE, RETAIN_ONLY, Cell, task_name
-from closer_look.parameters.experiment import Experiment
+from closer_look.data.cells import BEFORE, RETAIN_ONLY, Cell
+from closer_look.parameters.experiment import Experiment, task_name
 from closer_look.pipelines import (
     downstream,
     finetuning,
