@@ -72,7 +72,7 @@ CASES = {
         "",
     ),
     "the second task": ("closer_look.training.unlearning", "unlearn", 2, ""),
-    "generation": ("closer_look.inference.generation", "_decode", 2, ""),
+    "generation": ("closer_look.inference.decoding", "decode_together", 4, ""),
     "metrics": ("closer_look.metrics", "aggregate", 2, ""),
     "a model being written": (
         *("transformers.tokenization_utils_base", "PreTrainedTokenizerBase.save_pretrained"),
