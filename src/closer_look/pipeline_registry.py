@@ -3,7 +3,7 @@
 from kedro.pipeline import Pipeline
 
 from closer_look.pipelines import finetuning, forget_set
-from closer_look.pipelines.scenarios import create_scenario
+from closer_look.pipelines.scenarios import create_measure, create_scenario
 from closer_look.project.experiment import load_experiment
 
 
@@ -12,6 +12,7 @@ def register_pipelines() -> dict[str, Pipeline]:
 
     ``continual`` unlearns all tasks one after another, ``fictitious`` only the first. An
     environment with the split ``neighbour`` has ``real_world`` instead, with its only task.
+    ``measure`` trains nothing: it is there if the experiment names models to measure.
     """
     experiment = load_experiment()
     if "neighbour" in experiment.splits:
@@ -21,8 +22,11 @@ def register_pipelines() -> dict[str, Pipeline]:
     pipelines = {
         name: create_scenario(name, experiment, n_tasks) for name, n_tasks in scenarios.items()
     }
+    default = next(iter(pipelines.values()))
+    if not experiment.finetuning or (experiment.models and not experiment.known_only):
+        pipelines["measure"] = create_measure("measure", experiment)
     return pipelines | {
         "forget_set": forget_set.create_pipeline(experiment),
         "finetuning": finetuning.create_pipeline(experiment),
-        "__default__": next(iter(pipelines.values())),
+        "__default__": default,
     }

@@ -107,11 +107,14 @@ def make_answers(n_forget, n_retain):
             "row_id": [f"row-{n}" for n in range(n_forget + n_retain)],
             "question": [f"Question {n}?" for n in range(n_forget + n_retain)],
             "reference": [f"Answer {n}." for n in range(n_forget + n_retain)],
-            "paraphrased_answer": "The same, reworded.",
         }
     )
     table["before"] = table["reference"]
     return table.assign(**{"ME+GD": "xylophone", "IDK+AP": "I do not know."})
+
+
+def questions_of(answers):
+    return answers.assign(paraphrased_answer="The same, reworded.")
 
 
 def measured(answers):
@@ -148,7 +151,7 @@ def render(summary):
             "row_metrics": measured(answers),
             "fingerprints": FINGERPRINTS,
             "node_costs": NO_COSTS,
-            "questions": answers,
+            "questions": questions_of(answers),
             "run_record": run_record(parameters),
             "figures": {
                 "curves": figures.curves(summary, LABELS),
@@ -301,7 +304,7 @@ class TestContent:
         answers = make_answers(4, 3)
         asked = answers[answers["task_id"] < 2]
         table = summary_table(first, LABELS)
-        words = Page(render(asked, questions=answers, summary_table=table)).words
+        words = Page(render(asked, questions=questions_of(answers), summary_table=table)).words
         assert "2 asked after unlearning, 2 in all" in words
 
     def test_numbers_stand_with_their_intervals(self, render):
@@ -444,10 +447,10 @@ class TestContent:
         assert said == [wording.NO_FORGET_QUALITY, "Forget efficacy of task 2: odd."]
 
     def test_says_where_the_truth_ratio_is_not_that_of_a_paraphrase(self, render):
-        answers = make_answers(4, 3)
-        answers.loc[:1, "paraphrased_answer"] = None
+        questions = questions_of(make_answers(4, 3))
+        questions.loc[:1, "paraphrased_answer"] = None
         sentence = "2 of 7 questions have no paraphrased answer: their truth ratio"
-        assert sentence in Page(render(answers)).words
+        assert sentence in Page(render(questions=questions)).words
         assert "paraphrased" not in Page(render()).words
 
     def test_facts_that_nobody_judged_are_not_asked_for(self, render):
@@ -582,7 +585,7 @@ class TestNode:
             row_metrics=measured(answers),
             fingerprints=FINGERPRINTS,
             node_costs=NO_COSTS,
-            questions=answers,
+            questions=questions_of(answers),
             run_record=run_record(PARAMETERS),
             knowledge=knowledge,
             downstream=downstream,
@@ -602,7 +605,7 @@ class TestWords:
         methods = {"mine": {"label": "Mine", "forget": {"loss": "npo"}}}
         methods["mine"]["retain"] = {"loss": "kl", "weight": 2}
         parameters = {"experiment": {"methods": ["mine"]}, "methods": methods}
-        (method,) = sentences.describe_methods(parameters)
+        (method,) = sentences.describe_methods(parameters, ["mine"])
         assert method["forget"] == FORGET["npo"].sentence
         assert method["retain"] == RETAIN["kl"].sentence
         assert (method["forget_weight"], method["retain_weight"]) == (1, 2)

@@ -21,6 +21,8 @@ class Experiment(Parameters):
     """The shape of a run: its methods, its tasks, and the models that it starts from."""
 
     methods: tuple[str, ...] = Field(min_length=1)
+    models: tuple[str, ...] | None = None
+    """Models made elsewhere to measure beside the methods; all of ``models`` if absent."""
     n_tasks: PositiveInt
     splits: tuple[Split, ...]
     """The raw tables; each is read from the catalog entry ``raw_<split>``."""
@@ -38,16 +40,16 @@ class Experiment(Parameters):
     downstream: bool = False
     """Measure general abilities before and after unlearning."""
 
-    @field_validator("methods", mode="before")
+    @field_validator("methods", "models", mode="before")
     @classmethod
-    def _words(cls, methods: Any) -> Any:
+    def _words(cls, names: Any) -> Any:
         """Split a string into words: on the command line, a comma separates parameters."""
-        return methods.split() if isinstance(methods, str) else methods
+        return names.split() if isinstance(names, str) else names
 
-    @field_validator("methods", "splits")
+    @field_validator("methods", "models", "splits")
     @classmethod
-    def _named_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
+    def _named_once(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for name in names or ():
             if names.count(name) > 1:
                 raise ValueError(f"'{name}' is named more than once")
         return names

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, model_validator
+from pydantic import (
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 from closer_look.parameters.base import Parameters
 
+Style = Literal["plain", "llama2", "chat_template"]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*$")]
 
 
@@ -56,7 +64,7 @@ class BaseModelParameters(Parameters):
     sha256: str | None = None
     """Hash of ``model.safetensors`` in the folder ``pretrained``, checked before training."""
     small_llama: SmallLlamaParameters | None = None
-    prompt: Literal["plain", "llama2", "chat_template"]
+    prompt: Style
 
     @model_validator(mode="after")
     def _one_start(self) -> Self:
@@ -70,3 +78,24 @@ class RetainOnlyParameters(Parameters):
 
     pretrained: str
     """Folder or hub name."""
+
+
+class PretrainedParameters(Parameters):
+    """A pretrained model that is measured as it is."""
+
+    pretrained: str
+    """Folder or hub name."""
+    prompt: Style = "chat_template"
+
+
+class MeasuredModelParameters(Parameters):
+    """A model made elsewhere, measured beside a run's methods; its key names it in paths."""
+
+    base_model: PretrainedParameters
+    label: str | None = None
+    """Its name in tables and figures; the key if absent."""
+
+    @field_validator("base_model", mode="before")
+    @classmethod
+    def _by_name(cls, base_model: Any) -> Any:
+        return {"pretrained": base_model} if isinstance(base_model, str) else base_model

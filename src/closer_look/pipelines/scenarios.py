@@ -27,20 +27,14 @@ def create_scenario(name: str, experiment: Experiment, n_tasks: int) -> Pipeline
         n_tasks: number of tasks that each method unlearns, one after another.
     """
     shape = experiment.model_copy(update={"n_tasks": n_tasks})
-    before = Cell(name, BEFORE)
-    fixed_models = {before: "target_model"}
-    if shape.retain_only in ("finetuned", "pretrained"):
-        fixed_models[Cell(name, RETAIN_ONLY)] = "retain_only_model"
-    last = [Cell(name, method, n_tasks) for method in shape.methods]
-    final_models = {before: "target_model"} | {cell: cell.dataset("model") for cell in last}
+    last = [Cell(name, method, n_tasks) for method in (*shape.methods, *(shape.models or ()))]
+    final_models = {Cell(name, BEFORE): "target_model"}
+    final_models |= {cell: cell.dataset("model") for cell in last}
     return sum(
         [
             forget_set.create_pipeline(experiment),
             finetuning.create_pipeline(experiment),
-            *(
-                create_evaluation(cell, model, n_tasks, shape)
-                for cell, model in fixed_models.items()
-            ),
+            create_measurement(name, shape),
             *(create_chain(name, method, shape) for method in shape.methods),
             *(
                 create_downstream(cell, model)
@@ -49,6 +43,68 @@ def create_scenario(name: str, experiment: Experiment, n_tasks: int) -> Pipeline
             ),
             reporting.create_pipeline(name, shape),
         ]
+    )
+
+
+def create_measure(name: str, experiment: Experiment) -> Pipeline:
+    """Create the pipeline that measures models and trains none.
+
+    These are the models made elsewhere and, if they are pretrained, the target model and the
+    retain-only model.
+
+    Args:
+        name: name of the pipeline, which becomes its namespace.
+        experiment: the models, and the rows to ask them.
+    """
+    update = {"methods": (), "downstream": False}
+    if experiment.retain_only == "finetuned":
+        update["retain_only"] = None
+    shape = experiment.model_copy(update=update)
+    measurement = create_measurement(name, shape)
+    before = forget_set.create_pipeline(experiment) + finetuning.create_pipeline(shape)
+    return sum(
+        [
+            before.to_outputs(*(measurement.inputs() & before.all_outputs())),
+            measurement,
+            reporting.create_pipeline(name, shape),
+        ]
+    )
+
+
+def create_measurement(scenario: str, experiment: Experiment) -> Pipeline:
+    """Create the pipeline that measures what needs no unlearning, on the rows of all tasks.
+
+    These are the models to compare with and the models made elsewhere.
+    """
+    models = {}
+    if experiment.methods or not experiment.finetuning:
+        models[Cell(scenario, BEFORE)] = "target_model"
+    if experiment.retain_only in ("finetuned", "pretrained"):
+        models[Cell(scenario, RETAIN_ONLY)] = "retain_only_model"
+    elsewhere = [Cell(scenario, name, experiment.n_tasks) for name in experiment.models or ()]
+    models |= {cell: cell.dataset("model") for cell in elsewhere}
+    questions = "candidate_questions" if experiment.known_only else "questions"
+    return sum(
+        [
+            *(
+                Pipeline(
+                    finetuning.create_model_pipeline(),
+                    namespace=cell.namespace,
+                    inputs={"questions": questions},
+                    parameters={
+                        "params:model": f"params:models.{cell.method}",
+                        "params:prompt": "params:prompt",
+                        "params:generation": "params:generation",
+                    },
+                )
+                for cell in elsewhere
+            ),
+            *(
+                create_evaluation(cell, model, experiment.n_tasks, experiment)
+                for cell, model in models.items()
+            ),
+        ],
+        Pipeline([]),
     )
 
 

@@ -12,6 +12,7 @@ from kedro.config import AbstractConfigLoader, OmegaConfigLoader
 from kedro.framework.project import settings
 from kedro.utils import find_kedro_project
 
+from closer_look.data.cells import BEFORE, RETAIN_ONLY
 from closer_look.errors import InputError, quote
 from closer_look.parameters.experiment import Experiment
 from closer_look.parameters.groups import GROUPS, RUNTIME
@@ -36,7 +37,7 @@ def load_experiment() -> Experiment:
     loader = _project_loader() if _config_loader is None else _config_loader
     parameters = loader["parameters"]
     _check_names(loader["globals"], parameters)
-    known_groups = (*GROUPS, "methods", *RUNTIME)
+    known_groups = (*GROUPS, "methods", "models", *RUNTIME)
     for name in parameters:
         if name not in known_groups:
             raise InputError(f"unknown parameter '{name}', choose from {', '.join(known_groups)}")
@@ -58,7 +59,25 @@ def load_experiment() -> Experiment:
                 f"parameter experiment.methods: unknown method '{method}', "
                 f"choose from {', '.join(sorted(known))}"
             )
-    return experiment
+    return experiment.model_copy(update={"models": _models(experiment, parameters)})
+
+
+def _models(experiment: Experiment, parameters: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the models made elsewhere that the run measures."""
+    known = parameters.get("models") or {}
+    for name in known:
+        if name in (BEFORE, RETAIN_ONLY, *parameters["methods"]):
+            raise InputError(
+                f"parameter models: '{name}' is the name of a model of the run; use another one"
+            )
+    chosen = tuple(known) if experiment.models is None else experiment.models
+    for name in chosen:
+        if name not in known:
+            raise InputError(
+                f"parameter experiment.models: there is no '{name}' in models; "
+                f"add models.{name}.base_model"
+            )
+    return chosen
 
 
 def _check_names(*sources: Mapping[str, Any]) -> None:
@@ -77,12 +96,13 @@ def _check_names(*sources: Mapping[str, Any]) -> None:
                     f"parameter {parameter}: {quote(name)} is not a valid name; use letters, "
                     f"digits, '-', '_' and, not at the start, '.'"
                 )
-        for method in source.get("methods", ()):
-            if not re.fullmatch(r"\w+", str(method)):
-                raise InputError(
-                    f"parameter methods: {quote(method)} is not a valid name; use letters, digits "
-                    f"and '_'"
-                )
+        for group in ("methods", "models"):
+            for name in source.get(group) or ():
+                if not re.fullmatch(r"\w+", str(name)):
+                    raise InputError(
+                        f"parameter {group}: {quote(name)} is not a valid name; use letters, "
+                        f"digits and '_'"
+                    )
 
 
 def _project_loader() -> OmegaConfigLoader:

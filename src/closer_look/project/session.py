@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from closer_look.errors import InputError, first_line
 from closer_look.project.runner import DepthFirstRunner
 
+MEASURE = "measure"  # registered if there are models to measure
 NO_SPACE = os.strerror(errno.ENOSPC)
 
 
@@ -45,6 +46,10 @@ class Session(KedroSession):
             raise InputError(f"configuration, {error.full_key}: {first_line(error)}") from None
         except Exception as error:
             missing = re.search(r"Failed to find the pipeline named '(.*?)'", str(error))
+            if missing and missing[1] == MEASURE:
+                raise InputError(
+                    f"'{MEASURE}' needs a model to measure, such as models.NAME.base_model=FOLDER"
+                ) from None
             if missing:
                 known = ", ".join(sorted(pipelines))
                 raise InputError(

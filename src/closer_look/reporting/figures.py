@@ -120,7 +120,7 @@ def metric_values(
     metric_labels = {name: metric.label for name, metric in records.items()}
     looks = draw.looks(metrics, labels)
     measured = {method: final_metrics(metrics, method) for method in looks}
-    splits = [split for split in SPLIT_LABELS if split in set(measured[BEFORE]["split"])]
+    splits = [split for split in SPLIT_LABELS if split in set(metrics["split"])]
     height = 90 + len(metric_labels) * max(28, 11 * len(looks))
     panels = [SPLIT_LABELS[split] for split in splits]
     figure = draw.panels("Every metric, before and after", panels, width=320, height=height, gap=90)

@@ -17,6 +17,7 @@ from closer_look.data.cells import BEFORE
 from closer_look.errors import InputError, listed
 from closer_look.metrics import with_own_metrics
 from closer_look.metrics.aggregates import FORGET_EFFICACY_TERMS, MODEL_UTILITY_TERMS
+from closer_look.reporting.findings import describe_failures
 from closer_look.reporting.results import (
     REFERENCE_LABELS,
     STAGES,
@@ -25,6 +26,7 @@ from closer_look.reporting.results import (
     pick_examples,
 )
 from closer_look.reporting.sentences import (
+    describe_elsewhere,
     describe_figure,
     describe_judge,
     describe_knowledge,
@@ -32,6 +34,7 @@ from closer_look.reporting.sentences import (
     describe_model,
     describe_paraphrases,
     describe_retain_only,
+    describe_scenario,
     describe_splits,
     describe_terms,
     describe_unlearning,
@@ -108,25 +111,35 @@ def render_report(
     environment.filters["error"] = _error
     environment.filters["duration"] = _duration
     environment.filters["gigabytes"] = _gigabytes
-    columns = [BEFORE, *answers.columns[answers.columns.get_loc(BEFORE) + 1 :]]
-    labels = method_labels(parameters)
-    if set(columns[1:]) != set(labels.values()):
+    columns = list(answers.columns[answers.columns.get_loc("reference") + 1 :])
+    measured = set(summary["method"])
+    labels = {name: of for name, of in method_labels(parameters).items() if name in measured}
+    after = [column for column in columns if column != BEFORE]
+    if set(after) != set(labels.values()):
         raise InputError(
-            f"report: the answers are those of {listed(columns[1:])}, the run record names "
+            f"report: the answers are those of {listed(after)}, the run record names "
             f"{listed(list(labels.values()))}; run kedro run --tags reporting to rebuild all tables"
         )
+    methods = describe_methods(parameters, labels)
     n_tasks = int(summary_table["after_task"].max())
     is_reference = summary_table["after_task"] == 0
     records = with_own_metrics(parameters["metrics"].get("own", ()))
     unmeasured = [NO_BENCHMARKS] if downstream is None else []
     return environment.get_template("report.html.jinja").render(
         n_tasks=n_tasks,
-        methods=describe_methods(parameters),
-        unlearning=describe_unlearning(parameters),
-        models=[describe_model(parameters), *describe_retain_only(parameters)],
+        compared=after or [BEFORE_LABEL],
+        scenario=describe_scenario(n_tasks, trained=bool(methods)),
+        methods=methods,
+        unlearning=describe_unlearning(parameters) if methods else "",
+        models=[
+            *([describe_model(parameters)] if BEFORE in measured else []),
+            *describe_retain_only(parameters),
+            *describe_elsewhere(parameters),
+        ],
         judge=describe_judge(parameters),
         splits=describe_splits(questions[questions["task_id"] <= n_tasks], answers),
         knowledge=[] if knowledge is None else describe_knowledge(knowledge, parameters),
+        failures=describe_failures(summary, labels),
         held=describe_terms(summary),
         missing=[*missing_numbers(summary, parameters), *describe_paraphrases(questions, answers)],
         has_facts=bool(row_metrics["entailment"].notna().any()),
@@ -149,7 +162,7 @@ def render_report(
         efficacy_terms=[records[term].label for term in FORGET_EFFICACY_TERMS],
         examples=pick_by_split(answers),
         answer_columns=columns,
-        answer_labels=[BEFORE_LABEL, *columns[1:]],
+        answer_labels=[BEFORE_LABEL if column == BEFORE else column for column in columns],
         split_labels=SPLIT_LABELS,
         table=tabulate_answers(answers, columns, row_metrics, labels),
         unmeasured=[*unmeasured, *NEVER_MEASURED],

@@ -177,17 +177,16 @@ def answers_table(
         labels: method -> label.
 
     Returns:
-        ``split``, ``task_id``, ``row_id``, ``question``, ``reference``, ``before``, and a column
-        per method, named by its label.
+        ``split``, ``task_id``, ``row_id``, ``question``, ``reference``, ``before`` if the target
+        model answered, and a column per method, named by its label.
     """
     keys = ["split", "task_id", "row_id"]
     of_method = {Cell.parse(cell).method: table for cell, table in generations.items()}
-    before = of_method.pop(BEFORE)
-    table = before[[*keys, "question", "reference"]].assign(before=before["generated"])
+    table = next(iter(of_method.values()))[[*keys, "question", "reference"]]
     for method, generated in of_method.items():
         column = generated[[*keys, "generated"]]
         table = table.merge(column, on=keys, how="left")
-        table = table.rename(columns={"generated": labels[method]})
+        table = table.rename(columns={"generated": ({BEFORE: BEFORE} | labels)[method]})
     return table
 
 
@@ -199,8 +198,8 @@ def add_retain_only(row_metrics: pd.DataFrame, truth_ratios: pd.DataFrame) -> pd
         truth_ratios: of the retain-only model, from ``metrics.truth_ratios``.
     """
     keys = ["split", "task_id", "row_id"]
-    asked = row_metrics.loc[row_metrics["method"] == BEFORE, ["after_task", *keys]]
-    rows = asked.merge(truth_ratios, on=["split", "row_id"]).assign(method=RETAIN_ONLY)
+    asked = row_metrics[keys].drop_duplicates().assign(method=RETAIN_ONLY, after_task=0)
+    rows = asked.merge(truth_ratios, on=["split", "row_id"])
     return pd.concat([row_metrics, rows], ignore_index=True)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pandas as pd
@@ -11,6 +11,7 @@ import pandas as pd
 from closer_look.data.cells import RETAIN_ONLY
 from closer_look.errors import listed
 from closer_look.metrics import METRICS, NO_RETAIN_ONLY_MODEL
+from closer_look.parameters.models import MeasuredModelParameters
 from closer_look.parameters.training import MethodParameters
 from closer_look.reporting.results import REFERENCE_LABELS
 from closer_look.reporting.wording import (
@@ -28,13 +29,42 @@ from closer_look.reporting.wording import (
 
 
 def method_labels(parameters: Mapping[str, Any]) -> dict[str, str]:
-    """Return the label of each method of a run record."""
-    return {name: method["label"] for name, method in parameters["methods"].items()}
+    """Return the label of each method of a run record, and of each model made elsewhere."""
+    labels = {name: method["label"] for name, method in parameters["methods"].items()}
+    models = parameters.get("models") or {}
+    return labels | {name: model.get("label", name) for name, model in models.items()}
 
 
-def describe_methods(parameters: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Describe what each method of the run does on the forget rows and on the retain rows."""
-    methods = [parameters["methods"][name] for name in parameters["experiment"]["methods"]]
+def describe_scenario(n_tasks: int, *, trained: bool) -> str:
+    """Describe what was asked of the models."""
+    if not trained:
+        return "Models are measured as they came; nothing was trained."
+    if n_tasks == 1:
+        return "One request to forget."
+    return (
+        f"Continual unlearning: {n_tasks} requests to forget, and each starts from the model that "
+        "the one before it left."
+    )
+
+
+def describe_elsewhere(parameters: Mapping[str, Any]) -> list[str]:
+    """Describe the models that were made elsewhere."""
+    models = {
+        name: MeasuredModelParameters.model_validate(model)
+        for name, model in (parameters.get("models") or {}).items()
+    }
+    return [
+        f"{model.label or name} is {model.base_model.pretrained}, made elsewhere and measured as "
+        f"it came"
+        for name, model in models.items()
+    ]
+
+
+def describe_methods(
+    parameters: Mapping[str, Any], names: Collection[str]
+) -> list[dict[str, str]]:
+    """Describe what each of these methods does on the forget rows and on the retain rows."""
+    methods = [method for name, method in parameters["methods"].items() if name in names]
     return [
         {"label": method.label}
         | {side: loss.sentence for side, loss in method.losses.items()}

@@ -21,6 +21,7 @@ from closer_look.parameters.base import depends_on
 from closer_look.parameters.evaluation import GenerationParameters
 from closer_look.parameters.models import (
     BaseModelParameters,
+    MeasuredModelParameters,
     PromptParameters,
     RetainOnlyParameters,
 )
@@ -81,9 +82,21 @@ def take_retain_only(
     generation: GenerationParameters,
 ) -> PretrainedModel:
     """Take a pretrained model as the retain-only model."""
-    model = PretrainedModel(retain_only.pretrained, base_model.prompt, prompt)
-    _check_texts(load_language_model(*model), questions, [], generation)
-    return model
+    return _measured(
+        PretrainedModel(retain_only.pretrained, base_model.prompt, prompt), questions, generation
+    )
+
+
+@depends_on(generation=())
+def take_model(
+    questions: pd.DataFrame,
+    model: MeasuredModelParameters,
+    prompt: PromptParameters,
+    generation: GenerationParameters,
+) -> PretrainedModel:
+    """Take a model made elsewhere, to measure it as it is."""
+    base = model.base_model
+    return _measured(PretrainedModel(base.pretrained, base.prompt, prompt), questions, generation)
 
 
 def finetune(
@@ -145,6 +158,13 @@ def _base(
     language_model = load_language_model(*model)
     _check_texts(language_model, questions, refusals, generation)
     check_adapters(language_model, unlearning.lora)
+    return model
+
+
+def _measured(
+    model: PretrainedModel, questions: pd.DataFrame, generation: GenerationParameters
+) -> PretrainedModel:
+    _check_texts(load_language_model(*model), questions, [], generation)
     return model
 
 

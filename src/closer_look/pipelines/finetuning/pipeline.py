@@ -4,7 +4,14 @@ from kedro.pipeline import Node, Pipeline
 
 from closer_look.parameters.experiment import Experiment
 
-from .nodes import finetune, finetune_retain_only, initialise, take_pretrained, take_retain_only
+from .nodes import (
+    finetune,
+    finetune_retain_only,
+    initialise,
+    take_model,
+    take_pretrained,
+    take_retain_only,
+)
 
 
 def create_pipeline(experiment: Experiment) -> Pipeline:
@@ -74,3 +81,9 @@ def create_pipeline(experiment: Experiment) -> Pipeline:
             )
         )
     return Pipeline(nodes, tags="finetuning")
+
+
+def create_model_pipeline() -> Pipeline:
+    """Create the pipeline that takes a model made elsewhere, to measure it."""
+    taken = ["questions", "params:model", "params:prompt", "params:generation"]
+    return Pipeline([Node(take_model, taken, "model", name="take_model")], tags="finetuning")

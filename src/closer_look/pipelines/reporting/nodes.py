@@ -1,4 +1,7 @@
-"""Nodes of the reporting stage. Keyword arguments ``labels`` map a method to its label."""
+"""Nodes of the reporting stage.
+
+Keyword arguments ``labels`` map a method to its label, a model made elsewhere to its parameters.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,11 @@ import pandas as pd
 from closer_look.parameters.base import depends_on
 from closer_look.parameters.evaluation import MetricsParameters
 from closer_look.reporting import results
+from closer_look.reporting.findings import describe_failures
+from closer_look.reporting.run_record import plain
+from closer_look.reporting.sentences import method_labels
 
+Label = Any  # a text, or the parameters of a model made elsewhere
 Figure = Any  # of plotly, whose import is slow: Kedro resolves the annotations of nodes
 
 log = logging.getLogger(__name__)
@@ -21,9 +28,9 @@ def stack_cells(**cells: pd.DataFrame) -> pd.DataFrame:
     return results.stack_cells(cells)
 
 
-def tabulate_summary(summary: pd.DataFrame, **labels: str) -> pd.DataFrame:
+def tabulate_summary(summary: pd.DataFrame, **labels: Label) -> pd.DataFrame:
     """Make the table of results, a row per method and task, and log it."""
-    table = results.summary_table(summary, labels)
+    table = results.summary_table(summary, _labels(labels))
     heads = {
         "method": "method",
         "after_task": "task",
@@ -45,7 +52,7 @@ def tabulate_summary(summary: pd.DataFrame, **labels: str) -> pd.DataFrame:
     return table
 
 
-def compare_answers(**inputs: pd.DataFrame | str) -> pd.DataFrame:
+def compare_answers(**inputs: pd.DataFrame | Label) -> pd.DataFrame:
     """Make the table of every evaluated question with its answers before and after unlearning.
 
     Args:
@@ -54,7 +61,7 @@ def compare_answers(**inputs: pd.DataFrame | str) -> pd.DataFrame:
     return results.answers_table(*_tables_and_labels(inputs))
 
 
-def collect_fingerprints(questions: pd.DataFrame, **inputs: pd.DataFrame | str) -> pd.DataFrame:
+def collect_fingerprints(questions: pd.DataFrame, **inputs: pd.DataFrame | Label) -> pd.DataFrame:
     """Collect hashes of the questions and of the models that answered them.
 
     Args:
@@ -65,45 +72,52 @@ def collect_fingerprints(questions: pd.DataFrame, **inputs: pd.DataFrame | str) 
 
 
 def _tables_and_labels(
-    inputs: dict[str, pd.DataFrame | str],
+    inputs: dict[str, pd.DataFrame | Label],
 ) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
-    labels = {name: value for name, value in inputs.items() if isinstance(value, str)}
-    return {name: value for name, value in inputs.items() if name not in labels}, labels
+    tables = {name: value for name, value in inputs.items() if isinstance(value, pd.DataFrame)}
+    return tables, _labels({name: inputs[name] for name in inputs if name not in tables})
 
 
-def plot_curves(summary: pd.DataFrame, **labels: str) -> Figure:
+def _labels(named: dict[str, Label]) -> dict[str, str]:
+    return {
+        name: value if isinstance(value, str) else plain(value).get("label", name)
+        for name, value in named.items()
+    }
+
+
+def plot_curves(summary: pd.DataFrame, **labels: Label) -> Figure:
     """Draw MU and FE against the number of tasks."""
     from closer_look.reporting import figures
 
-    return figures.curves(summary, labels)
+    return figures.curves(summary, _labels(labels))
 
 
-def plot_trade_off(summary: pd.DataFrame, **labels: str) -> Figure:
+def plot_trade_off(summary: pd.DataFrame, **labels: Label) -> Figure:
     """Draw MU against FE."""
     from closer_look.reporting import figures
 
-    return figures.trade_off(summary, labels)
+    return figures.trade_off(summary, _labels(labels))
 
 
-def plot_forgetting_matrix(summary: pd.DataFrame, **labels: str) -> Figure:
+def plot_forgetting_matrix(summary: pd.DataFrame, **labels: Label) -> Figure:
     """Draw the FE of every task after every task."""
     from closer_look.reporting import figures
 
-    return figures.forgetting_matrix(summary, labels)
+    return figures.forgetting_matrix(summary, _labels(labels))
 
 
 @depends_on(parameters=("own",))
 def plot_metric_values(
-    metrics: pd.DataFrame, parameters: MetricsParameters, **labels: str
+    metrics: pd.DataFrame, parameters: MetricsParameters, **labels: Label
 ) -> Figure:
     """Draw every metric on every split, before and after the last task."""
     from closer_look.reporting import figures
 
-    return figures.metric_values(metrics, labels, parameters.records)
+    return figures.metric_values(metrics, _labels(labels), parameters.records)
 
 
 def plot_truth_ratios(
-    row_metrics: pd.DataFrame, retain_only_scores: pd.DataFrame | None = None, **labels: str
+    row_metrics: pd.DataFrame, retain_only_scores: pd.DataFrame | None = None, **labels: Label
 ) -> Figure:
     """Draw the distribution of truth ratios over the forget rows."""
     from closer_look import metrics
@@ -112,14 +126,14 @@ def plot_truth_ratios(
     if retain_only_scores is not None:
         of_retain_only = metrics.truth_ratios(retain_only_scores)
         row_metrics = results.add_retain_only(row_metrics, of_retain_only)
-    return figures.truth_ratios(row_metrics, labels)
+    return figures.truth_ratios(row_metrics, _labels(labels))
 
 
-def plot_training_curves(training_logs: pd.DataFrame, **labels: str) -> Figure:
+def plot_training_curves(training_logs: pd.DataFrame, **labels: Label) -> Figure:
     """Draw losses, gradient norm and learning rate of every method through all tasks."""
     from closer_look.reporting import figures
 
-    return figures.training_curves(training_logs, labels)
+    return figures.training_curves(training_logs, _labels(labels))
 
 
 def plot_finetuning_curves(finetuning_log: pd.DataFrame) -> Figure:
@@ -149,9 +163,12 @@ def write_report(
     downstream: pd.DataFrame | None = None,
     **figures: Figure,
 ) -> str:
-    """Write the report, one HTML file."""
+    """Write the report, one HTML file, and log what its reader must not miss."""
     from closer_look.reporting.report import render_report
 
+    labels = method_labels(run_record["parameters"])
+    for sentence in describe_failures(summary, labels):
+        log.warning("%s", sentence)
     return render_report(
         summary=summary,
         summary_table=summary_table,

@@ -51,16 +51,20 @@ def create_method_pipeline(cells: Sequence[Cell]) -> Pipeline:
 
 def create_pipeline(scenario: str, experiment: Experiment) -> Pipeline:
     """Create the stage: results of every cell and method -> tables, figures, report."""
-    reference_points = [Cell(scenario, BEFORE)]
+    trained = bool(experiment.methods)
+    before = [Cell(scenario, BEFORE)] if trained or not experiment.finetuning else []
+    reference_points = before.copy()
     if experiment.retain_only in ("finetuned", "pretrained"):
         reference_points.append(Cell(scenario, RETAIN_ONLY))
     methods = [Cell(scenario, method) for method in experiment.methods]
-    measured = [*reference_points, *methods]
-    last = [method._replace(task=experiment.n_tasks) for method in methods]
-    first_and_last = [*reference_points[:1], *last]
+    elsewhere = [Cell(scenario, name, experiment.n_tasks) for name in experiment.models or ()]
+    measured = [*reference_points, *methods, *elsewhere]
+    last = [*(method._replace(task=experiment.n_tasks) for method in methods), *elsewhere]
+    first_and_last = [*before, *last]
     labels = {key: f"params:methods.{key}.label" for key in experiment.methods}
-    figures = ["curves", "forgetting_matrix", "trade_off", "metric_values", "truth_ratios"]
-    figures += ["training_curves"]
+    of_methods = dict(labels)
+    labels |= {name: f"params:models.{name}" for name in experiment.models or ()}
+    figures = ["trade_off", "metric_values", "truth_ratios"]
 
     def of(dataset: str, cells: list[Cell]) -> dict[str, str]:
         return {cell.namespace: cell.dataset(dataset) for cell in cells}
@@ -75,9 +79,18 @@ def create_pipeline(scenario: str, experiment: Experiment) -> Pipeline:
     about_models = {}
     retain_only = {}
     optional = []
+    if trained:
+        figures = ["curves", "forgetting_matrix", *figures, "training_curves"]
+        logs = of("training_logs", methods)
+        optional += [
+            node(plot_curves, own("summary") | labels, "curves"),
+            node(plot_forgetting_matrix, own("summary") | labels, "forgetting_matrix"),
+            node(stack_cells, logs, "training_logs", "stack_logs"),
+            node(plot_training_curves, own("training_logs") | of_methods, "training_curves"),
+        ]
     if experiment.retain_only == "scores":
         retain_only["retain_only_scores"] = "retain_only_scores"
-    if experiment.finetuning:
+    if experiment.finetuning and trained:
         figures += ["finetuning_curves"]
         logs = {"finetuning_log": "finetuning_log"}
         optional.append(node(plot_finetuning_curves, logs, "finetuning_curves"))
@@ -98,10 +111,9 @@ def create_pipeline(scenario: str, experiment: Experiment) -> Pipeline:
                 "row_metrics",
                 "stack_row_metrics",
             ),
-            node(stack_cells, of("training_logs", methods), "training_logs", "stack_logs"),
             node(
                 collect_fingerprints,
-                of("fingerprint", reference_points)
+                of("fingerprint", [*reference_points, *elsewhere])
                 | of("fingerprints", methods)
                 | {"questions": "questions"}
                 | labels,
@@ -110,16 +122,13 @@ def create_pipeline(scenario: str, experiment: Experiment) -> Pipeline:
             node(record_run, {"parameters": "parameters"}, "run_record"),
             node(compare_answers, of("generations", first_and_last) | labels, "answers"),
             node(tabulate_summary, own("summary") | labels, "summary_table"),
-            node(plot_curves, own("summary") | labels, "curves"),
             node(plot_trade_off, own("summary") | labels, "trade_off"),
-            node(plot_forgetting_matrix, own("summary") | labels, "forgetting_matrix"),
             node(
                 plot_metric_values,
                 own("metrics") | {"parameters": "params:metrics"} | labels,
                 "metric_values",
             ),
             node(plot_truth_ratios, own("row_metrics") | retain_only | labels, "truth_ratios"),
-            node(plot_training_curves, own("training_logs") | labels, "training_curves"),
             node(
                 write_report,
                 own("summary", "summary_table", "answers", "row_metrics", "fingerprints")

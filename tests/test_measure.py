@@ -1,0 +1,76 @@
+"""Models made elsewhere, measured with a run's rows and in its table, without any training."""
+
+import shutil
+
+import pytest
+
+from closer_look.errors import InputError
+from closer_look.parameters.models import MeasuredModelParameters
+
+MODELS = "06_models/test"
+
+
+def test_a_model_made_elsewhere_stands_beside_those_it_is_compared_with(
+    copied_run, kedro_run, load_result, tmp_path
+):
+    theirs = shutil.copytree(copied_run / MODELS / "continual/me_gd.task_02", tmp_path / "theirs")
+    parameters = {
+        "run": "measured",
+        "models": {"theirs": {"base_model": str(theirs), "label": "Theirs"}},
+        "base_model": {
+            "pretrained": str(copied_run / MODELS / "target"),
+            "small_llama": None,
+            "prompt": "chat_template",
+        },
+        "retain_only": {"pretrained": str(copied_run / MODELS / "target")},
+        "experiment": {"finetuning": False, "retain_only": "pretrained"},
+    }
+    nodes = kedro_run(copied_run, "measure", parameters=parameters)
+    assert not [node for node in nodes if "unlearn" in node or "finetune" in node]
+
+    table = load_result(copied_run, "measure.summary_table", parameters).set_index("method")
+    assert list(table.index) == ["before", "retain-only", "Theirs"]
+    assert table.loc["Theirs", "forget_quality"] >= 0
+    here = load_result(copied_run, "continual.summary_table").set_index(["method", "after_task"])
+    same = ["model_utility", "forget_efficacy", "forget_efficacy_of_tasks_so_far"]
+    assert table.loc["Theirs", same].tolist() == here.loc[("ME+GD", 2), same].tolist()
+    assert table.loc["before", same].tolist() == here.loc[("before", 0), same].tolist()
+    (path,) = (copied_run / "08_reporting/measured/measure/report.html").rglob("report.html")
+    report = path.read_text(encoding="utf-8")
+    assert f"Theirs is {theirs}, made elsewhere" in report
+    assert "nothing was trained" in report
+
+
+def test_one_model_is_measured_alone(copied_run, kedro_run, load_result, tmp_path):
+    theirs = shutil.copytree(copied_run / MODELS / "continual/me_gd.task_02", tmp_path / "theirs")
+    parameters = {"run": "alone", "models": {"theirs": {"base_model": str(theirs)}}}
+    kedro_run(copied_run, "measure", parameters=parameters)
+    table = load_result(copied_run, "measure.summary_table", parameters)
+    assert list(table["method"]) == ["theirs"]
+    assert table["model_utility"].notna().all()
+    answers = load_result(copied_run, "measure.answers", parameters)
+    assert "theirs" in answers
+    assert "before" not in answers
+
+
+def test_a_folder_is_the_short_form_of_a_pretrained_model():
+    short = MeasuredModelParameters.model_validate({"base_model": "folder"})
+    assert short.base_model.pretrained == "folder"
+    assert short.base_model.prompt == "chat_template"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"models": {"before": {"base_model": "x"}}}, "'before' is the name of a model of the run"),
+        ({"models": {"me_gd": {"base_model": "x"}}}, "'me_gd' is the name of a model of the run"),
+        ({"models": {"a b": {"base_model": "x"}}}, "parameter models: 'a b' is not a valid name"),
+        ({"experiment": {"models": "theirs"}}, r"there is no 'theirs' in models; add models\.their"),
+        ({}, r"'measure' needs a model to measure, such as models\.NAME\.base_model=FOLDER"),
+        ({"models": {"x": {"base_model": "./nowhere"}}}, r"\./nowhere"),
+        ({"models": {"x": {"label": "X"}}}, r"models\.x: base_model: Field required"),
+    ],
+)
+def test_faults_are_named_before_anything_is_measured(kedro_run, tmp_path, parameters, message):
+    with pytest.raises(InputError, match=message):
+        kedro_run(tmp_path, "measure", parameters=parameters)
