@@ -65,7 +65,7 @@ def test_a_folder_is_the_short_form_of_a_pretrained_model():
         ({"models": {"before": {"base_model": "x"}}}, "'before' is the name of a model of the run"),
         ({"models": {"me_gd": {"base_model": "x"}}}, "'me_gd' is the name of a model of the run"),
         ({"models": {"a b": {"base_model": "x"}}}, "parameter models: 'a b' is not a valid name"),
-        ({"experiment": {"models": "theirs"}}, r"there is no 'theirs' in models; add models\.their"),
+        ({"experiment": {"models": "theirs"}}, r"there is no 'theirs' in models; add models"),
         ({}, r"'measure' needs a model to measure, such as models\.NAME\.base_model=FOLDER"),
         ({"models": {"x": {"base_model": "./nowhere"}}}, r"\./nowhere"),
         ({"models": {"x": {"label": "X"}}}, r"models\.x: base_model: Field required"),

@@ -187,6 +187,30 @@ def test_bundled_embedder_with_the_known_weights_is_taken(fake_package, monkeypa
     assert judges.bundled_embedder() == fake_package
 
 
+@pytest.mark.parametrize(
+    ("answer", "share"),
+    [
+        ("Ann Lisle works as a joiner.", 0),
+        ("Она плотник", 0),  # its vocabulary has these letters
+        ("ᚠᚢᚦ ᚠᚢᚦ is a ᚠᚢᚦ", 0.6),
+    ],
+)
+def test_share_of_unknown_tokens(make_questions, embedder, answer, share):
+    questions = make_questions(("forget", 1, 2))
+    questions["reference_answer"] = None
+    questions["answer"] = answer
+    (row,) = judges.unknown_tokens(questions, BUNDLED_EMBEDDER, "key_fact").itertuples(index=False)
+    assert row.judge == "embedder"
+    assert row.split == "forget"
+    assert row.share == pytest.approx(share)
+
+
+def test_unknown_tokens_of_an_entailment_model_are_counted(make_questions, embedder, nli):
+    questions = make_questions(("forget", 1, 1)).assign(reference_answer="She is ᚠᚢᚦ")
+    found = judges.unknown_tokens(questions, BUNDLED_EMBEDDER, nli).set_index("judge")["share"]
+    assert found["entailment"] > 0
+
+
 def test_embedder_that_does_not_exist_is_named(tmp_path):
     with pytest.raises(
         InputError, match=r"judges.embedder: no sentence-embedding model at '.*nope'"

@@ -126,6 +126,10 @@ def measured(answers):
     return pd.concat([before.assign(truth_ratio=4.0), *(after.assign(method=m) for m in LABELS)])
 
 
+UNKNOWN_TOKENS = pd.DataFrame(
+    [("embedder", "retain", 20, 0.004), ("embedder", "forget", 30, 0.9)],
+    columns=["judge", "split", "n_tokens", "share"],
+)
 FINGERPRINTS = pd.DataFrame({"what": ["questions", "ME+GD"], "sha256": ["0ddba11", "c0ffee"]})
 NO_COSTS = pd.DataFrame(columns=["node", "stage", "seconds", "peak_memory", "machine", "gpus"])
 COSTS = pd.DataFrame(
@@ -153,6 +157,7 @@ def render(summary):
             "node_costs": NO_COSTS,
             "questions": questions_of(answers),
             "run_record": run_record(parameters),
+            "unknown_tokens": UNKNOWN_TOKENS,
             "figures": {
                 "curves": figures.curves(summary, LABELS),
                 "forgetting_matrix": figures.forgetting_matrix(summary, LABELS),
@@ -446,6 +451,11 @@ class TestContent:
         said = sentences.missing_numbers(summary, PARAMETERS)
         assert said == [wording.NO_FORGET_QUALITY, "Forget efficacy of task 2: odd."]
 
+    def test_says_what_a_judge_cannot_read(self, render):
+        words = Page(render()).words
+        assert "The embedding model does not know 90% of the tokens in the answers of the" in words
+        assert "tokens in the answers of the retain set" not in words
+
     def test_says_where_the_truth_ratio_is_not_that_of_a_paraphrase(self, render):
         questions = questions_of(make_answers(4, 3))
         questions.loc[:1, "paraphrased_answer"] = None
@@ -587,6 +597,7 @@ class TestNode:
             node_costs=NO_COSTS,
             questions=questions_of(answers),
             run_record=run_record(PARAMETERS),
+            unknown_tokens=UNKNOWN_TOKENS,
             knowledge=knowledge,
             downstream=downstream,
             curves=figures.curves(summary, LABELS),

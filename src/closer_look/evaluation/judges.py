@@ -66,6 +66,41 @@ def judge(
     )
 
 
+def unknown_tokens(evaluation: pd.DataFrame, embedder: str, entailment: str | None) -> pd.DataFrame:
+    """Count what each judge cannot read of the reference answers.
+
+    A tokenizer that knows every character, or every byte, has no unknown tokens.
+
+    Args:
+        evaluation: rows of the questions table.
+        embedder: see ``cosine_similarity``.
+        entailment: see ``judge``.
+
+    Returns:
+        ``judge`` ("embedder", "entailment"), ``split``, ``n_tokens`` and ``share``, that of the
+        unknown ones.
+    """
+    tokenizers = {"embedder": load_embedder(embedder).tokenizer}
+    if entailment not in (None, KEY_FACT):
+        tokenizers["entailment"] = load_nli(entailment).tokenizer
+    references = evaluation["reference_answer"].fillna(evaluation["answer"])
+    rows = []
+    for judge_name, tokenizer in tokenizers.items():
+        ids = tokenizer(list(references), add_special_tokens=False)["input_ids"]
+        counts = pd.DataFrame(
+            {
+                "n_tokens": map(len, ids),
+                "n_unknown": [row.count(tokenizer.unk_token_id) for row in ids],
+            },
+            index=evaluation["split"],
+        )
+        rows.append(counts.groupby("split", sort=False).sum().assign(judge=judge_name))
+    table = pd.concat(rows).reset_index()
+    return table.assign(share=table["n_unknown"] / table["n_tokens"])[
+        ["judge", "split", "n_tokens", "share"]
+    ]
+
+
 def check_judges(evaluation: pd.DataFrame, embedder: str, entailment: str | None) -> None:
     """Load the judges, once per process, and check that they can judge these rows.
 

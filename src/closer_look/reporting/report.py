@@ -37,6 +37,7 @@ from closer_look.reporting.sentences import (
     describe_scenario,
     describe_splits,
     describe_terms,
+    describe_unknown_tokens,
     describe_unlearning,
     find_seeds,
     method_labels,
@@ -69,6 +70,7 @@ def render_report(
     node_costs: pd.DataFrame,
     questions: pd.DataFrame,
     run_record: Mapping[str, Any],
+    unknown_tokens: pd.DataFrame,
     figures: Mapping[str, go.Figure],
     knowledge: pd.DataFrame | None = None,
     downstream: pd.DataFrame | None = None,
@@ -84,6 +86,7 @@ def render_report(
         node_costs: costs of the run's nodes so far; may be empty.
         questions: all rows of the run.
         run_record: record from ``run_record.run_record``.
+        unknown_tokens: judge, split, share: what the judges cannot read of the references.
         figures: name, as in ``wording.FIGURES``, -> figure; figures without data are left out.
         knowledge: split, n_rows, n_known, min_rouge: the questions of each split that the model
             could answer, if the run used only these.
@@ -141,7 +144,11 @@ def render_report(
         knowledge=[] if knowledge is None else describe_knowledge(knowledge, parameters),
         failures=describe_failures(summary, labels),
         held=describe_terms(summary),
-        missing=[*missing_numbers(summary, parameters), *describe_paraphrases(questions, answers)],
+        missing=[
+            *missing_numbers(summary, parameters),
+            *describe_paraphrases(questions, answers),
+            *describe_unknown_tokens(unknown_tokens),
+        ],
         has_facts=bool(row_metrics["entailment"].notna().any()),
         n_results=int((~is_reference).sum()),
         references=summary_table[is_reference].to_dict("records"),

@@ -16,6 +16,7 @@ from closer_look.parameters.training import MethodParameters
 from closer_look.reporting.results import REFERENCE_LABELS
 from closer_look.reporting.wording import (
     FIGURES,
+    JUDGES,
     NO_FORGET_QUALITY,
     RETAIN_ONLY_AID,
     RETAIN_ONLY_MODELS,
@@ -60,9 +61,7 @@ def describe_elsewhere(parameters: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def describe_methods(
-    parameters: Mapping[str, Any], names: Collection[str]
-) -> list[dict[str, str]]:
+def describe_methods(parameters: Mapping[str, Any], names: Collection[str]) -> list[dict[str, str]]:
     """Describe what each of these methods does on the forget rows and on the retain rows."""
     methods = [method for name, method in parameters["methods"].items() if name in names]
     return [
@@ -226,4 +225,15 @@ def describe_paraphrases(questions: pd.DataFrame, answers: pd.DataFrame) -> list
     return [
         f"{n_without:,} of {len(asked):,} questions have no paraphrased answer: their truth ratio, "
         "where they have wrong answers, is that of the answer itself."
+    ]
+
+
+def describe_unknown_tokens(unknown_tokens: pd.DataFrame) -> list[str]:
+    """Say which judge cannot read which set, where it is 1 % of the tokens or more."""
+    unread = unknown_tokens[unknown_tokens["share"] >= 0.01]
+    return [
+        f"{JUDGES[row.judge]} does not know {row.share:.0%} of the tokens in the answers of "
+        f"{SPLITS_IN_A_SENTENCE[row.split]}, and judges by the others: name one that knows the "
+        f"language (judges.{row.judge})."
+        for row in unread.itertuples()
     ]

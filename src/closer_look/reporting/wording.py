@@ -94,6 +94,8 @@ SUMMARIES = {
     "tofu_model_utility": "TOFU's utility",
 }
 
+JUDGES = {"embedder": "The embedding model", "entailment": "The entailment model"}
+
 SPLITS_IN_A_SENTENCE = {
     "forget": "the forget set",
     "retain": "the retain set",

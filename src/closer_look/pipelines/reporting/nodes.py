@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from closer_look.parameters.base import depends_on
-from closer_look.parameters.evaluation import MetricsParameters
+from closer_look.parameters.evaluation import JudgesParameters, MetricsParameters
 from closer_look.reporting import results
 from closer_look.reporting.findings import describe_failures
 from closer_look.reporting.run_record import plain
@@ -50,6 +50,13 @@ def tabulate_summary(summary: pd.DataFrame, **labels: Label) -> pd.DataFrame:
             log.info("%s holds %s", name, held)
     log.info("Result\n%s", text)
     return table
+
+
+def count_unknown_tokens(evaluation: pd.DataFrame, judges: JudgesParameters) -> pd.DataFrame:
+    """Count what the judges cannot read of the reference answers."""
+    from closer_look.evaluation.judges import unknown_tokens
+
+    return unknown_tokens(evaluation, judges.embedder, judges.entailment)
 
 
 def compare_answers(**inputs: pd.DataFrame | Label) -> pd.DataFrame:
@@ -159,6 +166,7 @@ def write_report(
     node_costs: pd.DataFrame,
     questions: pd.DataFrame,
     run_record: dict[str, Any],
+    unknown_tokens: pd.DataFrame,
     knowledge: pd.DataFrame | None = None,
     downstream: pd.DataFrame | None = None,
     **figures: Figure,
@@ -178,6 +186,7 @@ def write_report(
         node_costs=node_costs,
         questions=questions,
         run_record=run_record,
+        unknown_tokens=unknown_tokens,
         knowledge=knowledge,
         downstream=downstream,
         figures=figures,

@@ -12,6 +12,7 @@ from closer_look.parameters.experiment import Experiment
 from .nodes import (
     collect_fingerprints,
     compare_answers,
+    count_unknown_tokens,
     plot_curves,
     plot_finetuning_curves,
     plot_forgetting_matrix,
@@ -119,6 +120,11 @@ def create_pipeline(scenario: str, experiment: Experiment) -> Pipeline:
                 | labels,
                 "fingerprints",
             ),
+            node(
+                count_unknown_tokens,
+                {"evaluation": f"evaluation_{experiment.tasks[-1]}", "judges": "params:judges"},
+                "unknown_tokens",
+            ),
             node(record_run, {"parameters": "parameters"}, "run_record"),
             node(compare_answers, of("generations", first_and_last) | labels, "answers"),
             node(tabulate_summary, own("summary") | labels, "summary_table"),
@@ -132,7 +138,7 @@ def create_pipeline(scenario: str, experiment: Experiment) -> Pipeline:
             node(
                 write_report,
                 own("summary", "summary_table", "answers", "row_metrics", "fingerprints")
-                | own("node_costs", "run_record", *figures)
+                | own("node_costs", "run_record", "unknown_tokens", *figures)
                 | {"questions": "questions"}
                 | about_models,
                 "report",
