@@ -13,9 +13,10 @@ import pytest
 
 from closer_look.datasets.provenance_dataset import ProvenanceDataset
 from closer_look.errors import InputError
+from closer_look.evaluation.judges import BUNDLED_EMBEDDER, load_embedder
 from closer_look.losses import FORGET
 from closer_look.pipelines import finetuning, forget_set
-from closer_look.project import provenance
+from closer_look.project import dependencies
 
 SHAPE = {"experiment": {"methods": ["ga_gd", "me_gd", "idk_ap"], "n_tasks": 2}}  # of conf/test
 MODEL = "06_models/test/continual/ga_gd.task_01"
@@ -224,13 +225,13 @@ def test_nodes_say_what_they_take_of_their_parameters():
 
 
 def test_other_code_is_refused(refused, monkeypatch):
-    code_fingerprint = provenance.code_fingerprint
+    code_fingerprint = dependencies.code_fingerprint
 
     def other(function):
         code = code_fingerprint(function)
         return code | {"generate": "other"} if "generate" in code else code
 
-    monkeypatch.setattr(provenance, "code_fingerprint", other)
+    monkeypatch.setattr(dependencies, "code_fingerprint", other)
     difference, nodes = refused()
     assert difference.endswith("generations was made by other code of generate")
     assert "continual.before.generate_answers" in nodes
@@ -277,7 +278,9 @@ def test_another_model_under_the_judge_s_name_is_refused(
         put("one")  # the first time that it is loaded, the hub's is downloaded
         return [True] * len(premises)
 
-    monkeypatch.setattr("closer_look.evaluation.judges.load_nli", lambda name: None)
+    monkeypatch.setattr(
+        "closer_look.evaluation.judges.load_nli", lambda name: load_embedder(BUNDLED_EMBEDDER)
+    )
     monkeypatch.setattr("closer_look.evaluation.judges.entails", entails)
     changed = {"judges": {"entailment": name}}
     _, nodes = refused(**changed)
@@ -286,7 +289,7 @@ def test_another_model_under_the_judge_s_name_is_refused(
     put("other")
     difference, _ = refused(**changed)
     assert re.fullmatch(
-        r"continual\.\S+\.judgements was made from another judges\.entailment than there is now",
+        r"continual\.\S+ was made from another judges\.entailment than there is now",
         difference,
     )
 

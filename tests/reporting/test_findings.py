@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from closer_look.reporting.findings import describe_failures
+from closer_look.reporting.findings import describe_failures, describe_versions
 
 LABELS = {"npo_gd": "NPO+GD", "me_gd": "ME+GD"}
 
@@ -59,3 +59,11 @@ def test_what_was_not_measured_is_not_compared(lines):
         ("me_gd", 1, "forget_efficacy", 3, 0.1, 0),
     ]
     assert describe_failures(summary(*lines, *after), LABELS) == []
+
+
+def test_versions_that_changed_within_a_run_are_named():
+    costs = [{"torch": "2.1", "peft": "0.1"}, {"torch": "2.2", "peft": "0.1"}, None]
+    assert describe_versions(pd.DataFrame({"libraries": costs})) == [
+        "Not all results were made by the same versions: torch 2.1 and 2.2"
+    ]
+    assert describe_versions(pd.DataFrame({"libraries": costs[1:]})) == []

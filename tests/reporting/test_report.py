@@ -131,7 +131,9 @@ UNKNOWN_TOKENS = pd.DataFrame(
     columns=["judge", "split", "n_tokens", "share"],
 )
 FINGERPRINTS = pd.DataFrame({"what": ["questions", "ME+GD"], "sha256": ["0ddba11", "c0ffee"]})
-NO_COSTS = pd.DataFrame(columns=["node", "stage", "seconds", "peak_memory", "machine", "gpus"])
+NO_COSTS = pd.DataFrame(
+    columns=["node", "stage", "seconds", "peak_memory", "machine", "gpus", "libraries"]
+)
 COSTS = pd.DataFrame(
     [
         ("finetune", "finetuning", 3725.2, 2e9, np.nan, "2 cores"),
@@ -139,7 +141,7 @@ COSTS = pd.DataFrame(
         ("continual.me_gd.task_02.unlearn", "unlearning", 59.0, 3e9, np.nan, "8 cores"),
     ],
     columns=["node", "stage", "seconds", "peak_memory", "peak_gpu_memory", "machine"],
-).assign(gpus=None)
+).assign(gpus=None, libraries=None)
 
 
 @pytest.fixture

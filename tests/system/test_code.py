@@ -143,7 +143,7 @@ def test_a_function_reaches_its_stage_and_no_other():
     assert {"train", "pack", "_attend_within_rows", "Guard", "set_prompt"} - trained == {
         "set_prompt"
     }
-    assert not {"render_report", "row_metrics", "UnlearningParameters"} & trained
+    assert not {"render_report", "row_metrics", "TooMuch"} & trained
     assert "train" not in code_fingerprint(initialise)  # which tries adapters, and trains nothing
     assert not {"generate", "judge"} & code_fingerprint(collect_questions).keys()
     assert "render_report" in code_fingerprint(write_report)

@@ -12,7 +12,7 @@ from closer_look.datasets.table_dataset import preview_rows
 
 COLUMNS = (
     *("node", "stage", "started", "seconds"),
-    *("peak_memory", "peak_gpu_memory", "machine", "gpus"),
+    *("peak_memory", "peak_gpu_memory", "machine", "gpus", "libraries"),
 )
 
 
@@ -48,7 +48,7 @@ class NodeCostsDataset(GrowingLinesDataset[pd.DataFrame]):
 
     def preview(self, nrows: int = 40) -> TablePreview:
         """Show the first nodes in kedro-viz."""
-        return preview_rows(self.load().head(nrows).drop(columns=["machine", "gpus"]))
+        return preview_rows(self.load().head(nrows).drop(columns=["machine", "gpus", "libraries"]))
 
     def _describe(self) -> dict[str, Any]:
         return super()._describe() | {"scenario": self._scenario}

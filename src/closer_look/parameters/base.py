@@ -27,6 +27,20 @@ def depends_on(**groups: tuple[str, ...]) -> Callable[[Node], Node]:
     return note
 
 
+def ignores(**groups: tuple[str, ...]) -> Callable[[Node], Node]:
+    """Declare parameter fields on which a node's outputs do not depend, such as labels.
+
+    Args:
+        groups: argument of the node -> names of fields.
+    """
+
+    def note(function: Node) -> Node:
+        function.ignores = groups
+        return function
+
+    return note
+
+
 class Parameters(BaseModel):
     """Base class: frozen, without unknown names, and with short error messages."""
 

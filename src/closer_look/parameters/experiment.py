@@ -39,6 +39,8 @@ class Experiment(Parameters):
     pretrained, or only its stored scores."""
     downstream: bool = False
     """Measure general abilities before and after unlearning."""
+    on_other_versions: Literal["warn", "refuse"] = Field("warn", exclude=True)  # changes no result
+    """What to do with results that other versions of torch, transformers, ... have made."""
 
     @field_validator("methods", "models", mode="before")
     @classmethod

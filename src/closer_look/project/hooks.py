@@ -12,14 +12,12 @@ from kedro.framework.project import pipelines
 from closer_look.datasets.folder_dataset import CheckpointsDataset
 from closer_look.errors import InputError
 from closer_look.project import experiment
-from closer_look.project.provenance import (
-    PROVENANCE,
-    History,
-    check_models_are_kept,
+from closer_look.project.dependencies import (
     dataset_fingerprints,
     dependencies,
     model_fingerprints,
 )
+from closer_look.project.provenance import PROVENANCE, History, check_models_are_kept
 from closer_look.system.run_lock import lock_run
 
 if TYPE_CHECKING:
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
     from kedro.pipeline import Pipeline
     from kedro.pipeline.node import Node
 
-    from closer_look.project.provenance import Record
+    from closer_look.project.dependencies import Record
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +78,7 @@ class ProvenanceHooks:
         check_models_are_kept(pipeline, catalog)
         history = History(catalog, pipelines.values(), run_params["load_versions"] or ())
         to_run = set(pipeline.nodes) - kept
-        history.check(to_run, kept)
+        _report(history.check(to_run, kept))
         if not to_run:
             log.info("Everything is there, and is what this run would make")
         self._consumers = history.consumers(kept)
@@ -144,3 +142,19 @@ class ProvenanceHooks:
         if self._lock:
             self._lock.release(force=True)
             self._lock = None
+
+
+def _report(other_versions: str) -> None:
+    """Warn of results that other versions of libraries have made, or refuse them.
+
+    Raises:
+        InputError: ``experiment.on_other_versions`` is "refuse".
+    """
+    if not other_versions:
+        return
+    if experiment.load_experiment().on_other_versions == "refuse":
+        raise InputError(
+            f"{other_versions}; --params run=NAME begins another run, "
+            f"experiment.on_other_versions=warn goes on"
+        )
+    log.warning("%s", other_versions)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.framework.hooks import hook_impl
 
+from closer_look.project.dependencies import library_versions
 from closer_look.system.costs import PeakMemory, describe_gpus, describe_machine
 
 if TYPE_CHECKING:
@@ -79,4 +80,5 @@ class _NodeLog:
             **self.memory.peaks_since_last_call(),
             "machine": describe_machine(),
             "gpus": describe_gpus(),
+            "libraries": library_versions(),
         }

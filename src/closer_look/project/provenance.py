@@ -1,74 +1,39 @@
-"""Records what each artefact was made from, and checks that it is still up to date.
+"""Checks that what a run takes from earlier runs is what it would make itself.
 
 Kedro's own checks (``--only-missing-outputs``, ``--from-nodes``) see that results exist. The
-history checks that they are those that the run would make: of the same rows, parameters, models
-and code.
+history checks that they are those that the run would make: of the same rows, parameters, catalog
+entries, models and code.
 """
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
-from kedro.io.core import AbstractVersionedDataset
 from kedro.pipeline import Pipeline
 
 from closer_look.datasets.causal_lm_dataset import CausalLMDataset
 from closer_look.errors import InputError, quote
-from closer_look.models.model_folder import local_folder
-from closer_look.parameters.groups import MODEL_NAMES, RUNTIME
-from closer_look.reporting.run_record import plain, recorded_parameters
-from closer_look.system.code import code_fingerprint, code_hash
-from closer_look.system.fingerprints import Fingerprint, fingerprint, remember
+from closer_look.parameters.groups import MODEL_NAMES
+from closer_look.project.dependencies import (
+    FORMAT,
+    Record,
+    dataset_fingerprints,
+    dependencies,
+    library_versions,
+    named_models,
+)
+from closer_look.reporting.run_record import plain
+from closer_look.system.fingerprints import Fingerprint, remember
 
 if TYPE_CHECKING:
-    from kedro.io import AbstractDataset, CatalogProtocol
+    from kedro.io import CatalogProtocol
     from kedro.pipeline.node import Node
 
 PROVENANCE = "provenance"  # in the catalog
-FORMAT = 2  # of a record; those of other formats cannot be compared
-
-Record = dict[str, Any]
-"""A line of the provenance: ``format``, ``node``, ``parameters`` (name -> value), ``code`` (name ->
-hash), ``inputs`` (name -> fingerprint) and, once they are saved, ``outputs``; until then
-``before``, which is what was there under the outputs' names."""
-
-
-def dependencies(node: Node, catalog: CatalogProtocol) -> Record:
-    """Collect everything that the node's outputs depend on: parameters, code, inputs."""
-    parameters = _parameters(node, catalog)
-    return {
-        "format": FORMAT,
-        "node": node.name,
-        "parameters": parameters,
-        "code": code_fingerprint(node.func) | _named_code(node, catalog),
-        "inputs": dataset_fingerprints(node.inputs, catalog) | model_fingerprints(parameters),
-    }
-
-
-def dataset_fingerprints(names: Iterable[str], catalog: CatalogProtocol) -> dict[str, Fingerprint]:
-    """Fingerprint those datasets that hold something on which results depend."""
-    files = {name: _files(catalog[name]) for name in names if not _is_parameter(name)}
-    return {name: fingerprint(paths) for name, paths in files.items() if paths}
-
-
-def model_fingerprints(parameters: Mapping[str, Any]) -> dict[str, Fingerprint]:
-    """Fingerprint the models that parameters name, as far as their files are on this machine."""
-    folders = {path: local_folder(name) for path, name in _named_models(parameters)}
-    return {path: fingerprint([folder]) for path, folder in folders.items() if folder is not None}
-
-
-def _named_models(parameters: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
-    """Walk through the models that parameters name: path of the parameter, name or folder."""
-    for name, value in parameters.items():
-        if isinstance(value, dict):
-            yield from _named_models(value, f"{path}{name}.")
-        elif name in MODEL_NAMES and isinstance(value, str):
-            yield f"{path}{name}", value
 
 
 def check_models_are_kept(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
@@ -84,7 +49,7 @@ def check_models_are_kept(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
         for name in pipeline.outputs() | pipeline.datasets() - pipeline.inputs()
         if isinstance(dataset := catalog.get(name), CausalLMDataset)
     }
-    for parameter, name in _named_models(given):
+    for parameter, name in named_models(given):
         folder = Path(name).resolve()
         if folder in written:
             raise InputError(
@@ -134,12 +99,16 @@ class History:
             if outputs and all(_written_since(record, *output) for output in outputs.items()):
                 self.finished[name] = record | {"outputs": outputs}
 
-    def check(self, to_run: Collection[Node], kept: Collection[Node]) -> None:
+    def check(self, to_run: Collection[Node], kept: Collection[Node]) -> str:
         """Refuse to reuse an artefact that this run would produce differently.
 
         Args:
             to_run: the nodes of this run.
             kept: nodes whose outputs are there, and are to stay as results of this run.
+
+        Returns:
+            A sentence about results that other versions of libraries have made; "" if there are
+            none.
 
         Raises:
             InputError: the first difference, and the nodes from which it is mended.
@@ -152,7 +121,7 @@ class History:
             if node in used and (difference := next(self._differences(node, to_run), None))
         }
         if not differences:
-            return
+            return self._other_versions(used)
         # Name the nodes to start from: those to run again that no other of them comes before.
         again = {*differences, *(to_run if kept else ())}
         first = [
@@ -166,6 +135,18 @@ class History:
             f"{differences[reported]}; --from-nodes={','.join(first)} makes anew what "
             f"depends on it, --params run=NAME begins another run"
         )
+
+    def _other_versions(self, used: Iterable[Node]) -> str:
+        records = [self.finished[node.name] for node in used if node.name in self.finished]
+        now = library_versions()
+        former = {
+            (name, version)
+            for record in records
+            for name, version in record["libraries"].items()
+            if name in now and now[name] != version
+        }
+        changed = [f"{name} {version} (now {now[name]})" for name, version in sorted(former)]
+        return f"results that are there were made with {', '.join(changed)}" if changed else ""
 
     def consumers(self, nodes: Collection[Node]) -> dict[str, dict[str, str]]:
         """List what nodes worked from: dataset -> node -> SHA-256."""
@@ -196,27 +177,38 @@ class History:
             return
         now = json.loads(json.dumps(dependencies(node, self.catalog)))
         made = f"{node.outputs[0]} was made"
-        for path, former, present in _changes(record["parameters"], now["parameters"]):
-            yield f"{made} with {path} {_shown(former)}, which is {_shown(present)} now"
-        # Inputs that this run makes anew are compared when they are there (see ProvenanceHooks).
-        remade = {name for name in node.inputs if self.producers.get(name) in to_run}
-        former, present = record["inputs"], self._recorded(node.inputs) | now["inputs"]
-        for name in dict.fromkeys([*former, *present, *remade]):
-            if name in self.chosen:
-                continue
-            if name not in former:
-                yield f"{made} without {name}"
-            elif name not in present:
-                # A model that a parameter names may have left this machine since.
-                if name not in node.inputs and name.rpartition(".")[2] not in MODEL_NAMES:
-                    yield f"{made} with {name}, which is no longer part of it"
-            elif name not in remade and present[name][0] != former[name][0]:
-                yield f"{made} from another {name} than there is now"
+        for kind, of in (("parameters", ""), ("catalog", "the catalog's ")):
+            for path, former, present in _changes(record[kind], now[kind]):
+                yield f"{made} with {of}{path} {_shown(former)}, which is {_shown(present)} now"
+        for change in self._other_inputs(node, record["inputs"], now["inputs"], to_run):
+            yield f"{made} {change}"
         for name, *_ in _changes(record["code"], now["code"]):
             yield f"{made} by other code of {name}"
         for name, output in outputs.items():
             if name not in self.chosen and record["outputs"].get(name, [None])[0] != output.sha256:
                 yield f"{name} is not what was made"
+
+    def _other_inputs(
+        self,
+        node: Node,
+        former: Mapping[str, list[str]],
+        now: Mapping[str, list[str]],
+        to_run: Collection[Node],
+    ) -> Iterator[str]:
+        # Inputs that this run makes anew are compared when they are there (see ProvenanceHooks).
+        remade = {name for name in node.inputs if self.producers.get(name) in to_run}
+        present = self._recorded(node.inputs) | now
+        for name in dict.fromkeys([*former, *present, *remade]):
+            if name in self.chosen:
+                continue
+            if name not in former:
+                yield f"without {name}"
+            elif name not in present:
+                # A model that a parameter names may have left this machine since.
+                if name not in node.inputs and name.rpartition(".")[2] not in MODEL_NAMES:
+                    yield f"with {name}, which is no longer part of it"
+            elif name not in remade and present[name][0] != former[name][0]:
+                yield f"from another {name} than there is now"
 
     def _recorded(self, names: Iterable[str]) -> dict[str, list[str]]:
         """Return the recorded fingerprints of what was made, though it may have been deleted."""
@@ -242,54 +234,6 @@ def _made_by_another_version(folder: Path) -> str:
 def _written_since(record: Record, name: str, now: Fingerprint) -> bool:
     before = record["before"].get(name)
     return before is None or before[1] != now.stamp
-
-
-def _is_parameter(name: str) -> bool:
-    return name == "parameters" or name.startswith("params:")
-
-
-def _files(dataset: AbstractDataset) -> list[str]:
-    """List the files that hold a dataset's content; datasets of the project name them."""
-    if hasattr(dataset, "sources"):
-        return dataset.sources()
-    if not isinstance(dataset, AbstractVersionedDataset) or not dataset.exists():
-        return []
-    protocol = getattr(dataset, "_protocol", "file")
-    path = str(dataset._get_load_path())
-    return [path if protocol == "file" else f"{protocol}://{path}"]
-
-
-def _parameters(node: Node, catalog: CatalogProtocol) -> dict[str, Any]:
-    """Return the parameters that the node's outputs depend on (see ``depends_on``)."""
-    fields_of = getattr(node.func, "depends_on", {})
-    found = {}
-    for argument, name in _arguments(node).items():
-        if name == "parameters":
-            record = recorded_parameters(catalog.load(name))
-            found |= {group: value for group, value in record.items() if group not in RUNTIME}
-        elif _is_parameter(name):
-            value = plain(catalog.load(name))
-            if argument in fields_of:
-                value = {field: value[field] for field in fields_of[argument] if field in value}
-            found[name.removeprefix("params:")] = value
-    return found
-
-
-def _named_code(node: Node, catalog: CatalogProtocol) -> dict[str, str]:
-    """Hash the code that the node's parameters name: a method's losses, metrics of one's own."""
-    values = [catalog.load(name) for name in node.inputs if _is_parameter(name)]
-    return {
-        name: code_hash(code)
-        for value in values
-        for name, code in getattr(value, "named_code", {}).items()
-    }
-
-
-def _arguments(node: Node) -> dict[str, str]:
-    """Return the dataset of each argument of the node's function."""
-    if isinstance(node._inputs, dict):
-        return node._inputs
-    return dict(zip(inspect.signature(node.func).parameters, node.inputs, strict=False))
 
 
 def _changes(was: Any, now: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:

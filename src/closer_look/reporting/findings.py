@@ -31,6 +31,22 @@ def describe_failures(summary: pd.DataFrame, labels: Mapping[str, str]) -> list[
     ]
 
 
+def describe_versions(node_costs: pd.DataFrame) -> list[str]:
+    """Say which libraries have changed between the nodes of a run.
+
+    Args:
+        node_costs: a row per node, with ``libraries``: name -> version.
+    """
+    versions: dict[str, dict[str, None]] = {}
+    for libraries in node_costs["libraries"].dropna():
+        for name, version in libraries.items():
+            versions.setdefault(name, {})[version] = None
+    changed = [f"{name} {listed(list(of))}" for name, of in versions.items() if len(of) > 1]
+    if not changed:
+        return []
+    return [f"Not all results were made by the same versions: {'; '.join(changed)}"]
+
+
 def _remembered(summary: pd.DataFrame, method: str, label: str) -> Iterator[str]:
     # When a task is unlearned, it is measured for the first time.
     after = efficacy(summary, method).sort_values("after_task").drop_duplicates("task_id")

@@ -17,7 +17,7 @@ from closer_look.data.cells import BEFORE
 from closer_look.errors import InputError, listed
 from closer_look.metrics import with_own_metrics
 from closer_look.metrics.aggregates import FORGET_EFFICACY_TERMS, MODEL_UTILITY_TERMS
-from closer_look.reporting.findings import describe_failures
+from closer_look.reporting.findings import describe_failures, describe_versions
 from closer_look.reporting.results import (
     REFERENCE_LABELS,
     STAGES,
@@ -142,7 +142,7 @@ def render_report(
         judge=describe_judge(parameters),
         splits=describe_splits(questions[questions["task_id"] <= n_tasks], answers),
         knowledge=[] if knowledge is None else describe_knowledge(knowledge, parameters),
-        failures=describe_failures(summary, labels),
+        failures=[*describe_failures(summary, labels), *describe_versions(node_costs)],
         held=describe_terms(summary),
         missing=[
             *missing_numbers(summary, parameters),

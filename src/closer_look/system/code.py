@@ -7,7 +7,9 @@ files and hashed name by name. These are no code:
 * docstrings, comments, annotations, log lines and the texts of errors: they change no result;
 * the place of a function: it may move to another module, and be imported from there;
 * what the modules in ``NOT_FOLLOWED`` hold, whose effect is recorded elsewhere or changes nothing;
-* the tables in ``OPEN_TABLES``, which grow: a new loss changes nothing of what others have made.
+* the tables in ``OPEN_TABLES``, which grow: a new loss changes nothing of what others have made;
+* the fields of parameters, whose values are recorded wherever they come from;
+* the previews of datasets, which only kedro-viz shows.
 """
 
 from __future__ import annotations
@@ -26,12 +28,12 @@ from closer_look.system.fingerprints import file_sha256
 PACKAGE = __name__.partition(".")[0]
 
 NOT_FOLLOWED = (
-    f"{PACKAGE}.parameters",  # the values of parameters are recorded
     f"{PACKAGE}.errors",
     f"{PACKAGE}.system.code",
     f"{PACKAGE}.system.fingerprints",
     f"{PACKAGE}.system.progress",
 )
+PARAMETERS = f"{PACKAGE}.parameters."
 OPEN_TABLES = ((f"{PACKAGE}.losses", "FORGET"), (f"{PACKAGE}.losses", "RETAIN"))
 
 STATEMENTS = "<statements>"  # what a module runs on import, beside its definitions
@@ -117,7 +119,8 @@ def _definitions(module: str) -> dict[Place, _Definition]:
     nodes: dict[str, list[ast.stmt]] = {}
     for statement in _statements(ast.parse(path.read_bytes())):
         for name in _names_bound(statement):
-            nodes.setdefault(name, []).append(_WithoutProse().visit(statement))
+            prose = _WithoutProse(are_fields_recorded=module.startswith(PARAMETERS))
+            nodes.setdefault(name, []).append(prose.visit(statement))
     found = {}
     for name, own in nodes.items():
         references = _references(module, own)
@@ -151,7 +154,22 @@ def _names_bound(statement: ast.stmt) -> list[str]:
 
 
 class _WithoutProse(ast.NodeTransformer):
-    """Takes out what only speaks to a reader: texts, log lines, messages of errors."""
+    """Takes out what only speaks to a reader: texts, log lines, messages of errors, previews.
+
+    The fields of parameters go as well.
+    """
+
+    def __init__(self, *, are_fields_recorded: bool) -> None:
+        self.are_fields_recorded = are_fields_recorded
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        node.body = [one for one in node.body if not self._is_left_out(one)]
+        return self.generic_visit(node)
+
+    def _is_left_out(self, statement: ast.stmt) -> bool:
+        if isinstance(statement, ast.AnnAssign):
+            return self.are_fields_recorded
+        return isinstance(statement, ast.FunctionDef) and statement.name == "preview"
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         is_text = isinstance(node.value, ast.Constant)

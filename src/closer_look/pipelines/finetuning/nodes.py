@@ -87,7 +87,7 @@ def take_retain_only(
     )
 
 
-@depends_on(generation=())
+@depends_on(model=("base_model",), generation=())
 def take_model(
     questions: pd.DataFrame,
     model: MeasuredModelParameters,

@@ -7,10 +7,12 @@ from pathlib import Path
 import pandas as pd
 
 from closer_look.models.language_model import LanguageModel
+from closer_look.parameters.base import ignores
 from closer_look.parameters.training import MethodParameters, UnlearningParameters
 from closer_look.training.reference_scores import ReferenceScores
 
 
+@ignores(method=("label",))
 def unlearn(
     previous_model: LanguageModel,
     plan: pd.DataFrame,

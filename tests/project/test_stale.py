@@ -1,0 +1,196 @@
+"""Every kind of change: does it make the results of a finished run stale, as it should?"""
+
+import importlib
+import json
+import shutil
+
+import pytest
+from kedro.framework.project import pipelines
+
+from closer_look.errors import InputError
+from closer_look.losses import FORGET
+from closer_look.parameters.training import UnlearningParameters
+from closer_look.project import dependencies
+from closer_look.project.provenance import History
+from closer_look.system import code
+
+METHODS = ["ga_gd", "me_gd", "idk_ap"]  # of conf/test
+TARGET = "06_models/test/target"
+
+
+@pytest.fixture
+def difference(open_session):
+    """What a run with all results at hand would refuse, of the finished run as it is now."""
+
+    def difference(data, parameters=None, entries=None):
+        with open_session(data, parameters) as session:
+            catalog = session.load_context().catalog
+            for name, changes in (entries or {}).items():
+                dataset = catalog[name]
+                given = dataset._init_args | dataset._init_args.get("arguments", {}) | changes
+                given.pop("arguments")
+                catalog[name] = type(dataset)(**given)
+            nodes = set(pipelines["continual"].nodes)
+            try:
+                return History(catalog, pipelines.values()).check(set(), nodes)
+            except InputError as error:
+                return str(error)
+
+    return difference
+
+
+@pytest.fixture
+def edit(monkeypatch, tmp_path):
+    """Edit the source of a module, as the fingerprints of code read it."""
+    caches = (code._reached, code._definitions, code._imports, code._resolve)
+
+    def edit(module, was, now):
+        source = code._source
+        path = source(module)
+        text = path.read_text(encoding="utf-8")
+        assert was in text, f"{module} no longer has {was}"
+        edited = tmp_path / path.name
+        edited.write_text(text.replace(was, now, 1), encoding="utf-8")
+        monkeypatch.setattr(code, "_source", lambda one: edited if one == module else source(one))
+        for cached in caches:
+            cached.cache_clear()
+
+    yield edit
+    monkeypatch.undo()
+    for cached in caches:
+        cached.cache_clear()
+
+
+def test_a_finished_run_is_up_to_date(difference, whole_run):
+    assert difference(whole_run.data) == ""
+
+
+@pytest.mark.parametrize(
+    ("module", "was", "now", "stale"),
+    [
+        # code of nodes, losses, datasets, parameters
+        ("losses.forget", "return -", "return - 2 *", "other code of loss gradient_ascent"),
+        ("training.trainer", "return sum(losses)", "return losses[0]", "other code of"),
+        ("datasets.raw_rows", "self._task_id is not None", "self._task_id", "dataset Questions"),
+        ("datasets.lines", "line.strip()", "line.lstrip()", "dataset QuestionsDataset"),
+        ("models.language_model", "=False", "=0", "other code of"),
+        ("datasets.causal_lm_dataset", "partial.rename(", "partial.move(", "dataset CausalLMData"),
+        ("parameters.training", "self.warmup_epochs >= self.epochs", "False", "other code of"),
+        # what changes no number
+        ("losses.forget", '"""', '"""Or so. ', None),
+        ("training.trainer", "import math", "import math  # or so", None),
+        ("parameters.training", "weight_decay: NonNegativeFloat = 0.01", "more: int = 1", None),
+        ("parameters.training", "checkpoint_minutes", "minutes_between_checkpoints", None),
+        ("datasets.raw_rows", "self.load().head(nrows)", "self.load().tail(nrows)", None),
+        ("losses.forget", "def npo(", "def npo_of_another_time(", None),  # no method of the run's
+    ],
+)
+def test_code(difference, whole_run, edit, module, was, now, stale):
+    edit(f"closer_look.{module}", was, now)
+    found = difference(whole_run.data)
+    assert (stale in found) if stale else found == ""
+
+
+def test_table_of_losses(difference, whole_run, monkeypatch):
+    monkeypatch.setitem(FORGET, "gradient_ascent", FORGET["maximum_entropy"])
+    assert "other code of loss gradient_ascent" in difference(whole_run.data)
+    monkeypatch.undo()
+    monkeypatch.setitem(FORGET, "mine", FORGET["maximum_entropy"])
+    assert difference(whole_run.data) == ""
+
+
+@pytest.mark.parametrize(
+    ("field", "default", "stale"),
+    [
+        ("max_grad_norm", 2.0, "unlearning.max_grad_norm 1.0, which is 2.0 now"),
+        ("weight_decay", 0.5, None),  # conf/ gives it
+        ("checkpoint_minutes", 5, None),
+    ],
+)
+def test_default_of_a_parameter(difference, whole_run, monkeypatch, field, default, stale):
+    known = UnlearningParameters.model_fields[field].default
+    assert known != default
+    try:
+        UnlearningParameters.model_fields[field].default = default
+        UnlearningParameters.model_rebuild(force=True)
+        found = difference(whole_run.data)
+    finally:
+        UnlearningParameters.model_fields[field].default = known
+        UnlearningParameters.model_rebuild(force=True)
+    assert (stale in found) if stale else found == ""
+
+
+@pytest.mark.parametrize(
+    ("parameters", "stale"),
+    [
+        ({"unlearning": {"learning_rate": 0.002}}, "unlearning.learning_rate 0.0005, which is"),
+        ({"methods": {"me_gd": {"forget": {"weight": 2}}}}, "methods.me_gd.forget.weight"),
+        ({"prompt": {"system": "Answer."}}, "prompt.system"),
+        ({"judges": {"entailment": None}}, "judges.entailment"),
+        ({"unlearning": {"checkpoint_minutes": 5}}, None),
+        ({"experiment": {"on_other_versions": "refuse"}}, None),
+    ],
+)
+def test_parameter(difference, whole_run, parameters, stale):
+    found = difference(whole_run.data, parameters)
+    assert (stale in found) if stale else found == ""
+
+
+def test_label_of_a_method_concerns_tables_and_figures_alone(difference, whole_run):
+    found = difference(whole_run.data, {"methods": {"me_gd": {"label": "Entropy"}}})
+    nodes = found.partition("--from-nodes=")[2].partition(" ")[0].split(",")
+    assert nodes
+    assert not [node for node in nodes if node.count(".") > 1]
+
+
+@pytest.mark.parametrize(
+    ("entry", "changes", "stale"),
+    [
+        ("raw_retain", {"split": "forget"}, "raw_retain.split"),
+        ("raw_forget", {"task_id": 1}, "raw_forget.task_id"),
+        ("raw_retain", {"filepath": "data/01_raw/invented_people/forget.jsonl"}, "another raw_ret"),
+        ("raw_retain", {"source": "somewhere"}, None),  # for an error alone
+        ("raw_retain", {"metadata": {"kedro-viz": {"layer": "x"}}}, None),
+    ],
+)
+def test_catalog_entry(difference, whole_run, entry, changes, stale):
+    found = difference(whole_run.data, entries={entry: changes})
+    assert (stale in found) if stale else found == ""
+
+
+def test_the_same_rows_elsewhere_are_the_same(difference, whole_run, root, tmp_path):
+    corpus = shutil.copytree(root / "data/01_raw/invented_people", tmp_path / "rows")
+    assert difference(whole_run.data, {"corpus": str(corpus)}) == ""
+    with (corpus / "refusals.txt").open("a", encoding="utf-8") as file:
+        file.write("No idea.\n")
+    assert "another refusals than" in difference(whole_run.data, {"corpus": str(corpus)})
+
+
+def test_file_of_a_model(difference, copied_run):
+    template = copied_run / TARGET / "chat_template.jinja"
+    template.write_text(template.read_text("utf-8") + " ", encoding="utf-8")
+    assert "target_model is not what was made" in difference(copied_run)
+
+
+def test_library(difference, whole_run, kedro_run, copied_run, monkeypatch, caplog):
+    versions = dependencies.library_versions()
+    changed = versions | {"transformers": "99.0"}
+    for module in ("dependencies", "provenance"):
+        place = importlib.import_module(f"closer_look.project.{module}")
+        monkeypatch.setattr(place, "library_versions", lambda: changed)
+    made = f"were made with transformers {versions['transformers']} (now 99.0)"
+    assert made in difference(whole_run.data)
+    refuse = {"experiment": {"on_other_versions": "refuse"}}
+    assert kedro_run(copied_run, "continual", only_missing_outputs=True) == []
+    assert made in caplog.text
+    with pytest.raises(InputError, match=r"99\.0\); --params run=NAME begins another run"):
+        kedro_run(copied_run, "continual", parameters=refuse, only_missing_outputs=True)
+
+
+def test_record_of_every_node_has_all_kinds(whole_run, load_result):
+    records = load_result(whole_run.data, "provenance")
+    kinds = {"parameters", "catalog", "code", "libraries", "inputs"}
+    assert all(kinds <= set(record) for record in records)
+    questions = next(record for record in records if record["node"] == "collect_questions")
+    assert questions["catalog"]["raw_forget"] == {"split": "forget"}
+    assert json.dumps(questions).count(str(whole_run.data)) == 0
