@@ -187,6 +187,19 @@ def test_library(difference, whole_run, kedro_run, copied_run, monkeypatch, capl
         kedro_run(copied_run, "continual", parameters=refuse, only_missing_outputs=True)
 
 
+def test_old_version_of_a_table_that_holds_other_methods(kedro_run, copied_run):
+    (version,) = next(copied_run.rglob("continual/summary.parquet")).iterdir()
+    more = {"experiment": {"methods": [*METHODS, "npo_gd"], "n_tasks": 2}}
+    with pytest.raises(InputError, match=r"holds before, ga_gd, idk_ap, me_gd, this run has bef"):
+        kedro_run(
+            copied_run,
+            "continual",
+            parameters=more,
+            tags=["reporting"],
+            load_versions={"continual.summary": version.name},
+        )
+
+
 def test_record_of_every_node_has_all_kinds(whole_run, load_result):
     records = load_result(whole_run.data, "provenance")
     kinds = {"parameters", "catalog", "code", "libraries", "inputs"}

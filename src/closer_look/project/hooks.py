@@ -77,6 +77,7 @@ class ProvenanceHooks:
             kept = {node for node in pipeline.nodes if all(map(catalog.exists, node.outputs))}
         check_models_are_kept(pipeline, catalog)
         history = History(catalog, pipelines.values(), run_params["load_versions"] or ())
+        history.check_chosen()
         to_run = set(pipeline.nodes) - kept
         _report(history.check(to_run, kept))
         if not to_run:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.pipeline import Pipeline
 
+from closer_look.data.cells import Cell
 from closer_look.datasets.causal_lm_dataset import CausalLMDataset
 from closer_look.errors import InputError, quote
 from closer_look.parameters.groups import MODEL_NAMES
@@ -83,6 +84,7 @@ class History:
         self.nodes = Pipeline(list(by_name.values())).nodes  # in an order in which they may run
         self.producers = {output: node for node in self.nodes for output in node.outputs}
         self.finished: dict[str, Record] = {}  # by node
+        self.versions: dict[tuple[str, str], Record] = {}  # by output and SHA-256
         begun: dict[str, Record] = {}  # by node
         for record in catalog.load(PROVENANCE):
             if record.get("format") != FORMAT:
@@ -90,6 +92,8 @@ class History:
             for known in [*record["inputs"].values(), *record.get("outputs", {}).values()]:
                 remember(Fingerprint(*known))
             begun.pop(record["node"], None)
+            for name, (sha256, _) in record.get("outputs", {}).items():
+                self.versions[name, sha256] = record
             (self.finished if "outputs" in record else begun)[record["node"]] = record
         for name, record in begun.items():
             # The node was killed as it saved. If all its outputs are there, and none is what was
@@ -98,6 +102,23 @@ class History:
             outputs = dataset_fingerprints(node.outputs, catalog) if node else {}
             if outputs and all(_written_since(record, *output) for output in outputs.items()):
                 self.finished[name] = record | {"outputs": outputs}
+
+    def check_chosen(self) -> None:
+        """Refuse a chosen version of a table that holds other cells than this run has.
+
+        Raises:
+            InputError: naming the table, its cells and those of the run.
+        """
+        for name, (sha256, _) in dataset_fingerprints(self.chosen, self.catalog).items():
+            record, node = self.versions.get((name, sha256)), self.producers.get(name)
+            if record is None or node is None:
+                continue
+            held, asked = _cells(record["inputs"]), _cells(node.inputs)
+            if held != asked:
+                raise InputError(
+                    f"--load-versions: {name} of that version holds {', '.join(held)}, this run "
+                    f"has {', '.join(asked)}; ask for the same methods, models and tasks"
+                )
 
     def check(self, to_run: Collection[Node], kept: Collection[Node]) -> str:
         """Refuse to reuse an artefact that this run would produce differently.
@@ -222,6 +243,12 @@ class History:
             for name, record in records.items()
             if name in record["outputs"]
         }
+
+
+def _cells(names: Iterable[str]) -> list[str]:
+    """List the models whose results these datasets are, without their scenario."""
+    cells = filter(None, map(Cell.around, names))
+    return sorted({cell.name for cell in cells})
 
 
 def _made_by_another_version(folder: Path) -> str:
