@@ -4,6 +4,7 @@ import os
 import warnings
 
 from closer_look.datasets.whole_files import write_whole_files
+from closer_look.project.configuration import ConfigLoader
 from closer_look.project.hooks import ExperimentHooks, ProvenanceHooks
 from closer_look.project.session import Session
 
@@ -20,6 +21,7 @@ SESSION_CLASS = Session
 
 HOOKS = (ExperimentHooks(), ProvenanceHooks())
 
+CONFIG_LOADER_CLASS = ConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",

@@ -12,7 +12,7 @@ from kedro.config import MissingConfigException
 from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
 from kedro.io import DatasetError
-from kedro.runner import AbstractRunner, SequentialRunner
+from kedro.runner import AbstractRunner, ParallelRunner, SequentialRunner, ThreadRunner
 from kedro.validation.exceptions import ParameterValidationError
 from omegaconf.errors import OmegaConfBaseException
 
@@ -35,6 +35,12 @@ class Session(KedroSession):
         """
         if runner is None or type(runner) is SequentialRunner:
             runner = DepthFirstRunner(is_async=runner is not None and runner._is_async)
+        # Several nodes at once would be several models in one memory, and a GPU knows no fork.
+        if isinstance(runner, ParallelRunner | ThreadRunner):
+            raise InputError(
+                f"--runner={type(runner).__name__}: a run makes one model after another; leave "
+                f"--runner out, or let tools/sweep.py run the methods in processes of their own"
+            )
         try:
             return super().run(*args, runner=runner, **kwargs)
         except ParameterValidationError as error:
