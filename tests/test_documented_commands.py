@@ -255,7 +255,7 @@ class Project:
         options, _ = create_command(arguments[0]).parser.parse_args(arguments[1:])
         for path in options.constraints:
             assert Path(path).is_file(), path
-        project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+        project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
         for extras in re.findall(r"^\.\[(.+)\]$", "\n".join(arguments), re.MULTILINE):
             assert set(extras.split(",")) <= set(project["optional-dependencies"])
 

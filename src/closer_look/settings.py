@@ -1,6 +1,7 @@
 """Kedro settings of the project."""
 
 import os
+import sys
 import warnings
 
 from closer_look.datasets.whole_files import write_whole_files
@@ -14,6 +15,11 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # PEFT still uses a deprecated name of transformers.
 warnings.filterwarnings("ignore", ".is_gradient_checkpointing. is deprecated")
+
+# A terminal that is not in UTF-8 shows other characters by their numbers, and no error.
+for stream in (sys.stdout, sys.stderr):
+    if hasattr(stream, "reconfigure"):  # not in a notebook
+        stream.reconfigure(errors="backslashreplace")
 
 write_whole_files()  # so that a half-written file of a killed run is not taken for a result
 
