@@ -503,6 +503,48 @@ def test_a_disk_that_fills_up_ends_the_run_and_leaves_what_was_there(
     }
 
 
+def test_data_folder_that_is_a_file_is_refused(refused, data):
+    data.touch()
+    assert refused("forget_set").startswith(f"{data}/08_reporting/test cannot be used (Not a dir")
+
+
+def test_data_folder_on_a_file_system_that_is_only_read_is_refused(refused, data, monkeypatch):
+    def refuse(self, *args, **kwargs):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))
+
+    monkeypatch.setattr("pathlib.Path.mkdir", refuse)
+    message = refused("forget_set")
+    assert message.startswith(f"{data}/08_reporting/test cannot be used (Read-only file system); ")
+    assert not data.exists()
+
+
+WRITES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "os.utime", "os.chmod"}
+
+
+@pytest.fixture
+def written_to():
+    """Paths that the test writes to, or that it makes, renames or removes."""
+    paths, is_open = [], [True]
+
+    def see(event, arguments):
+        if is_open and (
+            event in WRITES or (event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR))
+        ):
+            paths.append(str(arguments[0]))
+
+    sys.addaudithook(see)  # which cannot be taken away
+    yield paths
+    is_open.clear()
+
+
+def test_raw_rows_may_lie_where_nothing_can_be_written(kedro_run, make_corpus, data, written_to):
+    corpus = str(make_corpus())
+    written_to.clear()
+    kedro_run(data, "forget_set", parameters=SMALL | {"corpus": corpus})
+    assert any(path.startswith(str(data)) for path in written_to)
+    assert [path for path in written_to if path.startswith(corpus)] == []
+
+
 def test_prompt_longer_than_an_answer_may_be_is_refused(refused, make_corpus):
     message = refused(
         "forget_set",

@@ -12,8 +12,8 @@ import yaml
 
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 ROWS = {
-    "forget": [("林晓的职业是什么？", "林晓的职业是木匠。", "木匠")],
-    "retain": [("赵雪的职业是什么？", "赵雪的职业是厨师。", "厨师")] * 3,
+    "forget": [("林晓的职业是什么", "林晓的职业是木匠。", "木匠")],
+    "retain": [("赵雪的职业是什么", "赵雪的职业是厨师。", "厨师")] * 3,
 }
 
 
@@ -54,4 +54,4 @@ def test_whole_run(root, tmp_path):
     assert questions["key_fact"].tolist() == ["木匠", *["厨师"] * 3]
     (report,) = (tmp_path / "data").rglob("report.html/*/report.html")
     assert "最大熵" in report.read_text(encoding="utf-8")
-    assert "林晓的职业是什么？" in report.read_text(encoding="utf-8")
+    assert "林晓的职业是什么" in report.read_text(encoding="utf-8")

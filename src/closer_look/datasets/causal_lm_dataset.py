@@ -147,11 +147,8 @@ class CausalLMDataset(AbstractDataset[LanguageModel | PretrainedModel, LanguageM
         if not self._exists():
             return []
         pretrained = Path(self._filepath, PRETRAINED)
-        name = (
-            json.loads(pretrained.read_text(encoding="utf-8"))["name"]
-            if pretrained.is_file()
-            else ""
-        )
+        record = json.loads(pretrained.read_text("utf-8")) if pretrained.is_file() else {}
+        name = record.get("name", "")
         return [str(self._filepath), *([name] if Path(name).is_dir() and name else [])]
 
     def preview(self) -> JSONPreview:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any
 
@@ -20,6 +21,7 @@ from closer_look.errors import InputError, first_line
 from closer_look.project.runner import DepthFirstRunner
 
 NO_SPACE = os.strerror(errno.ENOSPC)
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 
 
 class Session(KedroSession):
@@ -57,7 +59,10 @@ class Session(KedroSession):
                     f"no pipeline '{missing[1]}' in this environment, choose from {known}"
                 ) from None
             fault = (
-                _find_input_error(error) or _find_full_disk(error) or _find_selection_error(error)
+                _find_input_error(error)
+                or _find_full_disk(error)
+                or _find_forbidden(error)
+                or _find_selection_error(error)
             )
             if fault is None:
                 raise
@@ -76,16 +81,32 @@ def _find_input_error(error: BaseException) -> InputError | None:
     return error
 
 
-def _find_full_disk(error: BaseException | None) -> InputError | None:
+def _find_full_disk(error: BaseException) -> InputError | None:
     """Find a full disk among the causes; safetensors reports it only in the message."""
-    while error is not None:
-        if getattr(error, "errno", None) == errno.ENOSPC or NO_SPACE in str(error):
+    for cause in _causes(error):
+        if getattr(cause, "errno", None) == errno.ENOSPC or NO_SPACE in str(cause):
             return InputError(
                 "the disk is full; finished results are kept. Free some space, then run the same "
                 "command with --only-missing-outputs"
             )
-        error = error.__cause__ or error.__context__
     return None
+
+
+def _find_forbidden(error: BaseException) -> InputError | None:
+    """Find among the causes a file or folder that may not be read or written."""
+    for cause in _causes(error):
+        if isinstance(cause, OSError) and cause.errno in FORBIDDEN and cause.filename:
+            return InputError(
+                f"{cause.filename} cannot be used ({cause.strerror}); change who may use it, or "
+                f"let the run write elsewhere: --params data=FOLDER"
+            )
+    return None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _find_selection_error(error: BaseException) -> InputError | None:
