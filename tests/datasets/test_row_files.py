@@ -141,6 +141,13 @@ def test_folder_without_rows_is_refused(tmp_path):
     assert refused(tmp_path).startswith(f"{tmp_path} is a folder, and holds no rows")
 
 
+@pytest.mark.parametrize("state", ["", "{}", "[]", '{"_data_files": [1]}'])
+def test_data_set_that_names_no_files_is_refused(tmp_path, state):
+    (tmp_path / "state.json").write_text(state, encoding="utf-8")
+    message = f"{tmp_path}/state.json is not what save_to_disk writes; save the rows anew"
+    assert refused(tmp_path) == message
+
+
 def test_two_files_of_a_name_are_refused(tmp_path):
     for ending in ("csv", "jsonl"):
         (tmp_path / f"forget.{ending}").touch()

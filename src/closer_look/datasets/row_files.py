@@ -132,8 +132,13 @@ def _files_of(folder: Path) -> list[Path]:
     """List the files of one split: of a saved data set, or of the hub's Parquet files."""
     state = folder / "state.json"
     if state.is_file():
-        saved = json.loads(state.read_text(encoding="utf-8"))["_data_files"]
-        return [folder / file["filename"] for file in saved]
+        try:
+            saved = json.loads(state.read_text(encoding="utf-8"))["_data_files"]
+            return [folder / file["filename"] for file in saved]
+        except (ValueError, LookupError, TypeError):
+            raise InputError(
+                f"{state} is not what save_to_disk writes; save the rows anew"
+            ) from None
     shards = _shards(folder) or sorted(folder.rglob("*.parquet"))
     splits = {_split(shard) for shard in shards} | {
         path.parent.name for path in folder.glob("*/state.json")
