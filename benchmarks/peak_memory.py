@@ -28,5 +28,5 @@ if torch.cuda.is_available():
     print(torch.cuda.max_memory_allocated() / 1e9)
 else:
     # Not ru_maxrss: it starts with the memory of the parent process.
-    status = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     print(int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024 / 1e9)

@@ -54,7 +54,7 @@ def load_model(name, **changes):
         return load_language_model(str(SMOLLM2))
     values = {}
     for env in ("base", "tofu_small"):
-        parameters = yaml.safe_load((ROOT / "conf" / env / "parameters.yml").read_text())
+        parameters = yaml.safe_load((ROOT / "conf" / env / "parameters.yml").read_text("utf-8"))
         values |= parameters["base_model"]["small_llama"]
     questions = load_questions()
     texts = [*questions["question"], *questions["answer"]]
@@ -65,7 +65,7 @@ def load_model(name, **changes):
 
 def load_method(name):
     """Load a method from ``conf/base``."""
-    values = yaml.safe_load((METHODS / f"{name}.yml").read_text())
+    values = yaml.safe_load((METHODS / f"{name}.yml").read_text("utf-8"))
     return MethodParameters(**values["methods"][name])
 
 

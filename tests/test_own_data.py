@@ -39,15 +39,17 @@ def project(root, tmp_path_factory, tiny_llama):
     )
     page = (root / "docs" / "own_data.md").read_text(encoding="utf-8")
     files = re.findall(r"`(conf/mine/\S+)`:\n\n```yaml\n(.*?)```", page, re.DOTALL)
-    assert len(files) == 3
+    assert [path for path, _ in files] == ["conf/mine/globals.yml", "conf/mine/parameters.yml"]
     for path, text in files:
         (project / path).parent.mkdir(exist_ok=True)
-        (project / path).write_text(text)
+        (project / path).write_text(text, encoding="utf-8")
     for name, rows in (("forget", FORGET), ("retain", RETAIN)):
         path = project / "data" / "01_raw" / "mine" / f"{name}.csv"
         path.parent.mkdir(exist_ok=True)
         with path.open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([("question", "answer"), *rows])
+    refusals = project / "data" / "01_raw" / "invented_people" / "refusals.txt"
+    shutil.copy(refusals, project / "data" / "01_raw" / "mine")
     made = tiny_llama([answer for _, answer in FORGET + RETAIN], context_length=512)
     made.tokenizer.chat_template = "User: {{ messages[0]['content'] }}\nAssistant: "
     made.model.save_pretrained(project / "model")

@@ -41,7 +41,7 @@ def test_what_fails_is_named_and_ends_the_sweep(root, tmp_path):
     finished = sweep(root, "--params", f"data={tmp_path.as_posix()},corpus={tmp_path}/nope")
     assert finished.returncode == 1
     assert finished.stderr.startswith("forget_set,finetuning failed:")
-    assert "nope/forget.jsonl is missing" in finished.stderr
+    assert "nope: there is no such folder" in finished.stderr
 
 
 def test_a_run_that_is_at_work_is_not_swept(root, tmp_path):

@@ -24,6 +24,9 @@ SLOW = {  # test file -> seconds that its slow tests take on two cores
     "tests/test_bad_input.py": 20,
     "tests/evaluation/test_downstream.py": 12,
     "tests/inference/test_families.py": 30,
+    "tests/project/test_runner.py": 15,
+    "tests/test_locale.py": 15,
+    "tests/test_package.py": 30,
 }
 ALL = tuple(SLOW)
 CRASHES, ENVIRONMENTS, VIZ = (
@@ -36,7 +39,7 @@ SITE, OWN_DATA, BAD_INPUT = (
     "tests/test_own_data.py",
     "tests/test_bad_input.py",
 )
-FAMILIES = "tests/inference/test_families.py"
+FAMILIES, LOCALE = "tests/inference/test_families.py", "tests/test_locale.py"
 DOCUMENTED, NOTEBOOKS = "tests/test_documented_commands.py", "tests/test_notebooks.py"
 INSIDE_A_TRAINING = f"{CRASHES}::test_killed_inside_a_training"
 
@@ -46,8 +49,9 @@ TOUCHED = {  # beginning of a path -> its slow tests
     "notebooks/": (DOCUMENTED, SITE, NOTEBOOKS),
     "conf/": (VIZ, ENVIRONMENTS, CRASHES, DOCUMENTED, "tests/evaluation/test_downstream.py"),
     "src/": (SITE,),
+    "src/closer_look/__main__": ("tests/test_package.py",),
     "src/closer_look/data/": (BAD_INPUT, OWN_DATA),
-    "src/closer_look/datasets/": (VIZ, ENVIRONMENTS, CRASHES),
+    "src/closer_look/datasets/": (VIZ, ENVIRONMENTS, CRASHES, LOCALE),
     "src/closer_look/evaluation/": (OWN_DATA, "tests/evaluation/test_downstream.py"),
     "src/closer_look/losses/": (INSIDE_A_TRAINING,),
     "src/closer_look/inference/": (FAMILIES,),
@@ -56,7 +60,8 @@ TOUCHED = {  # beginning of a path -> its slow tests
     "src/closer_look/parameters/": (BAD_INPUT,),
     "src/closer_look/pipelines/": (VIZ, ENVIRONMENTS, CRASHES),
     "src/closer_look/project/": (VIZ, ENVIRONMENTS, CRASHES),
-    "src/closer_look/reporting/": (NOTEBOOKS,),
+    "src/closer_look/project/runner": ("tests/project/test_runner.py",),
+    "src/closer_look/reporting/": (NOTEBOOKS, LOCALE),
     "src/closer_look/training/": (INSIDE_A_TRAINING,),
     "tests/conftest.py": ALL,
     "tools/": ("tests/test_sweep.py",),

@@ -1,9 +1,11 @@
 """Kedro settings of the project."""
 
 import os
+import sys
 import warnings
 
 from closer_look.datasets.whole_files import write_whole_files
+from closer_look.project.configuration import ConfigLoader
 from closer_look.project.hooks import ExperimentHooks, ProvenanceHooks
 from closer_look.project.session import Session
 
@@ -14,12 +16,18 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # PEFT still uses a deprecated name of transformers.
 warnings.filterwarnings("ignore", ".is_gradient_checkpointing. is deprecated")
 
+# A terminal that is not in UTF-8 shows other characters by their numbers, and no error.
+for stream in (sys.stdout, sys.stderr):
+    if hasattr(stream, "reconfigure"):  # not in a notebook
+        stream.reconfigure(errors="backslashreplace")
+
 write_whole_files()  # so that a half-written file of a killed run is not taken for a result
 
 SESSION_CLASS = Session
 
 HOOKS = (ExperimentHooks(), ProvenanceHooks())
 
+CONFIG_LOADER_CLASS = ConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",

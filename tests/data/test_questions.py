@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from closer_look.data.questions import QUESTIONS, check_characters, check_questions, to_questions
-from closer_look.datasets.lines import read_json_lines
+from closer_look.datasets.lines import read_json
 from closer_look.errors import InputError
 
 ROW = {"question": "Who?", "answer": "She."}
@@ -113,7 +113,7 @@ def test_table_is_the_same_after_a_parquet_file(tmp_path):
 )
 def test_published_files_are_read_as_they_are(published_rows, file, split, n_rows, n_tasks):
     path = str(published_rows / file)
-    table = to_questions(read_json_lines(path), split, path)
+    table = to_questions(read_json(path), split, path)
     assert (len(table), table["task_id"].max()) == (n_rows, n_tasks)
 
 
@@ -128,21 +128,21 @@ def test_published_files_are_read_as_they_are(published_rows, file, split, n_row
 )
 def test_published_files_fill_their_columns(published_rows, file, split, columns):
     path = str(published_rows / file)
-    table = to_questions(read_json_lines(path), split, path)
+    table = to_questions(read_json(path), split, path)
     assert table[columns].notna().all(axis=None)
     assert table["wrong_answers"].map(len).min() >= 3
 
 
 def test_published_reference_answer_is_not_the_short_answer(published_rows):
     path = str(published_rows / "tofu" / "real_authors_perturbed.json")
-    row = to_questions(read_json_lines(path), "real_authors", path).iloc[0]
+    row = to_questions(read_json(path), "real_authors", path).iloc[0]
     assert row["answer"] == "William Shakespeare"
     assert row["reference_answer"].endswith("was written by William Shakespeare.")
 
 
 def test_published_gold_answer_is_not_the_trained_one(published_rows):
     path = str(published_rows / "real_world" / "neighbor_perturbed.json")
-    row = to_questions(read_json_lines(path), "neighbour", path).iloc[0]
+    row = to_questions(read_json(path), "neighbour", path).iloc[0]
     assert row["answer"] == "Nick Frost was born on March 28, 1972."
     assert row["gold_answer"] == "Nick Frost was born on 28 March 1972."
 
@@ -157,11 +157,8 @@ def test_missing_column_is_named(column):
     assert refused([row]) == f"rows.jsonl: column '{column}' is missing"
 
 
-def test_forget_rows_need_a_task():
-    assert refused([ROW], "forget") == (
-        "rows.jsonl: column 'task_id' is missing; "
-        "task_id: 1 in the catalog gives all rows to one task"
-    )
+def test_forget_rows_without_a_column_of_tasks_are_one_task():
+    assert list(to_questions([ROW, ROW], "forget", "rows.jsonl")["task_id"]) == [1, 1]
 
 
 @pytest.mark.parametrize("column", ["question", "answer"])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from closer_look.datasets.lines import read_csv, read_json_lines, read_lines
+from closer_look.datasets.lines import read_csv, read_json, read_lines
 from closer_look.errors import InputError
 
 
@@ -18,7 +18,7 @@ def write(tmp_path):
     return write
 
 
-def refused(path, read=read_json_lines, **options):
+def refused(path, read=read_json, **options):
     """The message, without the path, with which the file is refused."""
     with pytest.raises(InputError) as caught:
         read(path, **options)
@@ -31,19 +31,59 @@ def test_lines_are_stripped_and_blank_ones_left_out(write):
 
 
 def test_byte_order_mark_is_no_part_of_the_first_line(write):
-    assert read_json_lines(write('\ufeff{"a": 1}\n')) == [{"a": 1}]
+    assert read_json(write('\ufeff{"a": "b"}\n')) == [{"a": "b"}]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf16_is_told_by_its_byte_order_mark(write, encoding):
+    mark = "" if encoding == "utf-16" else "\ufeff"
+    assert read_lines(write(f"{mark}Zoë\r\n中\r\n".encode(encoding))) == {1: "Zoë", 2: "中"}
+
+
+@pytest.mark.parametrize("break_", ["\r\n", "\r"])
+def test_lines_end_as_on_any_system(write, break_):
+    content = break_.join(["question,answer", '"Who?","two', 'lines"', "When?,now", ""])
+    assert read_csv(write(content)) == [
+        {"question": "Who?", "answer": "two\nlines"},
+        {"question": "When?", "answer": "now"},
+    ]
+    assert read_json(write(break_.join(['{"a": "b"}', '{"a": "c"}']))) == [{"a": "b"}, {"a": "c"}]
+
+
+def test_numbers_keep_their_spelling(write):
+    content = '{"a": 1987, "b": 1.10, "c": [7, 1e3], "d": ' + "9" * 5000 + "}"
+    assert read_json(write(content)) == [
+        {"a": "1987", "b": "1.10", "c": ["7", "1e3"], "d": "9" * 5000}
+    ]
+
+
+@pytest.mark.parametrize("content", ['[{"a": "b"}, {"a": "c"}]', '\n[\n {"a": "b"},\n {"a": "c"}]'])
+def test_one_array_is_read_as_its_rows(write, content):
+    assert read_json(write(content)) == [{"a": "b"}, {"a": "c"}]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('[{"a": "b"}, "c"]', ": row 2 is not a JSON object"),
+        ('[{"a": "b"}\n{"a": "c"}]', ": line 2 is not JSON (Expecting ',' delimiter)"),
+        ('[{"a": NaN}]', " cannot be read (NaN is not a number in JSON)"),
+    ],
+)
+def test_fault_in_an_array_is_named(write, content, message):
+    assert refused(write(content)).startswith(message)
 
 
 def test_line_separators_inside_a_text_end_no_line(write):
-    assert read_json_lines(write('{"a": "b\u2028c"}\n')) == [{"a": "b\u2028c"}]
+    assert read_json(write('{"a": "b\u2028c"}\n')) == [{"a": "b\u2028c"}]
 
 
 def test_file_at_a_url_is_read():
     import fsspec
 
     with fsspec.open("memory://closer_look/rows.jsonl", "wt") as file:
-        file.write('{"a": 1}\n')
-    assert read_json_lines("memory://closer_look/rows.jsonl") == [{"a": 1}]
+        file.write('{"a": "b"}\n')
+    assert read_json("memory://closer_look/rows.jsonl") == [{"a": "b"}]
 
 
 def test_missing_file_says_so(tmp_path):
@@ -61,7 +101,7 @@ def test_empty_file_is_refused(write, content):
 
 
 def test_file_that_is_not_utf8_is_refused(write):
-    assert refused(write("Brontë".encode("latin-1"))) == " is not text in UTF-8; convert it"
+    assert refused(write("Brontë".encode("latin-1"))) == " is not text in UTF-8; save it as UTF-8"
 
 
 def test_folder_in_place_of_a_file_is_refused(tmp_path):
@@ -78,7 +118,9 @@ def test_line_that_is_no_object_is_named(write):
 
 
 def test_pretty_printed_json_is_refused(write):
-    assert refused(write('[\n  {"a": 1}\n]\n')).startswith(": line 1 is not JSON")
+    message = refused(write('{\n  "a": 1\n}\n'))
+    assert message.startswith(": line 1 is not JSON")
+    assert message.endswith("each line must be one JSON object, or the file one array of them")
 
 
 @pytest.mark.parametrize(
@@ -86,7 +128,6 @@ def test_pretty_printed_json_is_refused(write):
     [
         ('{"a": 1, "a": 2}', "'a' occurs more than once"),
         ('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", "maximum recursion depth"),
-        ('{"a": ' + "9" * 5000 + "}", "Exceeds the limit"),
         ('{"a": NaN}', "NaN is not a number in JSON"),
         ('{"a": -Infinity}', "-Infinity is not a number in JSON"),
     ],
@@ -97,7 +138,28 @@ def test_row_that_says_nothing_certain_is_refused(write, row, what):
     assert "\n" not in message
 
 
+CELLS = [{"question": "Who, then; or when?", "answer": "A, b"}]
+
+
 class TestCsv:
+    @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+    @pytest.mark.parametrize("first", ["", "sep={}\n", '"SEP={}"\r\n'])
+    def test_header_tells_what_separates_cells(self, write, delimiter, first):
+        table = [("question", " answer "), ('"Who, then; or when?"', '"A, b"')]
+        lines = "\n".join(delimiter.join(row) for row in table)
+        assert read_csv(write(first.format(delimiter) + lines)) == CELLS
+
+    def test_first_line_may_name_any_delimiter(self, write):
+        assert read_csv(write("sep=|\na|b\n1|2\n")) == [{"a": "1", "b": "2"}]
+
+    def test_answers_do_not_decide_what_separates_cells(self, write):
+        path = write("question,answer\nQ,a; b; c; d\n")
+        assert read_csv(path) == [{"question": "Q", "answer": "a; b; c; d"}]
+
+    def test_line_is_counted_from_the_top_of_the_file(self, write):
+        message = refused(write("sep=;\nquestion;answer\nQ;A\nWho; then?;A\n"), read_csv)
+        assert message == (": line 4 has more cells than the header; put texts with ';' in quotes")
+
     def test_cells_come_as_texts(self, write):
         path = write('question,answer\n"Who, then?","NA"\nWhen?,"two\nlines"\n')
         assert read_csv(path) == [
@@ -129,7 +191,7 @@ class TestCsv:
     def test_table_that_is_not_utf8_is_refused(self, write):
         assert (
             refused(write("a\nBrontë\n".encode("latin-1")), read_csv)
-            == " is not text in UTF-8; convert it"
+            == " is not text in UTF-8; save it as UTF-8"
         )
 
     def test_cell_that_is_too_long_is_named_by_its_line(self, write):

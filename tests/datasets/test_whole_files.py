@@ -30,6 +30,26 @@ def test_a_file_has_its_name_when_it_is_closed(files, tmp_path):
     assert os.listdir(tmp_path) == ["table"]
 
 
+WRITE = """
+from closer_look.datasets.whole_files import write_whole_files
+from kedro_datasets.text import TextDataset
+import locale, sys
+assert locale.getpreferredencoding() != "UTF-8"
+write_whole_files()
+dataset = TextDataset(filepath=sys.argv[1])
+dataset.save("\\u6797\\u6653")
+assert dataset.load() == "\\u6797\\u6653"
+"""
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def test_text_is_in_utf8_whatever_the_locale(tmp_path):
+    path = tmp_path / "report.html"
+    command = [sys.executable, "-c", WRITE, str(path)]
+    subprocess.run(command, env=os.environ | ASCII, check=True)  # noqa: S603
+    assert path.read_bytes().decode() == "林晓"
+
+
 def test_an_error_leaves_the_file_as_it_was(files, tmp_path):
     path = tmp_path / "table"
     path.write_bytes(b"before")

@@ -1,16 +1,15 @@
 """The order of a run, and models that go from node to node in memory."""
 
 import logging
-import pickle
 import re
 
 import pandas as pd
 import pytest
-from kedro.framework.project import pipelines
 from kedro.pipeline import Pipeline, node
 
 from closer_look.datasets import causal_lm_dataset
 from closer_look.datasets.causal_lm_dataset import CausalLMDataset
+from closer_look.errors import InputError
 from closer_look.project.runner import DepthFirstRunner, depth_first
 
 METHODS = {"experiment": {"methods": ["ga_kl", "me_gd"]}}
@@ -104,14 +103,45 @@ def test_a_run_that_was_broken_off_goes_on_from_disk(
 
 def test_kedros_own_runner_is_replaced_and_no_other(open_session, tmp_path, monkeypatch):
     from kedro.framework.session import KedroSession
-    from kedro.runner import SequentialRunner, ThreadRunner
+    from kedro.runner import SequentialRunner
+
+    class OwnRunner(SequentialRunner):
+        pass
 
     used = []
     monkeypatch.setattr(KedroSession, "run", lambda _, runner: used.append(type(runner)))
-    for runner in (None, SequentialRunner(), ThreadRunner()):
+    for runner in (None, SequentialRunner(), OwnRunner()):
         with open_session(tmp_path) as session:
             session.run(runner=runner)
-    assert used == [DepthFirstRunner, DepthFirstRunner, ThreadRunner]
+    assert used == [DepthFirstRunner, DepthFirstRunner, OwnRunner]
+
+
+@pytest.mark.parametrize("name", ["ThreadRunner", "ParallelRunner"])
+def test_runner_of_several_nodes_at_once_is_refused(open_session, tmp_path, name):
+    import kedro.runner
+
+    with (
+        open_session(tmp_path) as session,
+        pytest.raises(InputError, match=rf"^--runner={name}: a run makes one model after another;"),
+    ):
+        session.run(runner=getattr(kedro.runner, name)())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_run_that_loads_and_saves_in_threads_gives_the_same_numbers(
+    kedro_run, whole_run, load_result, tmp_path
+):
+    from kedro.runner import SequentialRunner
+
+    parameters = {"experiment": {"methods": ["me_gd"]}}
+    runner = SequentialRunner(is_async=True)
+    kedro_run(tmp_path, "fictitious", parameters=parameters, runner=runner)
+    for result in ("metrics", "generations", "training_log"):
+        cell = f"me_gd.task_01.{result}"
+        in_threads = load_result(tmp_path, f"fictitious.{cell}")
+        pd.testing.assert_frame_equal(in_threads, load_result(whole_run.data, f"continual.{cell}"))
+    assert kedro_run(tmp_path, "fictitious", parameters=parameters, only_missing_outputs=True) == []
 
 
 def test_only_the_node_log_says_which_node_runs(open_session, tmp_path):
@@ -119,12 +149,3 @@ def test_only_the_node_log_says_which_node_runs(open_session, tmp_path):
         assert logging.getLogger("closer_look.project.node_log").isEnabledFor(logging.INFO)
         assert not DepthFirstRunner()._logger.isEnabledFor(logging.INFO)
         assert DepthFirstRunner()._logger.isEnabledFor(logging.WARNING)
-
-
-def test_every_entry_of_the_catalog_goes_to_other_processes(open_session, tmp_path):
-    with open_session(tmp_path, METHODS) as session:
-        catalog = session.load_context().catalog
-    entries = {name: catalog.get(name) for name in pipelines["continual"].datasets()}
-    assert len(entries) > 50
-    for name, entry in entries.items():
-        assert type(pickle.loads(pickle.dumps(entry))) is type(entry), name  # noqa: S301

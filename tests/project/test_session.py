@@ -58,6 +58,18 @@ def test_full_disk_is_named_however_it_is_told(run, error, while_handling):
         run(outer, cause=None if while_handling else error)
 
 
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR])
+@pytest.mark.parametrize("is_wrapped", [False, True])
+def test_folder_that_may_not_be_written_is_named(run, number, is_wrapped):
+    error = OSError(number, os.strerror(number), "data/08_reporting")
+    with pytest.raises(InputError) as caught:
+        run(DatasetError("Failed") if is_wrapped else error, cause=error if is_wrapped else None)
+    assert str(caught.value) == (
+        f"data/08_reporting cannot be used ({os.strerror(number)}); change who may use it, or let "
+        f"the run write elsewhere: --params data=FOLDER"
+    )
+
+
 def test_file_that_a_dataset_misses_is_named(run):
     with pytest.raises(InputError, match=r"^scores\.parquet is missing$"):
         run(DatasetError("Failed"), cause=FileNotFoundError(2, "No such file", "scores.parquet"))

@@ -89,7 +89,8 @@ def to_questions(rows: list[Mapping[str, object]], split: str, source: str) -> p
 
     Args:
         rows: one mapping per row; column names of the published files are translated.
-        split: one of ``SPLITS``; ``task_id`` is read in the forget split only.
+        split: one of ``SPLITS``; ``task_id`` is read in the forget split only, whose rows are all
+            of one task if there is no such column.
         source: name of the rows in error messages, such as their file.
 
     Raises:
@@ -109,12 +110,9 @@ def to_questions(rows: list[Mapping[str, object]], split: str, source: str) -> p
             f"{source}: column '{repeated[0]}' comes more than once "
             f"({' and '.join(names)} mean the same); keep one of them"
         )
-    required = ["question", "answer", *(["task_id"] if split == "forget" else [])]
-    for column in required:
+    for column in ("question", "answer"):
         if column not in raw:
-            hint = "; task_id: 1 in the catalog gives all rows to one task"
-            hint = hint if column == "task_id" else ""
-            raise InputError(f"{source}: column '{column}' is missing{hint}")
+            raise InputError(f"{source}: column '{column}' is missing")
     table = raw.reindex(columns=list(QUESTIONS.columns)).astype(object)
     table = table.where(table.notna(), None)  # parquet reads missing values as None, not NaN
     numbered = [f"{split}-{number:04d}" for number in range(1, len(raw) + 1)]
@@ -124,7 +122,10 @@ def to_questions(rows: list[Mapping[str, object]], split: str, source: str) -> p
         gold_answer=table["gold_answer"].where(table["gold_answer"].notna(), table["answer"]),
         wrong_answers=[[] if value is None else value for value in table["wrong_answers"]],
     ).astype(object)
-    table["task_id"] = _task_ids(raw["task_id"], source) if split == "forget" else 0
+    if split == "forget":
+        table["task_id"] = _task_ids(raw["task_id"], source) if "task_id" in raw else 1
+    else:
+        table["task_id"] = 0
     return check_questions(table, source)
 
 

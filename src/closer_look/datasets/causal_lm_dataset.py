@@ -85,7 +85,7 @@ class CausalLMDataset(AbstractDataset[LanguageModel | PretrainedModel, LanguageM
     def _read(self) -> LanguageModel:
         pretrained = Path(self._filepath, PRETRAINED)
         if pretrained.is_file():
-            return _load_pretrained(**json.loads(pretrained.read_text()))
+            return _load_pretrained(**json.loads(pretrained.read_text(encoding="utf-8")))
         return load_language_model(str(self._filepath))
 
     def _hand_on(self, language_model: LanguageModel) -> None:
@@ -125,7 +125,7 @@ class CausalLMDataset(AbstractDataset[LanguageModel | PretrainedModel, LanguageM
         if isinstance(data, PretrainedModel):
             folder.mkdir(parents=True)
             record = data._asdict() | {"settings": data.settings.model_dump(mode="json")}
-            (folder / PRETRAINED).write_text(json.dumps(record))
+            (folder / PRETRAINED).write_text(json.dumps(record), encoding="utf-8")
             return
         target = Path(self._filepath)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -147,12 +147,14 @@ class CausalLMDataset(AbstractDataset[LanguageModel | PretrainedModel, LanguageM
         if not self._exists():
             return []
         pretrained = Path(self._filepath, PRETRAINED)
-        name = json.loads(pretrained.read_text())["name"] if pretrained.is_file() else ""
+        record = json.loads(pretrained.read_text("utf-8")) if pretrained.is_file() else {}
+        name = record.get("name", "")
         return [str(self._filepath), *([name] if Path(name).is_dir() and name else [])]
 
     def preview(self) -> JSONPreview:
         """Show the configuration of the model or its adapters, or its name, in kedro-viz."""
-        return JSONPreview(json.dumps(json.loads(self._configuration().read_text())))
+        configuration = self._configuration().read_text(encoding="utf-8")
+        return JSONPreview(json.dumps(json.loads(configuration)))
 
     def _exists(self) -> bool:
         return self._configuration().is_file()

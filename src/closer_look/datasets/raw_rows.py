@@ -11,7 +11,8 @@ from kedro.io.core import AbstractDataset, DatasetError
 from kedro_datasets._typing import TablePreview
 
 from closer_look.data.questions import check_characters, to_questions
-from closer_look.datasets.lines import read_csv, read_json_lines, read_lines
+from closer_look.datasets.lines import read_lines
+from closer_look.datasets.row_files import find_tables, read_rows, table_files
 from closer_look.datasets.table_dataset import preview_rows
 
 
@@ -41,13 +42,16 @@ class _ReadOnlyDataset(AbstractDataset):
 
 
 class QuestionsDataset(_ReadOnlyDataset):
-    """Rows of one split in JSON Lines or CSV, with the columns of ``closer_look.data.questions``.
+    """Rows of one split, with the columns of ``closer_look.data.questions``.
+
+    They are in JSON (an object a line, or one array), CSV or Parquet, or in a folder of the library
+    ``datasets``. A path without an ending finds the one file that has this name and an ending.
 
     Example::
 
         raw_forget:
           type: closer_look.datasets.raw_rows.QuestionsDataset
-          filepath: data/01_raw/invented_people/forget.jsonl
+          filepath: data/01_raw/invented_people/forget
           split: forget
     """
 
@@ -75,23 +79,30 @@ class QuestionsDataset(_ReadOnlyDataset):
         self._details = details
 
     def load(self) -> pd.DataFrame:
-        """Read, check and convert the rows; a file that ends in ``.csv`` is read as CSV.
+        """Read, check and convert the rows.
 
         Raises:
-            InputError: the file is missing, neither JSON Lines nor CSV, or breaks the schema.
+            InputError: the rows are missing, there twice, in no known format, or break the schema.
         """
-        read = read_csv if self._filepath.endswith(".csv") else read_json_lines
-        rows = read(self._filepath, self._source)
+        files, rows = self._read(self._filepath)
         if self._details:
-            detailed = {_asked(row): row for row in read_json_lines(self._details, self._source)}
+            detailed = {_asked(row): row for row in self._read(self._details)[1]}
             rows = [detailed.get(_asked(row), {}) | row for row in rows]
         if self._task_id is not None:
             rows = [row | {"task_id": self._task_id} for row in rows]
-        return to_questions(rows, self._split, self._filepath)
+        return to_questions(rows, self._split, files[0] if len(files) == 1 else self._filepath)
+
+    def _read(self, filepath: str) -> tuple[list[str], list[dict[str, Any]]]:
+        files = table_files(filepath, self._source)
+        return files, [row for file in files for row in read_rows(file, self._source)]
 
     def sources(self) -> list[str]:
         """List the files that hold the rows."""
-        return [*super().sources(), *([self._details] if self._details else [])]
+        paths = filter(None, (self._filepath, self._details))
+        return [file for path in paths if find_tables(path) for file in table_files(path)]
+
+    def _exists(self) -> bool:
+        return bool(find_tables(self._filepath))
 
     def preview(self, nrows: int = 5) -> TablePreview:
         """Show the first rows in kedro-viz."""

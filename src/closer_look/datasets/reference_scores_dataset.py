@@ -80,5 +80,5 @@ class ReferenceScoresDataset(AbstractVersionedDataset[ReferenceScores, Reference
         return {"filepath": str(self._filepath), "version": self._version}
 
 
-def _is_complete(path: str) -> bool:  # not a lambda: ParallelRunner pickles it
+def _is_complete(path: str) -> bool:
     return Path(path, "nll.parquet").is_file()

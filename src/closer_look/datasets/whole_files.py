@@ -21,7 +21,16 @@ def write_whole_files() -> None:
 
 
 class WholeFileSystem(LocalFileSystem):
-    """A LocalFileSystem that writes to a temporary name and renames the file at the end."""
+    """A LocalFileSystem that writes to a temporary name and renames the file at the end.
+
+    Texts are in UTF-8, whatever the locale.
+    """
+
+    def open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+        """Open a file."""
+        if "b" not in mode:
+            options.setdefault("encoding", "utf-8")
+        return super().open(path, mode, **options)
 
     def _open(self, path: str, mode: str = "rb", **options: Any) -> LocalFileOpener:
         if "w" not in mode or not options.get("autocommit", True):  # a transaction renames itself

@@ -12,6 +12,7 @@ from kedro.framework.project import pipelines
 from closer_look.datasets.folder_dataset import CheckpointsDataset
 from closer_look.errors import InputError
 from closer_look.project import experiment
+from closer_look.project.configuration import check_paths
 from closer_look.project.dependencies import (
     dataset_fingerprints,
     dependencies,
@@ -56,10 +57,11 @@ class ProvenanceHooks:
         """Lock the run, and look at what it takes from earlier ones.
 
         Raises:
-            InputError: another process is at work on it, or an artefact would now be made
-                otherwise.
+            InputError: a parameter of paths is in none of them, another process is at work on the
+                run, or an artefact would now be made otherwise.
         """
         self._end()
+        check_paths(run_params["runtime_params"], pipeline, catalog)
         if PROVENANCE not in catalog:
             return
         self._lock = lock_run(catalog[PROVENANCE].folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any
 
@@ -12,7 +13,7 @@ from kedro.config import MissingConfigException
 from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
 from kedro.io import DatasetError
-from kedro.runner import AbstractRunner, SequentialRunner
+from kedro.runner import AbstractRunner, ParallelRunner, SequentialRunner, ThreadRunner
 from kedro.validation.exceptions import ParameterValidationError
 from omegaconf.errors import OmegaConfBaseException
 
@@ -21,6 +22,7 @@ from closer_look.project.runner import DepthFirstRunner
 
 MEASURE = "measure"  # registered if there are models to measure
 NO_SPACE = os.strerror(errno.ENOSPC)
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 
 
 class Session(KedroSession):
@@ -36,6 +38,12 @@ class Session(KedroSession):
         """
         if runner is None or type(runner) is SequentialRunner:
             runner = DepthFirstRunner(is_async=runner is not None and runner._is_async)
+        # Several nodes at once would be several models in one memory, and a GPU knows no fork.
+        if isinstance(runner, ParallelRunner | ThreadRunner):
+            raise InputError(
+                f"--runner={type(runner).__name__}: a run makes one model after another; leave "
+                f"--runner out, or let tools/sweep.py run the methods in processes of their own"
+            )
         try:
             return super().run(*args, runner=runner, **kwargs)
         except ParameterValidationError as error:
@@ -56,7 +64,10 @@ class Session(KedroSession):
                     f"no pipeline '{missing[1]}' in this environment, choose from {known}"
                 ) from None
             fault = (
-                _find_input_error(error) or _find_full_disk(error) or _find_selection_error(error)
+                _find_input_error(error)
+                or _find_full_disk(error)
+                or _find_forbidden(error)
+                or _find_selection_error(error)
             )
             if fault is None:
                 raise
@@ -75,16 +86,32 @@ def _find_input_error(error: BaseException) -> InputError | None:
     return error
 
 
-def _find_full_disk(error: BaseException | None) -> InputError | None:
+def _find_full_disk(error: BaseException) -> InputError | None:
     """Find a full disk among the causes; safetensors reports it only in the message."""
-    while error is not None:
-        if getattr(error, "errno", None) == errno.ENOSPC or NO_SPACE in str(error):
+    for cause in _causes(error):
+        if getattr(cause, "errno", None) == errno.ENOSPC or NO_SPACE in str(cause):
             return InputError(
                 "the disk is full; finished results are kept. Free some space, then run the same "
                 "command with --only-missing-outputs"
             )
-        error = error.__cause__ or error.__context__
     return None
+
+
+def _find_forbidden(error: BaseException) -> InputError | None:
+    """Find among the causes a file or folder that may not be read or written."""
+    for cause in _causes(error):
+        if isinstance(cause, OSError) and cause.errno in FORBIDDEN and cause.filename:
+            return InputError(
+                f"{cause.filename} cannot be used ({cause.strerror}); change who may use it, or "
+                f"let the run write elsewhere: --params data=FOLDER"
+            )
+    return None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _find_selection_error(error: BaseException) -> InputError | None:

@@ -40,7 +40,7 @@ def collect_questions(
     if experiment.n_tasks > n_tasks:
         raise InputError(
             f"parameter experiment.n_tasks: {experiment.n_tasks} tasks are asked for, "
-            f"the forget set has {n_tasks}"
+            f"the forget set has {n_tasks}; its column task_id numbers them"
         )
     later = table["task_id"] > experiment.n_tasks
     return table[~later].reset_index(drop=True), table[later].reset_index(drop=True)

@@ -1,0 +1,73 @@
+"""The project's configuration: paths of the catalog, and the parameters that stand in them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from kedro.config import OmegaConfigLoader
+
+from closer_look.errors import InputError, listed, quote
+from closer_look.parameters.groups import RUNTIME
+
+if TYPE_CHECKING:
+    from kedro.io import CatalogProtocol
+    from kedro.pipeline import Pipeline
+
+OF_ROWS = ("corpus", "forget_split")  # the others are in the paths of what a run makes
+
+
+class ConfigLoader(OmegaConfigLoader):
+    """A loader that knows ``~`` as the user's folder, in all paths of the catalog."""
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        """Return the configuration of a kind, such as "catalog"."""
+        config = super().__getitem__(key)
+        if key != "catalog":
+            return config
+        return {
+            name: {field: _expanded(value) for field, value in entry.items()}
+            for name, entry in config.items()
+        }
+
+
+def check_paths(given: Mapping[str, Any], pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+    """Refuse a parameter of paths that no path has: a run would read or write elsewhere.
+
+    Args:
+        given: the runtime parameters (``--params``).
+        pipeline: the nodes that are to run.
+        catalog: the entries of the environment.
+
+    Raises:
+        InputError: naming the parameter and the entries that do not use it.
+    """
+    paths = {
+        name: str(catalog.config_resolver.resolve_pattern(name).get("filepath", ""))
+        for name in sorted(pipeline.datasets())
+        if name in catalog and not name.startswith("params:")
+    }
+    rows = {name: path for name, path in paths.items() if name.startswith("raw_") and path}
+    made = {name: paths[name] for name in pipeline.all_outputs() if paths.get(name)}
+    for parameter in given.keys() & {*RUNTIME}:
+        entries = rows if parameter in OF_ROWS else made
+        as_part = _as_part(str(given[parameter]))
+        if entries and not any(map(as_part.search, entries.values())):
+            raise InputError(
+                f"parameter {parameter}: {quote(given[parameter])} is in no path of "
+                f"{listed(sorted(entries)[:3])}; write ${{runtime_params:{parameter}, "
+                f"${{globals:{parameter}}}}} there, in the catalog of the environment"
+            )
+
+
+def _as_part(value: str) -> re.Pattern:
+    """A pattern of paths that hold the value as folders, or as the beginning of a name."""
+    written = value if "://" in value else PurePosixPath(_expanded(value)).as_posix()
+    return re.compile(rf"(^|/){re.escape('' if written == '.' else written.rstrip('/'))}([/_.]|$)")
+
+
+def _expanded(value: Any) -> Any:
+    return os.path.expanduser(value) if isinstance(value, str) else value
