@@ -44,5 +44,5 @@ def test_a_scenario_sees_its_own_nodes_and_those_that_all_share(dataset):
 def test_preview_shows_times(dataset):
     dataset().save(line("finetune", 1.5))
     preview = dataset().preview()
-    assert preview["columns"] == list(COLUMNS[:-2])
+    assert preview["columns"] == list(COLUMNS[:-3])
     assert preview["data"][0][3] == 1.5

@@ -4,7 +4,8 @@ import pytest
 
 from closer_look.datasets.provenance_dataset import ProvenanceDataset
 
-LINE = {"node": "finetune", "inputs": {"base_model": ["a", "b"]}, "outputs": {}}
+MADE = {"parameters": {}, "code": {}, "inputs": {"base_model": ["a", "b"]}, "outputs": {}}
+LINE = {"node": "finetune"} | MADE
 
 
 @pytest.fixture
@@ -30,6 +31,20 @@ def test_half_a_line_is_none_and_does_no_harm(dataset):
     path.write_text(path.read_text() + '\n{"node": "unl')
     dataset.save(LINE | {"node": "report"})
     assert [line["node"] for line in dataset.load()] == ["finetune", "report"]
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [b"\xff\xfe{}", b"[1]", b"1", b'"text"', b"null", b'{"node": "unlearn"}', b"{" * 100_000],
+)
+def test_a_damaged_line_is_left_out_with_a_word(dataset, caplog, damaged):
+    dataset.save(LINE)
+    path = dataset.folder / "provenance.jsonl"
+    path.write_bytes(path.read_bytes() + b"\n" + damaged)
+    dataset.save(LINE | {"node": "report"})
+    dataset.save(LINE | {"node": "report"})  # twice is once
+    assert [line["node"] for line in dataset.load()] == ["finetune", "report", "report"]
+    assert f"{path}: left out damaged line 3" in caplog.text
 
 
 def test_preview_names_what_went_in(dataset):

@@ -241,3 +241,13 @@ def test_key_tells_apart_what_is_computed_and_of_what():
         cache_key("model", "nll", [["b", "a"]]),
     }
     assert len(keys) == 5
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00" * 8, b"cut"])
+def test_a_damaged_file_of_the_cache_is_computed_again(cache, content, caplog):
+    tensors = {"nll": torch.arange(3.0)}
+    cache.get("key", lambda: tensors)
+    (cache.folder / "key.safetensors").write_bytes(content)
+    assert torch.equal(cache.get("key", lambda: tensors)["nll"], tensors["nll"])
+    assert "key.safetensors is damaged" in caplog.text
+    assert torch.equal(cache.get("key", lambda: None)["nll"], tensors["nll"])

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from kedro.io.core import AbstractDataset
 
 Read = TypeVar("Read")
 
+log = logging.getLogger(__name__)
+
 
 class GrowingLinesDataset(AbstractDataset[dict[str, Any], Read], Generic[Read]):
     """A JSON Lines file; saving appends a line, also from several processes at once."""
+
+    REQUIRED: ClassVar = ("node",)
+    """What a line must have to be one."""
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
         """Set up.
@@ -32,11 +38,19 @@ class GrowingLinesDataset(AbstractDataset[dict[str, Any], Read], Generic[Read]):
         return self._filepath.parent
 
     def lines(self) -> list[dict[str, Any]]:
-        """Read all complete lines, oldest first; a line cut off by a crash is skipped."""
+        """Read all lines, oldest first; those that are damaged or cut off are left out."""
         if not self._exists():
             return []
-        texts = self._filepath.read_text("utf-8").splitlines()
-        return [line for text in texts if (line := _parse(text))]
+        lines, damaged = [], []
+        for number, written in enumerate(self._filepath.read_bytes().split(b"\n"), start=1):
+            line = _parse(written)
+            if isinstance(line, dict) and line.keys() >= {*self.REQUIRED}:
+                lines.append(line)
+            elif written.strip():
+                damaged.append(str(number))
+        if damaged:
+            log.warning("%s: left out damaged line %s", self._filepath, ", ".join(damaged))
+        return lines
 
     def save(self, data: dict[str, Any]) -> None:
         """Append one line in a single write."""
@@ -54,8 +68,8 @@ class GrowingLinesDataset(AbstractDataset[dict[str, Any], Read], Generic[Read]):
         return {"filepath": str(self._filepath)}
 
 
-def _parse(text: str) -> dict[str, Any] | None:
+def _parse(written: bytes) -> Any:
     try:
-        return json.loads(text) if text else None
-    except json.JSONDecodeError:
+        return json.loads(written)
+    except (ValueError, RecursionError):  # of another encoding, too
         return None

@@ -21,6 +21,8 @@ class ProvenanceDataset(GrowingLinesDataset[list[dict[str, Any]]]):
           filepath: data/08_reporting/people/provenance.jsonl
     """
 
+    REQUIRED = ("node", "parameters", "code", "inputs")
+
     def load(self) -> list[dict[str, Any]]:
         """Load all lines, oldest first."""
         return self.lines()

@@ -18,7 +18,13 @@ from closer_look.project.dependencies import (
     dependencies,
     model_fingerprints,
 )
-from closer_look.project.provenance import PROVENANCE, History, check_models_are_kept
+from closer_look.project.leftovers import remove_leftovers
+from closer_look.project.provenance import (
+    PROVENANCE,
+    History,
+    check_clock,
+    check_models_are_kept,
+)
 from closer_look.system.run_lock import lock_run
 
 if TYPE_CHECKING:
@@ -85,6 +91,8 @@ class ProvenanceHooks:
         if not to_run:
             log.info("Everything is there, and is what this run would make")
         self._consumers = history.consumers(kept)
+        check_clock(pipeline, catalog)
+        remove_leftovers(pipeline, catalog, kept)
 
     @hook_impl
     def before_node_run(self, node: Node, catalog: CatalogProtocol) -> None:

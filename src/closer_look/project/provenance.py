@@ -60,6 +60,25 @@ def check_models_are_kept(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
             )
 
 
+def check_clock(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+    """Refuse to save versions that are dated before those that are there: the older would be read.
+
+    Raises:
+        InputError: naming a dataset and the date of its latest version.
+    """
+    for name in sorted(pipeline.all_outputs()):
+        dataset = catalog.get(name)
+        version = getattr(dataset, "_version", None)
+        if version is None or version.save is None or not Path(dataset._filepath).is_dir():
+            continue
+        latest = max((path.name for path in Path(dataset._filepath).iterdir()), default="")
+        if latest > version.save:
+            raise InputError(
+                f"{name} has a version of {latest}, and this run would be dated {version.save}: "
+                f"set the clock of this machine, or begin another run: --params run=NAME"
+            )
+
+
 class History:
     """The nodes of a run that have finished, with what each of them worked from."""
 

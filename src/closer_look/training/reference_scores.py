@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from closer_look.errors import first_line
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
     from closer_look.models.tokens import Tokens
+
+log = logging.getLogger(__name__)
 
 
 class ReferenceScores(NamedTuple):
@@ -40,17 +45,24 @@ class ReferenceCache:
         self.folder = folder
 
     def get(self, key: str, compute: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
-        """Load the tensors of a key; if there are none, compute and store them."""
+        """Load the tensors of a key; if there are none, or damaged ones, compute and store them."""
+        from safetensors import SafetensorError
         from safetensors.torch import load_file, save_file
 
         if self.folder is None:
             return compute()
         path = self.folder / f"{key}.safetensors"
-        if not path.is_file():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(f".{os.getpid()}.partial")
-            save_file(dict(compute()), partial)
-            partial.replace(path)
+        try:
+            return load_file(path)
+        except FileNotFoundError:
+            pass
+        except (OSError, SafetensorError) as error:
+            log.warning("%s is damaged (%s) and is computed again", path, first_line(error))
+        tensors = dict(compute())
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        save_file(tensors, partial)
+        partial.replace(path)
         return load_file(path)
 
 

@@ -1,0 +1,49 @@
+"""What killed runs leave behind is gone after the next run, and a wrong clock is noticed."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from closer_look.errors import InputError
+
+RUN = "07_model_output/test/continual/me_gd.task_01/scores.parquet"
+
+
+@pytest.fixture
+def dead_process():
+    """Number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-S", "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_half_written_files_and_old_checkpoints_are_removed(kedro_run, copied_run, dead_process):
+    (version,) = (copied_run / RUN).iterdir()
+    models, cache = copied_run / "06_models/test", copied_run / "05_model_input/reference_cache"
+    cache.mkdir(exist_ok=True)
+    left = [
+        version / f"scores.parquet.{dead_process}.partial",
+        models / "target.partial/model.safetensors",
+        models / "continual/me_gd.task_01.replaced/model.safetensors",
+        models / "continual/me_gd.task_01.checkpoints/key/checkpoint-3/model.safetensors",
+        copied_run / f"03_primary/test/questions.parquet.{dead_process}.partial",
+        cache / f"key.{dead_process}.partial",
+    ]
+    spared = cache / f"key.{os.getpid()}.partial"  # of a run of another name, at work
+    for path in [*left, spared]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert kedro_run(copied_run, "continual", only_missing_outputs=True) == []
+    assert not [path for path in left if path.exists()]
+    assert not (models / "continual/me_gd.task_01.checkpoints").exists()
+    assert spared.exists()
+    assert (models / "target/model.safetensors").exists()
+
+
+def test_clock_that_went_backwards_is_noticed(kedro_run, copied_run):
+    (version,) = (copied_run / RUN).iterdir()
+    version.rename(version.with_name("2999-01-01T00.00.00.000Z"))
+    with pytest.raises(InputError, match=r"task_01\.scores has a version of 2999-01-01T\S+, and"):
+        kedro_run(copied_run, "continual", node_names=["continual.me_gd.task_01.score_answers"])
