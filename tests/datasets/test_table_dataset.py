@@ -4,8 +4,10 @@ import json
 
 import pandas as pd
 import pytest
+from kedro.io import DatasetError
 
 from closer_look.datasets.table_dataset import TableDataset, preview_rows
+from closer_look.errors import InputError
 
 SCORES = pd.DataFrame(
     {
@@ -31,6 +33,15 @@ def test_table_comes_back(dataset):
     loaded = dataset.load()
     assert loaded["token_nll"].map(list).tolist() == SCORES["token_nll"].tolist()
     pd.testing.assert_frame_equal(loaded[["row_id", "nll"]], SCORES[["row_id", "nll"]])
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"PAR1" * 4])
+def test_damaged_file_is_named(dataset, tmp_path, content):
+    (tmp_path / "scores.parquet").write_bytes(content)
+    with pytest.raises(DatasetError) as caught:
+        dataset.load()
+    assert isinstance(caught.value.__cause__, InputError)
+    assert f"{tmp_path}/scores.parquet cannot be read" in str(caught.value)
 
 
 def test_preview_shows_every_kind_of_column(dataset):

@@ -7,15 +7,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from kedro.io.core import DatasetError
 from kedro_datasets._typing import TablePreview
 from kedro_datasets.pandas import ParquetDataset
+from pyarrow import ArrowInvalid
+
+from closer_look.errors import InputError, first_line
 
 LIST_WIDTH = 60  # characters
 DIGITS = 4
 
 
 class TableDataset(ParquetDataset):
-    """A ``pandas.ParquetDataset`` that can preview columns of lists, too.
+    """A ``pandas.ParquetDataset`` that names a damaged file, and can preview columns of lists.
 
     Example::
 
@@ -23,6 +27,22 @@ class TableDataset(ParquetDataset):
           type: closer_look.datasets.table_dataset.TableDataset
           filepath: data/03_primary/people/questions.parquet
     """
+
+    def load(self) -> pd.DataFrame:
+        """Read the table.
+
+        Raises:
+            InputError: the file is damaged, or no Parquet.
+        """
+        try:
+            return super().load()
+        except DatasetError as error:
+            if not isinstance(error.__cause__, ArrowInvalid):
+                raise
+            raise InputError(
+                f"{self._get_load_path()} cannot be read ({first_line(error.__cause__)}); put the "
+                f"whole file there, or delete it"
+            ) from None
 
     def preview(self, nrows: int = 5) -> TablePreview:
         """Show the first rows in kedro-viz."""
