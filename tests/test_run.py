@@ -15,7 +15,7 @@ from kedro.framework.project import pipelines
 from kedro.io import MemoryDataset
 
 ONE_TASK = {"experiment": {"n_tasks": 1, "methods": ["me_gd"]}}
-REGISTERED = ["forget_set", "finetuning", "fictitious", "continual"]
+REGISTERED = ["forget_set", "finetuning", "inspect", "fictitious", "continual"]
 ENVIRONMENTS = sorted(
     path.parent.name
     for path in Path(__file__).parents[1].glob("conf/*/parameters.yml")

@@ -2,13 +2,15 @@
 
 from kedro.pipeline import Pipeline
 
-from closer_look.pipelines import finetuning, forget_set
+from closer_look.pipelines import finetuning, forget_set, inspection
 from closer_look.pipelines.scenarios import create_scenario
 from closer_look.project.experiment import load_experiment
 
 
 def register_pipelines() -> dict[str, Pipeline]:
     """Create the scenarios that the environment's splits allow, and the two stages they share.
+
+    ``inspect`` shows what they would train, and trains nothing.
 
     ``continual`` unlearns all tasks one after another, ``fictitious`` only the first. An
     environment with the split ``neighbour`` has ``real_world`` instead, with its only task.
@@ -24,5 +26,6 @@ def register_pipelines() -> dict[str, Pipeline]:
     return pipelines | {
         "forget_set": forget_set.create_pipeline(experiment),
         "finetuning": finetuning.create_pipeline(experiment),
+        "inspect": inspection.create_pipeline(experiment),
         "__default__": next(iter(pipelines.values())),
     }

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from closer_look.errors import InputError
+from closer_look.parameters.experiment import ForgetSetParameters
 
 
 def draw_plan(
@@ -64,6 +65,27 @@ def draw_plan(
             )
         )
     return pd.concat(tables, ignore_index=True)
+
+
+def plan_of_task(
+    questions: pd.DataFrame,
+    refusals: Sequence[str],
+    task_id: int,
+    parameters: ForgetSetParameters,
+    epochs: int,
+) -> pd.DataFrame:
+    """Draw the plan that a run's parameters determine; see ``draw_plan``.
+
+    An epoch of it does not depend on how many follow.
+    """
+    return draw_plan(
+        questions,
+        refusals,
+        task_id,
+        epochs=epochs,
+        pairing=parameters.pairing,
+        generator=np.random.default_rng([parameters.seed, task_id]),
+    )
 
 
 def _draw(pool: np.ndarray, n: int, generator: np.random.Generator) -> np.ndarray:

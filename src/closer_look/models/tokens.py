@@ -82,6 +82,20 @@ def encode(
     return [rows[pair] for pair in pairs]
 
 
+def split_text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
+    """Return the text of each token; joined, they are the text of all.
+
+    Some tokens hold only a part of a character: the last of them gets it, the others get "".
+    """
+    pieces, before = [], ""
+    for end in range(1, len(ids) + 1):
+        text = tokenizer.decode(ids[:end], clean_up_tokenization_spaces=False)
+        is_part = text.endswith("\ufffd") and end < len(ids)
+        pieces.append("" if is_part else text[len(before) :])
+        before = before if is_part else text
+    return pieces
+
+
 def end_token(tokenizer: PreTrainedTokenizerBase) -> int:
     """Return the id of the token that ends an answer."""
     return tokenizer(turn_end(tokenizer), add_special_tokens=False)["input_ids"][-1]
