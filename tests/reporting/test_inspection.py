@@ -9,6 +9,7 @@ import pytest
 from closer_look.errors import InputError
 from closer_look.models.small_llama import small_llama, texts_to_learn
 from closer_look.models.tokens import encode, end_token, split_text
+from closer_look.parameters.experiment import ForgetSetParameters
 from closer_look.parameters.models import BaseModelParameters, PromptParameters
 from closer_look.parameters.training import MethodParameters
 from closer_look.pipelines.inspection.nodes import show_rows
@@ -201,7 +202,7 @@ class TestTexts:
 def test_a_fault_of_a_method_is_named(questions, language_model, tmp_path):
     language_model.tokenizer.save_pretrained(tmp_path)
     base_model = BaseModelParameters(pretrained=str(tmp_path), prompt="plain")
-    forget_set = SimpleNamespace(pairing="fixed", seed=1)
+    forget_set = ForgetSetParameters(evaluation_rows=1, seed=1)
     faulty = {"me_gd": {"label": "ME+GD", "forget": {"loss": "me"}, "retain": {"loss": "kl"}}}
     with pytest.raises(InputError, match=r"^parameter methods\.me_gd\..*'me'") as caught:
         show_rows(questions, ["No."], base_model, PromptParameters(), forget_set, **faulty)

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from closer_look.errors import InputError
-from closer_look.parameters.experiment import ForgetSetParameters
 
 
 def draw_plan(
@@ -71,20 +70,18 @@ def plan_of_task(
     questions: pd.DataFrame,
     refusals: Sequence[str],
     task_id: int,
-    parameters: ForgetSetParameters,
+    *,
     epochs: int,
+    pairing: Literal["per_epoch", "fixed"],
+    seed: int,
 ) -> pd.DataFrame:
-    """Draw the plan that a run's parameters determine; see ``draw_plan``.
+    """Draw a task's plan from a run's seed; see ``draw_plan``.
 
     An epoch of it does not depend on how many follow.
     """
+    generator = np.random.default_rng([seed, task_id])
     return draw_plan(
-        questions,
-        refusals,
-        task_id,
-        epochs=epochs,
-        pairing=parameters.pairing,
-        generator=np.random.default_rng([parameters.seed, task_id]),
+        questions, refusals, task_id, epochs=epochs, pairing=pairing, generator=generator
     )
 
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
+    from closer_look.models.language_model import LanguageModel
+
 Batch = dict[str, "Tensor | list[int] | list[str]"]
 """Inputs of a forward pass by name: tensors, and lists with one number or name per row."""
 
@@ -99,6 +101,18 @@ def split_text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[s
 def end_token(tokenizer: PreTrainedTokenizerBase) -> int:
     """Return the id of the token that ends an answer."""
     return tokenizer(turn_end(tokenizer), add_special_tokens=False)["input_ids"][-1]
+
+
+def end_tokens(language_model: LanguageModel) -> list[int]:
+    """List the tokens at which generation stops; the first ends an answer as it was trained.
+
+    Chat models may have more than the end of a turn and end-of-sequence.
+    """
+    model, tokenizer = language_model
+    own = model.generation_config.eos_token_id
+    own = own if isinstance(own, list) else [own]
+    found = dict.fromkeys([end_token(tokenizer), tokenizer.eos_token_id, *own])
+    return [token for token in found if token is not None]
 
 
 def check_lengths(rows: Sequence[Tokens], row_ids: Sequence[str], context_length: int) -> None:

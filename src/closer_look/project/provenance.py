@@ -20,7 +20,7 @@ from kedro.pipeline import Pipeline
 from closer_look.datasets.causal_lm_dataset import CausalLMDataset
 from closer_look.errors import InputError, quote
 from closer_look.models.model_folder import local_folder
-from closer_look.parameters.groups import MODEL_NAMES, RUNTIME
+from closer_look.parameters.groups import MODEL_NAMES, RUNTIME, as_model
 from closer_look.reporting.run_record import plain, recorded_parameters
 from closer_look.system.code import code_fingerprint, code_hash
 from closer_look.system.fingerprints import Fingerprint, fingerprint, remember
@@ -265,19 +265,32 @@ def _parameters(node: Node, catalog: CatalogProtocol) -> dict[str, Any]:
     found = {}
     for argument, name in _arguments(node).items():
         if name == "parameters":
-            record = recorded_parameters(catalog.load(name))
-            found |= {group: value for group, value in record.items() if group not in RUNTIME}
+            found |= plain(_load(name, catalog))
         elif _is_parameter(name):
-            value = plain(catalog.load(name))
+            value = plain(_load(name, catalog))
             if argument in fields_of:
                 value = {field: value[field] for field in fields_of[argument] if field in value}
             found[name.removeprefix("params:")] = value
     return found
 
 
+def _load(name: str, catalog: CatalogProtocol) -> Any:
+    """Load a parameter as its model, also where no pipeline of this run takes it.
+
+    Otherwise the defaults that Kedro's models fill in would be missing from a comparison.
+    """
+    value = catalog.load(name)
+    if name != "parameters":
+        return as_model(name.removeprefix("params:"), value)
+    record = recorded_parameters(value)
+    methods = {key: as_model(f"methods.{key}", method) for key, method in record["methods"].items()}
+    groups = {group: as_model(group, one) for group, one in record.items() if group not in RUNTIME}
+    return groups | {"methods": methods}
+
+
 def _named_code(node: Node, catalog: CatalogProtocol) -> dict[str, str]:
     """Hash the code that the node's parameters name: a method's losses, metrics of one's own."""
-    values = [catalog.load(name) for name in node.inputs if _is_parameter(name)]
+    values = [_load(name, catalog) for name in node.inputs if _is_parameter(name)]
     return {
         name: code_hash(code)
         for value in values

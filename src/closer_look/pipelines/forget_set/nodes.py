@@ -70,7 +70,14 @@ def draw_plans(
     """Draw the training plan of each task; all methods follow the same plans."""
     check_precision(unlearning.precision, "unlearning")
     return [
-        plan_of_task(questions, refusals, task_id, forget_set, unlearning.epochs)
+        plan_of_task(
+            questions,
+            refusals,
+            task_id,
+            epochs=unlearning.epochs,
+            pairing=forget_set.pairing,
+            seed=forget_set.seed,
+        )
         for task_id in range(1, experiment.n_tasks + 1)
     ]
 
