@@ -38,5 +38,5 @@ class InspectionDataset(TextDataset):
         log.info("What would be trained, in colours: %s", os.path.relpath(self._get_load_path()))
 
     def preview(self) -> HTMLPreview:
-        """Show the page in kedro-viz."""
-        return HTMLPreview(self.load())
+        """Show the page in kedro-viz, which takes a line break for ``<br>``, in styles too."""
+        return HTMLPreview(self.load().replace("\n", " "))
