@@ -57,6 +57,7 @@ TOUCHED = {  # beginning of a path -> its slow tests
     "src/closer_look/pipelines/": (VIZ, ENVIRONMENTS, CRASHES),
     "src/closer_look/project/": (VIZ, ENVIRONMENTS, CRASHES),
     "src/closer_look/reporting/": (NOTEBOOKS,),
+    "src/closer_look/reporting/inspection": (VIZ,),
     "src/closer_look/training/": (INSIDE_A_TRAINING,),
     "tests/conftest.py": ALL,
     "tools/": ("tests/test_sweep.py",),

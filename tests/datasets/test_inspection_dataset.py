@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+from IPython.core.formatters import DisplayFormatter
 
 from closer_look.datasets.inspection_dataset import InspectionDataset
 
@@ -18,7 +19,7 @@ def test_a_notebook_shows_the_page(dataset):
     dataset.save(PAGE)
     page = dataset.load()
     assert page == PAGE
-    assert page._repr_html_() == PAGE
+    assert DisplayFormatter().format(page)[0]["text/html"] == PAGE
 
 
 def test_its_path_is_logged(dataset, caplog, tmp_path, monkeypatch):

@@ -24,6 +24,18 @@ def test_it_writes_a_page_and_no_model(kedro_run, load_result, tmp_path, capsys,
     assert message.startswith("What would be trained")
 
 
+def test_a_laptop_shows_what_a_gpu_would_train(kedro_run, published_rows, language_model, tmp_path):
+    """In bf16 and with a model whose weights are not there: neither is asked for."""
+    language_model.tokenizer.save_pretrained(tmp_path / "model")
+    parameters = {
+        "corpus": (published_rows / "tofu").as_posix(),
+        "base_model": {"pretrained": (tmp_path / "model").as_posix()},
+        "unlearning": {"precision": "bf16"},
+    }
+    kedro_run(tmp_path, "inspect", parameters=parameters, env="tofu")
+    assert "[INST]" in (tmp_path / "08_reporting" / "tofu" / "inspection.html").read_text()
+
+
 def test_a_finished_run_stays_as_it_is(kedro_run, copied_run):
     """Also where what is looked at has other parameters."""
     made = {path: path.stat().st_mtime_ns for path in copied_run.rglob("*.*") if path.is_file()}
