@@ -20,7 +20,7 @@ SLOW = {  # test file -> seconds that its slow tests take on two cores
     "tests/test_own_data.py": 25,
     "tests/test_site.py": 35,
     "tests/test_sweep.py": 50,
-    "tests/test_viz.py": 35,
+    "tests/test_viz.py": 45,
     "tests/test_bad_input.py": 20,
     "tests/evaluation/test_downstream.py": 12,
     "tests/inference/test_families.py": 30,
