@@ -21,6 +21,7 @@ import yaml
 from kedro.framework.project import pipelines
 
 LAYERS = ["raw", "primary", "model_input", "models", "model_output", "reporting"]
+BUILD = ["viz", "build", "--include-hooks", "--include-previews"]
 PROJECT = ("conf", "src", "pyproject.toml", "Makefile")
 
 
@@ -39,7 +40,7 @@ def build(root, tmp_path_factory):
     path.write_text(yaml.safe_dump(parameters), encoding="utf-8")
 
     environment = os.environ | {"KEDRO_ENV": "test", "KEDRO_DISABLE_TELEMETRY": "1"}
-    for command in (["run"], ["viz", "build", "--include-previews"]):
+    for command in (["run"], ["run", "--pipelines", "inspect"], BUILD):
         done = subprocess.run(  # noqa: S603
             [sys.executable, "-m", "kedro", *command],
             cwd=project,
@@ -52,6 +53,8 @@ def build(root, tmp_path_factory):
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     # The command ends with 0 even when it fails.
     assert (project / "build" / "index.html").is_file(), done.stdout + done.stderr
+    page = (root / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert f"kedro {' '.join(BUILD)}" in page
     return project / "build"
 
 
@@ -319,6 +322,16 @@ class TestInABrowser:
         questions = pd.read_parquet(build.parent / "data/03_primary/test/questions.parquet")
         shown = table.inner_text()
         assert [text for text in questions["question"].head(10) if text not in shown] == []
+
+    def test_what_would_be_trained_is_shown_in_colours(self, visit):
+        page = visit("pid=inspect")
+        node(page, "inspection").click()
+        tokens = page.locator(".pipeline-metadata .tokens").first
+        tokens.wait_for()
+        kinds = [tokens.locator(f"bdi.{kind}").first for kind in ("prompt", "label", "end")]
+        colours = {kind.evaluate("e => getComputedStyle(e).backgroundColor") for kind in kinds}
+        assert len(colours) == 3
+        assert "rgba(0, 0, 0, 0)" not in colours
 
     def test_parameters_are_shown(self, visit):
         page = visit("types=nodes,datasets,parameters")

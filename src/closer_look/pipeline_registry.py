@@ -2,13 +2,16 @@
 
 from kedro.pipeline import Pipeline
 
-from closer_look.pipelines import finetuning, forget_set
+from closer_look.pipelines import export, finetuning, forget_set, inspection
 from closer_look.pipelines.scenarios import create_measure, create_scenario
 from closer_look.project.experiment import load_experiment
 
 
 def register_pipelines() -> dict[str, Pipeline]:
     """Create the scenarios that the environment's splits allow, and the two stages they share.
+
+    ``inspect`` shows what they would train, and trains nothing. ``export`` writes the models of
+    the default scenario to take away, ``export_fictitious`` those of the other.
 
     ``continual`` unlearns all tasks one after another, ``fictitious`` only the first. An
     environment with the split ``neighbour`` has ``real_world`` instead, with its only task.
@@ -22,11 +25,19 @@ def register_pipelines() -> dict[str, Pipeline]:
     pipelines = {
         name: create_scenario(name, experiment, n_tasks) for name, n_tasks in scenarios.items()
     }
-    default = next(iter(pipelines.values()))
+    default = next(iter(scenarios))
+    exports = {
+        "export" if name == default else f"export_{name}": export.create_pipeline(
+            name, experiment, n_tasks
+        )
+        for name, n_tasks in scenarios.items()
+    }
     if not experiment.finetuning or (experiment.models and not experiment.known_only):
         pipelines["measure"] = create_measure("measure", experiment)
     return pipelines | {
+        **exports,
         "forget_set": forget_set.create_pipeline(experiment),
         "finetuning": finetuning.create_pipeline(experiment),
-        "__default__": default,
+        "inspect": inspection.create_pipeline(experiment),
+        "__default__": pipelines[default],
     }

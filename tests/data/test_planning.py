@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from closer_look.data.planning import draw_plan
+from closer_look.data.planning import draw_plan, plan_of_task
 from closer_look.errors import InputError
 
 REFUSALS = ["I do not know.", "I cannot say.", "No idea."]
@@ -120,3 +120,11 @@ def test_last_task_of_forget_rows_alone_is_refused(make_questions):
     assert len(draw(questions, 1)) == 6
     with pytest.raises(InputError, match="task 2: there is no row to retain"):
         draw(questions, 2)
+
+
+def test_the_first_epoch_of_a_task_does_not_depend_on_how_many_follow(make_questions):
+    questions = make_questions(("forget", 1, 4), ("retain", 0, 6))
+    given = (questions, ["No.", "I cannot say."], 1)
+    one, three = (plan_of_task(*given, epochs=n, pairing="per_epoch", seed=7) for n in (1, 3))
+    pd.testing.assert_frame_equal(one, three.head(4))
+    assert len(three) == 12

@@ -10,11 +10,14 @@ import sys
 
 import huggingface_hub
 import pytest
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.pipeline import Node
 
 from closer_look.datasets.provenance_dataset import ProvenanceDataset
 from closer_look.errors import InputError
 from closer_look.evaluation.judges import BUNDLED_EMBEDDER, load_embedder
 from closer_look.losses import FORGET
+from closer_look.parameters.training import MethodParameters, UnlearningParameters
 from closer_look.pipelines import finetuning, forget_set
 from closer_look.project import dependencies
 
@@ -222,6 +225,27 @@ def test_nodes_say_what_they_take_of_their_parameters():
                 taken |= {(function.__name__, group, field) for field in found}
     assert len(said) >= 8
     assert taken - only_to_refuse == said
+
+
+def test_parameters_count_alike_where_kedro_has_not_made_them_models():
+    """It does so only for the pipelines that it runs; others are compared all the same."""
+    losses = {"forget": {"loss": "npo", "beta": 0.1}, "retain": {"loss": "kl"}}
+    values = {
+        "params:methods.npo_kl": {"label": "NPO+KL"} | losses,
+        "params:unlearning": {"learning_rate": 1e-3, "epochs": 2, "batch_size": 4, "seed": 1},
+    }
+    models = {
+        "params:methods.npo_kl": MethodParameters(**values["params:methods.npo_kl"]),
+        "params:unlearning": UnlearningParameters(**values["params:unlearning"]),
+    }
+    node = Node(lambda method, unlearning: 1, [*values], "model", name="unlearn")
+    plain, typed = (
+        dependencies.dependencies(node, DataCatalog({k: MemoryDataset(v) for k, v in one.items()}))
+        for one in (values, models)
+    )
+    assert plain == typed
+    assert "loss npo" in plain["code"]
+    assert plain["parameters"]["unlearning"]["weight_decay"] == 0.01
 
 
 def test_other_code_is_refused(refused, monkeypatch):

@@ -66,6 +66,25 @@ def draw_plan(
     return pd.concat(tables, ignore_index=True)
 
 
+def plan_of_task(
+    questions: pd.DataFrame,
+    refusals: Sequence[str],
+    task_id: int,
+    *,
+    epochs: int,
+    pairing: Literal["per_epoch", "fixed"],
+    seed: int,
+) -> pd.DataFrame:
+    """Draw a task's plan from a run's seed; see ``draw_plan``.
+
+    An epoch of it does not depend on how many follow.
+    """
+    generator = np.random.default_rng([seed, task_id])
+    return draw_plan(
+        questions, refusals, task_id, epochs=epochs, pairing=pairing, generator=generator
+    )
+
+
 def _draw(pool: np.ndarray, n: int, generator: np.random.Generator) -> np.ndarray:
     """Draw n elements at random, each once before any comes again."""
     rounds = [generator.permutation(pool) for _ in range(-(-n // len(pool)))]

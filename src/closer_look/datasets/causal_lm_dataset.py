@@ -83,6 +83,10 @@ class CausalLMDataset(AbstractDataset[LanguageModel | PretrainedModel, LanguageM
         return held
 
     def _read(self) -> LanguageModel:
+        if not self._exists():
+            raise InputError(
+                f"{self._filepath}: there is no model yet; the pipeline that makes it runs first"
+            )
         pretrained = Path(self._filepath, PRETRAINED)
         if pretrained.is_file():
             return _load_pretrained(**json.loads(pretrained.read_text(encoding="utf-8")))

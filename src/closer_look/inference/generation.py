@@ -15,7 +15,7 @@ import torch
 from closer_look.errors import InputError, quote
 from closer_look.inference.decoding import choose_decoder
 from closer_look.metrics import token_entropy
-from closer_look.models.tokens import encode_prompts, end_token
+from closer_look.models.tokens import encode_prompts, end_tokens
 from closer_look.system.memory import in_passes
 from closer_look.system.progress import progress_bar
 
@@ -60,7 +60,7 @@ def generate(
                 f"parameter generation.max_length: {max_length} leaves no room for an answer to "
                 f"{quote(question)}, whose prompt takes {len(prompt)} tokens; raise it"
             )
-    ends = _end_tokens(language_model)
+    ends = set(end_tokens(language_model))
     room = [max_length - len(prompt) for prompt in prompts]
     answers = [list(opening) for opening in openings or [[]] * len(prompts)]
     unfinished = [i for i, ids in enumerate(answers) if len(ids) < room[i] and ends.isdisjoint(ids)]
@@ -87,15 +87,6 @@ def generate(
     return pd.DataFrame(
         [_answer(tokenizer, ids[:n], ends) for ids, n in zip(answers, room, strict=True)]
     )
-
-
-def _end_tokens(language_model: LanguageModel) -> set[int]:
-    """Return the tokens that end an answer: chat models may have more than end-of-sequence."""
-    own = language_model.model.generation_config.eos_token_id
-    if not isinstance(own, list):
-        own = [] if own is None else [own]
-    tokenizer = language_model.tokenizer
-    return {tokenizer.eos_token_id, end_token(tokenizer), *own}
 
 
 def _answer(tokenizer, ids: list[int], ends: set[int]) -> dict[str, object]:

@@ -121,6 +121,27 @@ def check_complete(name: str, found: Mapping[str, Collection[str]]) -> None:
         raise InputError(f"{name}: {len(missing)} of its weights are missing, such as {missing[0]}")
 
 
+def load_tokenizer(
+    name: str, prompt: str = "chat_template", settings: PromptParameters | None = None
+) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a model, without its weights; see ``load_language_model``."""
+    from transformers import AutoTokenizer
+
+    check_folder(name)
+    try:  # the user chose the folder or name: there is no revision to pin
+        tokenizer = AutoTokenizer.from_pretrained(  # nosec B615
+            name, trust_remote_code=False
+        )
+    except Exception as error:  # broken files raise anything
+        raise InputError(
+            f"{name}: no tokenizer there that transformers can read ({first_line(error)})"
+        ) from None
+    if tokenizer.eos_token_id is None:
+        raise InputError(f"{name}: the tokenizer has no end-of-sequence token")
+    set_prompt(tokenizer, prompt, settings)
+    return tokenizer
+
+
 def load_language_model(
     name: str, prompt: str = "chat_template", settings: PromptParameters | None = None
 ) -> LanguageModel:
@@ -139,21 +160,10 @@ def load_language_model(
             or its folder holds pickles, code or links (see ``model_folder.check_folder``).
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
-    check_folder(name)
+    tokenizer = load_tokenizer(name, prompt, settings)
     gc.collect()  # a model trained in bf16 is a reference cycle; free it before loading another
-    try:  # the user chose the folder or name: there is no revision to pin
-        tokenizer = AutoTokenizer.from_pretrained(  # nosec B615
-            name, trust_remote_code=False
-        )
-    except Exception as error:  # broken files raise anything
-        raise InputError(
-            f"{name}: no tokenizer there that transformers can read ({first_line(error)})"
-        ) from None
-    if tokenizer.eos_token_id is None:
-        raise InputError(f"{name}: the tokenizer has no end-of-sequence token")
-    set_prompt(tokenizer, prompt, settings)
     try:
         options = {"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False}
         if Path(name, "adapter_config.json").is_file():

@@ -89,14 +89,19 @@ def set_prompt(
     )
 
 
-def _settings(template: str, settings: PromptParameters) -> str:
-    """Write a run's settings as the beginning of a template; "" if there is nothing to settle."""
+def settled_arguments(template: str, settings: PromptParameters) -> dict[str, object]:
+    """Return the variables of a template that a run settles, and their values."""
     arguments = {name: False for name in THINKING if re.search(rf"\b{name}\b", template)}
     if re.search(r"\bdate_string\b", template):
         arguments["date_string"] = settings.date.strftime("%d %b %Y")
-    arguments |= settings.template_arguments
+    return arguments | settings.template_arguments
+
+
+def _settings(template: str, settings: PromptParameters) -> str:
+    """Write a run's settings as the beginning of a template; "" if there is nothing to settle."""
     written = "".join(
-        f"{{%- set {name} = {_literal(value)} -%}}" for name, value in arguments.items()
+        f"{{%- set {name} = {_literal(value)} -%}}"
+        for name, value in settled_arguments(template, settings).items()
     )
     if "strftime_now" in template:
         formats = re.findall(r"strftime_now\(\s*([\"'])(.*?)\1\s*\)", template)

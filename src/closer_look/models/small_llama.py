@@ -8,16 +8,26 @@ from typing import TYPE_CHECKING
 from closer_look.models.language_model import LanguageModel
 
 if TYPE_CHECKING:
+    import pandas as pd
+    from transformers import PreTrainedTokenizerBase
+
     from closer_look.parameters.models import SmallLlamaParameters
 
 END_OF_SEQUENCE = "<|end|>"
 
 
-def small_llama(texts: Iterable[str], parameters: SmallLlamaParameters) -> LanguageModel:
-    """Train a byte-level BPE tokenizer on texts and initialise a Llama at random."""
-    import torch
+def texts_to_learn(questions: pd.DataFrame, refusals: Iterable[str]) -> list[str]:
+    """List the texts of a run, from which a tokenizer learns its vocabulary."""
+    columns = ["question", "answer", "reference_answer", "paraphrased_answer"]
+    return [*questions[columns].melt()["value"].dropna(), *refusals]
+
+
+def small_tokenizer(
+    texts: Iterable[str], parameters: SmallLlamaParameters
+) -> PreTrainedTokenizerBase:
+    """Train a byte-level BPE tokenizer on texts."""
     from tokenizers import ByteLevelBPETokenizer
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     bpe = ByteLevelBPETokenizer()
     bpe.train_from_iterator(
@@ -26,12 +36,20 @@ def small_llama(texts: Iterable[str], parameters: SmallLlamaParameters) -> Langu
         special_tokens=[END_OF_SEQUENCE],
         show_progress=False,
     )
-    tokenizer = PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(
         tokenizer_object=bpe._tokenizer,
         eos_token=END_OF_SEQUENCE,
         pad_token=END_OF_SEQUENCE,
         model_max_length=parameters.context_length,
     )
+
+
+def small_llama(texts: Iterable[str], parameters: SmallLlamaParameters) -> LanguageModel:
+    """Train a byte-level BPE tokenizer on texts and initialise a Llama at random."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = small_tokenizer(texts, parameters)
     torch.manual_seed(parameters.seed)
     model = LlamaForCausalLM(
         LlamaConfig(

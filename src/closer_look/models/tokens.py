@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
+    from closer_look.models.language_model import LanguageModel
+
 Batch = dict[str, "Tensor | list[int] | list[str]"]
 """Inputs of a forward pass by name: tensors, and lists with one number or name per row."""
 
@@ -82,9 +84,35 @@ def encode(
     return [rows[pair] for pair in pairs]
 
 
+def split_text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
+    """Return the text of each token; joined, they are the text of all.
+
+    Some tokens hold only a part of a character: the last of them gets it, the others get "".
+    """
+    pieces, before = [], ""
+    for end in range(1, len(ids) + 1):
+        text = tokenizer.decode(ids[:end], clean_up_tokenization_spaces=False)
+        is_part = text.endswith("\ufffd") and end < len(ids)
+        pieces.append("" if is_part else text[len(before) :])
+        before = before if is_part else text
+    return pieces
+
+
 def end_token(tokenizer: PreTrainedTokenizerBase) -> int:
     """Return the id of the token that ends an answer."""
     return tokenizer(turn_end(tokenizer), add_special_tokens=False)["input_ids"][-1]
+
+
+def end_tokens(language_model: LanguageModel) -> list[int]:
+    """List the tokens at which generation stops; the first ends an answer as it was trained.
+
+    Chat models may have more than the end of a turn and end-of-sequence.
+    """
+    model, tokenizer = language_model
+    own = model.generation_config.eos_token_id
+    own = own if isinstance(own, list) else [own]
+    found = dict.fromkeys([end_token(tokenizer), tokenizer.eos_token_id, *own])
+    return [token for token in found if token is not None]
 
 
 def check_lengths(rows: Sequence[Tokens], row_ids: Sequence[str], context_length: int) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
+from closer_look.errors import InputError
 from closer_look.parameters.evaluation import (
     DownstreamParameters,
     GenerationParameters,
@@ -12,10 +16,16 @@ from closer_look.parameters.evaluation import (
 from closer_look.parameters.experiment import Experiment, ForgetSetParameters
 from closer_look.parameters.models import (
     BaseModelParameters,
+    ExportParameters,
+    MeasuredModelParameters,
     PromptParameters,
     RetainOnlyParameters,
 )
-from closer_look.parameters.training import FinetuningParameters, UnlearningParameters
+from closer_look.parameters.training import (
+    FinetuningParameters,
+    MethodParameters,
+    UnlearningParameters,
+)
 
 GROUPS = {
     "experiment": Experiment,
@@ -30,11 +40,35 @@ GROUPS = {
     "judges": JudgesParameters,
     "metrics": MetricsParameters,
     "downstream": DownstreamParameters,
+    "export": ExportParameters,
 }
-"""Top-level names of the parameters; ``methods`` (name -> ``MethodParameters``) comes on top."""
+"""Top-level names of the parameters."""
+
+NAMED = {"methods": MethodParameters, "models": MeasuredModelParameters}
+"""Further top-level names, each of a mapping: name -> parameters."""
 
 MODEL_NAMES = ("pretrained", "embedder", "entailment", "include_path")
 """Parameters whose value may be a folder: results depend on its files."""
 
 RUNTIME = ("data", "run", "corpus", "forget_split")
 """Parameters that are part of the catalog's paths."""
+
+
+def as_model(name: str, value: Any) -> Any:
+    """Return a group, a method or a model as its pydantic model; anything else unchanged.
+
+    Kedro does this only for parameters of the pipelines that it runs.
+
+    Args:
+        name: such as "base_model" or "methods.me_gd".
+        value: as in the configuration, or a model already.
+
+    Raises:
+        InputError: the values are invalid; the message lists all faults.
+    """
+    of_many = re.fullmatch(r"(methods|models)\.\w+", name)
+    model = NAMED[of_many[1]] if of_many else GROUPS.get(name)
+    try:
+        return value if model is None else model.model_validate(value)
+    except ValueError as error:
+        raise InputError(f"parameter {name}.{error}") from None

@@ -73,6 +73,14 @@ class BaseModelParameters(Parameters):
         return self
 
 
+class ExportParameters(Parameters):
+    """What ``kedro run --pipelines export`` writes; no result of a run depends on it."""
+
+    adapters: Literal["merged", "separate"] = "merged"
+    """LoRA adapters become part of the weights, or stay a folder of their own, which needs the
+    target model where it is."""
+
+
 class RetainOnlyParameters(Parameters):
     """The model of ``experiment.retain_only: pretrained``; its prompt is the base model's."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kedro.io.core import AbstractVersionedDataset
 
 from closer_look.models.model_folder import local_folder
-from closer_look.parameters.groups import MODEL_NAMES, RUNTIME
+from closer_look.parameters.groups import MODEL_NAMES, NAMED, RUNTIME, as_model
 from closer_look.reporting.run_record import plain, recorded_parameters
 from closer_look.system.code import code_fingerprint, code_hash
 from closer_look.system.fingerprints import Fingerprint, fingerprint
@@ -137,10 +137,9 @@ def _parameters(node: Node, catalog: CatalogProtocol) -> dict[str, Any]:
     found = {}
     for argument, name in _arguments(node).items():
         if name == "parameters":
-            record = recorded_parameters(catalog.load(name))
-            found |= {group: value for group, value in record.items() if group not in RUNTIME}
+            found |= plain(_load(name, catalog))
         elif is_parameter(name):
-            value = plain(catalog.load(name))
+            value = plain(_load(name, catalog))
             if argument in fields_of:
                 value = {field: value[field] for field in fields_of[argument] if field in value}
             if argument in ignored:
@@ -149,9 +148,25 @@ def _parameters(node: Node, catalog: CatalogProtocol) -> dict[str, Any]:
     return found
 
 
+def _load(name: str, catalog: CatalogProtocol) -> Any:
+    """Load a parameter as its model, also where no pipeline of this run takes it.
+
+    Otherwise the defaults that Kedro's models fill in would be missing from a comparison.
+    """
+    value = catalog.load(name)
+    if name != "parameters":
+        return as_model(name.removeprefix("params:"), value)
+    record = recorded_parameters(value)
+    found = {group: as_model(group, one) for group, one in record.items() if group not in RUNTIME}
+    for group in NAMED:
+        named = record.get(group) or {}
+        found[group] = {key: as_model(f"{group}.{key}", one) for key, one in named.items()}
+    return found
+
+
 def _named_code(node: Node, catalog: CatalogProtocol) -> dict[str, str]:
     """Hash the code that the node's parameters name: a method's losses, metrics of one's own."""
-    values = [catalog.load(name) for name in node.inputs if is_parameter(name)]
+    values = [_load(name, catalog) for name in node.inputs if is_parameter(name)]
     return {
         name: code_hash(code)
         for value in values

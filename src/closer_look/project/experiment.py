@@ -15,7 +15,7 @@ from kedro.utils import find_kedro_project
 from closer_look.data.cells import BEFORE, RETAIN_ONLY
 from closer_look.errors import InputError, quote
 from closer_look.parameters.experiment import Experiment
-from closer_look.parameters.groups import GROUPS, RUNTIME
+from closer_look.parameters.groups import GROUPS, NAMED, RUNTIME
 
 _config_loader: AbstractConfigLoader | None = None
 
@@ -37,7 +37,7 @@ def load_experiment() -> Experiment:
     loader = _project_loader() if _config_loader is None else _config_loader
     parameters = loader["parameters"]
     _check_names(loader["globals"], parameters)
-    known_groups = (*GROUPS, "methods", "models", *RUNTIME)
+    known_groups = (*GROUPS, *NAMED, *RUNTIME)
     for name in parameters:
         if name not in known_groups:
             raise InputError(f"unknown parameter '{name}', choose from {', '.join(known_groups)}")
@@ -96,7 +96,7 @@ def _check_names(*sources: Mapping[str, Any]) -> None:
                     f"parameter {parameter}: {quote(name)} is not a valid name; use letters, "
                     f"digits, '-', '_' and, not at the start, '.'"
                 )
-        for group in ("methods", "models"):
+        for group in NAMED:
             for name in source.get(group) or ():
                 if not re.fullmatch(r"\w+", str(name)):
                     raise InputError(

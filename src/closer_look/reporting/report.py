@@ -18,6 +18,7 @@ from closer_look.errors import InputError, listed
 from closer_look.metrics import with_own_metrics
 from closer_look.metrics.aggregates import FORGET_EFFICACY_TERMS, MODEL_UTILITY_TERMS
 from closer_look.reporting.findings import describe_failures, describe_versions
+from closer_look.reporting.pages import page_environment
 from closer_look.reporting.results import (
     REFERENCE_LABELS,
     STAGES,
@@ -97,17 +98,10 @@ def render_report(
     Raises:
         InputError: the tables and the record are of different methods.
     """
-    import jinja2
     from plotly.offline import get_plotlyjs
 
     parameters = run_record["parameters"]
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("closer_look.reporting", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = page_environment()
     environment.filters["number"] = _number
     environment.filters["interval"] = _interval
     environment.filters["p_value"] = _p_value

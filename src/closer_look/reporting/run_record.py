@@ -37,8 +37,12 @@ def run_record(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def recorded_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters as plain values, without methods that the run does not use."""
+    """Return the parameters as plain values, without methods that the run does not use.
+
+    What is exported from a run does not change it, so ``export`` is left out, too.
+    """
     values = plain(parameters)
+    values.pop("export", None)
     used = values["experiment"]["methods"]
     return {**values, "methods": {name: values["methods"][name] for name in used}}
 

@@ -30,6 +30,27 @@ SIDES = ("forget", "retain")
 ANSWER, REFUSAL, MISMATCH = "", "idk_", "mismatch_"
 
 
+def texts_of(
+    side: str, plan: pd.DataFrame, questions: pd.DataFrame
+) -> tuple[list[str], dict[str, list[str]]]:
+    """Return what the rows of a plan ask on one side, and the texts that may follow.
+
+    Args:
+        side: "forget" or "retain".
+        plan: ``forget_row_id``, ``retain_row_id`` and ``refusal`` of each row.
+        questions: the questions table.
+
+    Returns:
+        The questions, and ``ANSWER``, ``REFUSAL`` and ``MISMATCH`` -> a text for each of them.
+    """
+    by_id = questions.set_index("row_id")
+    other = "retain" if side == "forget" else "forget"
+    own, partners = (by_id.loc[plan[f"{one}_row_id"]] for one in (side, other))
+    # A row's partner in the plan, of the other side, gives the mismatched answer.
+    answers = {ANSWER: own["answer"], REFUSAL: plan["refusal"], MISMATCH: partners["answer"]}
+    return list(own["question"]), {variant: list(texts) for variant, texts in answers.items()}
+
+
 class LossTerm:
     """One of a method's two losses, on the forget rows or on the retain rows."""
 
@@ -125,18 +146,10 @@ class Objective:
         Returns:
             One item per row of the plan: its row ids, the tokens of its blocks, and its scores.
         """
-        by_id = questions.set_index("row_id")
-        answer_of = {side: list(by_id.loc[plan[f"{side}_row_id"], "answer"]) for side in SIDES}
         ids = (plan[f"{side}_row_id"] for side in SIDES)
         columns: dict[str, Sequence[object]] = {"names": list(zip(*ids, strict=True))}
-        # A row's partner in the plan, of the other side, gives the mismatched answer.
-        for term, other in ((self.forget, "retain"), (self.retain, "forget")):
-            asked = list(by_id.loc[plan[f"{term.side}_row_id"], "question"])
-            texts = {
-                ANSWER: answer_of[term.side],
-                REFUSAL: list(plan["refusal"]),
-                MISMATCH: answer_of[other],
-            }
+        for term in self.terms:
+            asked, texts = texts_of(term.side, plan, questions)
             for variant, rows in term.encode(tokenizer, asked, texts).items():
                 columns[f"{term.side}_{variant}tokens"] = rows
             nll = reference_scores.nll.set_index(["row_id", "text"])["nll"]

@@ -43,12 +43,11 @@ def initialise(
     """
     from closer_look.models.prompts import set_prompt
     from closer_look.models.readiness import check_adapters
-    from closer_look.models.small_llama import small_llama
+    from closer_look.models.small_llama import small_llama, texts_to_learn
 
     if base_model.pretrained:
         return _base(base_model, prompt, questions, unlearning, refusals, generation)
-    columns = ["question", "answer", "reference_answer", "paraphrased_answer"]
-    texts = [*questions[columns].melt()["value"].dropna(), *refusals]
+    texts = texts_to_learn(questions, refusals)
     language_model = small_llama(texts, base_model.small_llama)
     set_prompt(language_model.tokenizer, base_model.prompt, prompt)
     _check_texts(language_model, questions, refusals, generation)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
-from closer_look.data.planning import draw_plan
+from closer_look.data.planning import plan_of_task
 from closer_look.data.questions import check_questions
 from closer_look.errors import InputError
 from closer_look.evaluation.downstream import check_harness
@@ -71,13 +70,13 @@ def draw_plans(
     """Draw the training plan of each task; all methods follow the same plans."""
     check_precision(unlearning.precision, "unlearning")
     return [
-        draw_plan(
+        plan_of_task(
             questions,
             refusals,
             task_id,
             epochs=unlearning.epochs,
             pairing=forget_set.pairing,
-            generator=np.random.default_rng([forget_set.seed, task_id]),
+            seed=forget_set.seed,
         )
         for task_id in range(1, experiment.n_tasks + 1)
     ]

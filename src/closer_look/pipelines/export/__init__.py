@@ -1,0 +1,5 @@
+"""Export: a finished run's models as folders to take away."""
+
+from .pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

@@ -1,0 +1,35 @@
+"""Nodes of the export."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from closer_look.models.language_model import LanguageModel
+from closer_look.parameters.models import ExportParameters
+from closer_look.parameters.training import MethodParameters
+
+ExportedModel = Any  # of models.export
+
+
+def export_model(
+    model: LanguageModel,
+    method: MethodParameters,
+    summary_table: pd.DataFrame,
+    questions: pd.DataFrame,
+    run_record: dict[str, Any],
+    export: ExportParameters,
+) -> ExportedModel:
+    """Prepare a method's last model to be used elsewhere, and write its model card."""
+    from closer_look.models.export import ExportedModel, prepare
+    from closer_look.reporting.model_card import model_card
+
+    card = model_card(
+        method=method,
+        summary_table=summary_table,
+        questions=questions,
+        run_record=run_record,
+        adapters=export.adapters,
+    )
+    return ExportedModel(prepare(model, export), card)
