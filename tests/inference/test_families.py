@@ -2,37 +2,16 @@
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from closer_look.errors import InputError
 from closer_look.inference import decoding
 from closer_look.inference.generation import generate
 from closer_look.inference.scoring import score
 from closer_look.models import packing
-from closer_look.models.language_model import LanguageModel, model_kind
+from closer_look.models.language_model import model_kind
 from closer_look.models.readiness import check_model
 from closer_look.models.tokens import encode, encode_prompts
 
-# What a configuration has of these is set, whatever its family calls it. Windows and chunks are
-# shorter than the rows.
-SIZES = {
-    **dict.fromkeys(["hidden_size", "n_embd", "d_model", "lru_width", "conv_dim"], 32),
-    **dict.fromkeys(["num_hidden_layers", "n_layer", "n_layers"], 2),
-    **dict.fromkeys(["num_attention_heads", "n_head", "n_heads"], 4),
-    **dict.fromkeys(["intermediate_size", "ffn_dim", "attention_hidden_size", "block_dim"], 32),
-    **dict.fromkeys(["max_position_embeddings", "n_positions", "max_seq_len"], 256),
-    **dict.fromkeys(["num_experts", "num_local_experts"], 4),
-    **dict.fromkeys(["sliding_window", "attention_chunk_size", "attention_window_size"], 16),
-    **dict.fromkeys(["state_size", "mamba_d_state", "mamba_n_heads", "mamba_d_head"], 8),
-    **dict.fromkeys(["linear_key_head_dim", "linear_value_head_dim", "head_dim"], 8),
-    **dict.fromkeys(["ssm_state_size", "mamba_num_heads", "mamba_head_dim", "chunk_size"], 8),
-    **{"vocab_size": 300, "num_key_value_heads": 2, "word_embed_proj_dim": 32, "mamba_dt_rank": 4},
-    **{"num_experts_per_tok": 2, "moe_intermediate_size": 32, "mamba_expand": 2, "n_groups": 1},
-    **{"linear_num_value_heads": 4, "linear_num_key_heads": 2, "mamba_n_groups": 1},
-    **{"shared_expert_intermediate_size": 32, "rotary_dim": 4, "pad_token_id": 0},
-    **{"eos_token_id": 0},
-}
 QUESTIONS = ["Who?", "Where was Ada born?", "Who taught Bo to sail on the wide lake?", "Where?"]
 ANSWERS = ["Bo.", "In Rome, on a hill.", "Nobody did, as far as anyone knows.", "There."]
 
@@ -71,24 +50,6 @@ NAMES = {
 }
 
 
-@pytest.fixture
-def make(language_model):
-    def make(family):
-        configuration = CONFIG_MAPPING[family]
-        known = configuration().get_text_config().to_dict().keys() | configuration.attribute_map
-        sizes = {name: size for name, size in SIZES.items() if name in known}
-        torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(configuration(**sizes), dtype=torch.float32)
-        generator = torch.Generator().manual_seed(3)
-        with torch.no_grad():
-            for weight in model.parameters():
-                if weight.dim() == 2:
-                    weight.normal_(std=0.3, generator=generator)
-        return LanguageModel(model.eval(), language_model.tokenizer)
-
-    return make
-
-
 @torch.no_grad()
 def plain_nll(language_model):
     nll = []
@@ -122,8 +83,8 @@ def plain_answers(language_model, n_tokens):
         *(pytest.param(*one, marks=pytest.mark.slow) for one in MORE_FAMILIES.items()),
     ],
 )
-def test_a_family_is_scored_and_answers_as_it_does_plainly(make, family, ways):
-    language_model = make(family)
+def test_a_family_is_scored_and_answers_as_it_does_plainly(make_family, family, ways):
+    language_model = make_family(family)
     check_model(language_model)
     expected = plain_nll(language_model)
     for batch_size in (1, 4):
@@ -144,6 +105,6 @@ def test_a_family_is_scored_and_answers_as_it_does_plainly(make, family, ways):
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta"])
-def test_a_model_that_looks_ahead_is_refused(make, family):
+def test_a_model_that_looks_ahead_is_refused(make_family, family):
     with pytest.raises(InputError, match="is no causal language model"):
-        check_model(make(family))
+        check_model(make_family(family))

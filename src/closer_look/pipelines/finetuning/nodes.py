@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -19,16 +20,22 @@ from closer_look.models.language_model import (
 )
 from closer_look.parameters.base import depends_on
 from closer_look.parameters.evaluation import GenerationParameters
+from closer_look.parameters.experiment import Experiment
 from closer_look.parameters.models import (
     BaseModelParameters,
     MeasuredModelParameters,
     PromptParameters,
     RetainOnlyParameters,
 )
-from closer_look.parameters.training import FinetuningParameters, UnlearningParameters
+from closer_look.parameters.training import (
+    FinetuningParameters,
+    MethodParameters,
+    UnlearningParameters,
+    used_methods,
+)
 
 
-@depends_on(unlearning=(), generation=())
+@depends_on(unlearning=(), generation=(), experiment=(), methods=())
 def initialise(
     questions: pd.DataFrame,
     refusals: list[str],
@@ -36,17 +43,20 @@ def initialise(
     prompt: PromptParameters,
     unlearning: UnlearningParameters,
     generation: GenerationParameters,
+    experiment: Experiment,
+    methods: dict[str, Any],
 ) -> LanguageModel | PretrainedModel:
     """Create the small base model, or load the pretrained one.
 
-    Checks that all rows fit into it, and that LoRA adapters find their layers.
+    Checks that all rows fit into it, and that the unlearning to come can work on it.
     """
     from closer_look.models.prompts import set_prompt
     from closer_look.models.readiness import check_adapters
     from closer_look.models.small_llama import small_llama
 
     if base_model.pretrained:
-        return _base(base_model, prompt, questions, unlearning, refusals, generation)
+        chosen = used_methods(experiment, methods)
+        return _base(base_model, prompt, questions, unlearning, refusals, generation, chosen)
     columns = ["question", "answer", "reference_answer", "paraphrased_answer"]
     texts = [*questions[columns].melt()["value"].dropna(), *refusals]
     language_model = small_llama(texts, base_model.small_llama)
@@ -55,7 +65,7 @@ def initialise(
     return check_adapters(language_model, unlearning.lora)
 
 
-@depends_on(unlearning=(), generation=())
+@depends_on(unlearning=(), generation=(), experiment=(), methods=())
 def take_pretrained(
     questions: pd.DataFrame,
     refusals: list[str],
@@ -63,6 +73,8 @@ def take_pretrained(
     prompt: PromptParameters,
     unlearning: UnlearningParameters,
     generation: GenerationParameters,
+    experiment: Experiment,
+    methods: dict[str, Any],
 ) -> PretrainedModel:
     """Take the pretrained model as the target model, which knows the questions already."""
     if not base_model.pretrained:
@@ -70,7 +82,8 @@ def take_pretrained(
             "parameter experiment.finetuning: false leaves a small_llama that has learned nothing; "
             "name a model with base_model.pretrained"
         )
-    return _base(base_model, prompt, questions, unlearning, refusals, generation)
+    chosen = used_methods(experiment, methods)
+    return _base(base_model, prompt, questions, unlearning, refusals, generation, chosen)
 
 
 @depends_on(generation=())
@@ -149,7 +162,9 @@ def _base(
     unlearning: UnlearningParameters,
     refusals: Sequence[str],
     generation: GenerationParameters,
+    methods: Sequence[MethodParameters],
 ) -> PretrainedModel:
+    from closer_look.models.output_head import check_output_head
     from closer_look.models.readiness import check_adapters
 
     if base_model.sha256:
@@ -157,6 +172,8 @@ def _base(
     model = PretrainedModel(base_model.pretrained, base_model.prompt, prompt)
     language_model = load_language_model(*model)
     _check_texts(language_model, questions, refusals, generation)
+    if any(method.reads_reference_logits for method in methods):
+        check_output_head(language_model)
     check_adapters(language_model, unlearning.lora)
     return model
 
