@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class OutputHead:
-    """A frozen copy, in fp32, of all that a model does after its layers.
+    """A frozen copy of all that a model does after its layers.
 
     Its weights may be those of another model of the same kind.
     """
@@ -46,7 +46,7 @@ class OutputHead:
             if isinstance(child, BaseTunerLayer):
                 child.merge()
                 setattr(self.model, name, child.get_base_layer())
-        self.model.float().eval().requires_grad_(False)
+        self.model.eval().requires_grad_(False)
         if weights is not None:
             self.model.load_state_dict(weights)
 

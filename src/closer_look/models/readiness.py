@@ -85,8 +85,10 @@ def check_adapters(language_model: LanguageModel, lora: LoraParameters | None) -
     """
     if lora is None:
         return language_model
-    adapted = with_adapter(language_model, lora)
-    return LanguageModel(adapted.model.unload().requires_grad_(True), language_model.tokenizer)
+    model = with_adapter(language_model, lora).model.unload()
+    for weight in model.parameters():
+        weight.requires_grad_(weight.is_floating_point())  # quantised ones cannot
+    return LanguageModel(model, language_model.tokenizer)
 
 
 def check_model(language_model: LanguageModel) -> None:

@@ -16,7 +16,7 @@ from closer_look.models.language_model import (
     PretrainedModel,
     check_precision,
     check_weights,
-    load_language_model,
+    load_pretrained,
 )
 from closer_look.parameters.base import depends_on
 from closer_look.parameters.evaluation import GenerationParameters
@@ -29,7 +29,6 @@ from closer_look.parameters.models import (
 )
 from closer_look.parameters.training import (
     FinetuningParameters,
-    MethodParameters,
     UnlearningParameters,
     used_methods,
 )
@@ -55,8 +54,8 @@ def initialise(
     from closer_look.models.small_llama import small_llama
 
     if base_model.pretrained:
-        chosen = used_methods(experiment, methods)
-        return _base(base_model, prompt, questions, unlearning, refusals, generation, chosen)
+        checked = (questions, refusals, unlearning, generation, experiment, methods)
+        return _base(base_model, prompt, *checked)
     columns = ["question", "answer", "reference_answer", "paraphrased_answer"]
     texts = [*questions[columns].melt()["value"].dropna(), *refusals]
     language_model = small_llama(texts, base_model.small_llama)
@@ -82,8 +81,8 @@ def take_pretrained(
             "parameter experiment.finetuning: false leaves a small_llama that has learned nothing; "
             "name a model with base_model.pretrained"
         )
-    chosen = used_methods(experiment, methods)
-    return _base(base_model, prompt, questions, unlearning, refusals, generation, chosen)
+    checked = (questions, refusals, unlearning, generation, experiment, methods)
+    return _base(base_model, prompt, *checked)
 
 
 @depends_on(generation=())
@@ -159,20 +158,23 @@ def _base(
     base_model: BaseModelParameters,
     prompt: PromptParameters,
     questions: pd.DataFrame,
-    unlearning: UnlearningParameters,
     refusals: Sequence[str],
+    unlearning: UnlearningParameters,
     generation: GenerationParameters,
-    methods: Sequence[MethodParameters],
+    experiment: Experiment,
+    methods: dict[str, Any],
 ) -> PretrainedModel:
+    from closer_look.models.base_model import check_base
     from closer_look.models.output_head import check_output_head
     from closer_look.models.readiness import check_adapters
 
     if base_model.sha256:
         check_weights(base_model.pretrained, base_model.sha256)
     model = PretrainedModel(base_model.pretrained, base_model.prompt, prompt)
-    language_model = load_language_model(*model)
+    check_base(model.name, experiment.finetuning, unlearning.lora)
+    language_model = load_pretrained(model)
     _check_texts(language_model, questions, refusals, generation)
-    if any(method.reads_reference_logits for method in methods):
+    if any(method.reads_reference_logits for method in used_methods(experiment, methods)):
         check_output_head(language_model)
     check_adapters(language_model, unlearning.lora)
     return model
@@ -181,7 +183,7 @@ def _base(
 def _measured(
     model: PretrainedModel, questions: pd.DataFrame, generation: GenerationParameters
 ) -> PretrainedModel:
-    _check_texts(load_language_model(*model), questions, [], generation)
+    _check_texts(load_pretrained(model), questions, [], generation)
     return model
 
 
