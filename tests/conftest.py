@@ -58,6 +58,12 @@ FAMILY_SIZES = {
     **{"shared_expert_intermediate_size": 32, "rotary_dim": 4, "pad_token_id": 0},
     **{"eos_token_id": 0},
 }
+SENSES = ("text", "vision")
+IMAGES = {
+    **dict.fromkeys(["hidden_size", "intermediate_size", "vision_output_dim"], 32),
+    **dict.fromkeys(["projector_input_dim", "projector_output_dim"], 32),
+    **{"num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28, "patch_size": 14},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -305,12 +311,20 @@ def make_family(language_model):
 
     from closer_look.models.language_model import LanguageModel
 
+    def sized(configuration, sizes=FAMILY_SIZES):
+        known = configuration().to_dict().keys() | configuration.attribute_map.keys()
+        return {name: size for name, size in sizes.items() if name in known}
+
     def make_family(family, **settings):
         configuration = CONFIG_MAPPING[family]
-        known = configuration().get_text_config().to_dict().keys() | configuration.attribute_map
-        sizes = {name: size for name, size in FAMILY_SIZES.items() if name in known} | settings
+        if "text_config" in configuration.sub_configs:  # it sees, too
+            text, vision = (type(getattr(configuration(), f"{kind}_config")) for kind in SENSES)
+            parts = {"text_config": sized(text) | settings, "vision_config": sized(vision, IMAGES)}
+            made = configuration(**parts)
+        else:
+            made = configuration(**sized(configuration) | settings)
         torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(configuration(**sizes), dtype=torch.float32)
+        model = AutoModelForCausalLM.from_config(made, dtype=torch.float32)
         generator = torch.Generator().manual_seed(3)
         with torch.no_grad():
             for weight in model.parameters():
