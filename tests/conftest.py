@@ -315,7 +315,7 @@ def make_family(language_model):
         known = configuration().to_dict().keys() | configuration.attribute_map.keys()
         return {name: size for name, size in sizes.items() if name in known}
 
-    def make_family(family, **settings):
+    def make_family(family, auto=AutoModelForCausalLM, **settings):
         configuration = CONFIG_MAPPING[family]
         if "text_config" in configuration.sub_configs:  # it sees, too
             text, vision = (type(getattr(configuration(), f"{kind}_config")) for kind in SENSES)
@@ -324,7 +324,7 @@ def make_family(language_model):
         else:
             made = configuration(**sized(configuration) | settings)
         torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(made, dtype=torch.float32)
+        model = auto.from_config(made, dtype=torch.float32)
         generator = torch.Generator().manual_seed(3)
         with torch.no_grad():
             for weight in model.parameters():

@@ -7,8 +7,11 @@ from closer_look.errors import InputError
 from closer_look.models.adapters import with_adapter
 from closer_look.models.readiness import check_adapters
 from closer_look.parameters.training import LoraParameters
+from closer_look.reporting.sentences import describe_unlearning
 
 LORA = LoraParameters(rank=2, alpha=4, dropout=0)
+ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
+LAYERS = ATTENTION | {"gate_proj", "up_proj", "down_proj"}
 MIXTURES = ["mixtral", "qwen3_moe", "gpt_oss", "granitemoe", "jetmoe", "llama4_text"]
 
 
@@ -77,3 +80,35 @@ def test_every_adapter_learns_on_experts(make_family, make_questions, unlearn_fi
     learned = {n: w for n, w in unlearned.model.named_parameters() if "lora_B" in n}
     assert len([name for name in learned if "experts" in name]) == 2 * 2  # layers, weights
     assert all(torch.count_nonzero(weight) for weight in learned.values())
+
+
+@pytest.mark.parametrize(
+    ("target_modules", "said", "layers"),
+    [
+        ("all-linear", "on all linear layers and left the model's own weights unchanged", LAYERS),
+        (["q_proj", "v_proj"], "on the layers q_proj and v_proj and left", {"q_proj", "v_proj"}),
+    ],
+)
+def test_the_report_says_what_is_trained(
+    make_family, make_questions, unlearn_first_task, target_modules, said, layers
+):
+    lora = LORA.model_copy(update={"target_modules": target_modules})
+    language_model = make_family("llama")
+    before = {name: weight.clone() for name, weight in language_model.model.named_parameters()}
+    questions = make_questions(("forget", 1, 2), ("retain", 0, 2))
+    model = unlearn_first_task(language_model, questions, "idk", "kl", lora=lora)[0].model
+    assert {name.rpartition(".")[2] for name in adapted(model)} == layers
+    own = model.unload().named_parameters()
+    assert all(weight.equal(before[name]) for name, weight in own)
+    assert said in describe_unlearning({"unlearning": {"lora": lora.model_dump()}})
+
+
+def test_the_report_says_nothing_where_all_weights_are_trained(
+    make_family, make_questions, unlearn_first_task
+):
+    language_model = make_family("llama")
+    before = {name: weight.clone() for name, weight in language_model.model.named_parameters()}
+    questions = make_questions(("forget", 1, 2), ("retain", 0, 2))
+    model = unlearn_first_task(language_model, questions, "idk", "kl")[0].model
+    assert not [name for name, weight in model.named_parameters() if weight.equal(before[name])]
+    assert describe_unlearning({"unlearning": {}}) == ""
