@@ -1,7 +1,9 @@
 """The nodes that provide target and retain-only models."""
 
 import copy
+import json
 import logging
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -278,3 +280,17 @@ def test_kl_is_refused_before_any_training_where_logits_do_not_follow_from_state
     with_kl = EXPERIMENT.model_copy(update={"methods": ("ga", "ga_kl")})
     with pytest.raises(InputError, match=f"{folder}: the logits of LlamaForCausalLM do not follow"):
         make(*given, with_kl, METHODS)
+
+
+@pytest.mark.parametrize("made", ["initialise", "take_pretrained"])
+def test_a_quantised_model_is_not_trained_itself(questions, folder, made):
+    path = Path(folder, "config.json")
+    quantised = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    settings = json.loads(path.read_text()) | {"quantization_config": quantised}
+    path.write_text(json.dumps(settings))
+    base_model = BaseModelParameters(pretrained=folder, prompt="plain")
+    experiment = EXPERIMENT.model_copy(update={"finetuning": made == "initialise"})
+    with pytest.raises(InputError, match="cannot be trained itself"):
+        getattr(nodes, made)(
+            *(questions, ["No."], base_model, PROMPT, UNLEARNING, GENERATION, experiment, METHODS)
+        )

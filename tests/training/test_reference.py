@@ -1,5 +1,7 @@
 """Reference scores: what each method needs of the frozen model, and no more."""
 
+import copy
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,11 +10,13 @@ import torch
 from closer_look.datasets.reference_scores_dataset import ReferenceScoresDataset
 from closer_look.errors import InputError
 from closer_look.inference.scoring import score
+from closer_look.models.language_model import LanguageModel
 from closer_look.models.packing import answer_logits, pack
 from closer_look.models.tokens import encode
-from closer_look.parameters.training import MethodParameters
+from closer_look.parameters.training import MethodParameters, UnlearningParameters
 from closer_look.training import reference
 from closer_look.training.reference import reference_scores
+from closer_look.training.unlearning import unlearn
 
 
 @pytest.fixture
@@ -82,6 +86,26 @@ def test_kl_keeps_hidden_states_of_the_planned_retain_rows_from_which_the_logits
         expected = answer_logits(language_model.model, pack(tokens))
     logits = scores.hidden_states["retain-0-2"] @ scores.output_head["lm_head.weight"].T
     torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-4)
+
+
+def test_kl_compares_with_the_reference_s_head_and_not_that_of_the_model_in_training(
+    make_family, plan, questions
+):
+    reference_model = make_family("llama")
+    method = MethodParameters(label="X", forget={"loss": "gradient_ascent"}, retain={"loss": "kl"})
+    scores = reference_scores(reference_model, plan, questions, method, batch_size=3)
+    parameters = UnlearningParameters(
+        learning_rate=1e-4, epochs=2, batch_size=2, warmup_epochs=0, seed=1
+    )
+    same = LanguageModel(copy.deepcopy(reference_model.model), reference_model.tokenizer)
+    another = LanguageModel(copy.deepcopy(reference_model.model), reference_model.tokenizer)
+    torch.nn.init.normal_(another.model.lm_head.weight, std=0.3)  # and its layers are the same
+    first = [
+        unlearn(model, plan, questions, scores, method, parameters)[1]["retain_loss"][0]
+        for model in (same, another)
+    ]
+    assert first[0] == pytest.approx(0, abs=1e-5)
+    assert first[1] > 0.1
 
 
 @pytest.mark.usefixtures("logits_of_the_text")
