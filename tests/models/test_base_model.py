@@ -70,6 +70,22 @@ def test_quantised_weights_are_never_trained_themselves(folder, finetuning, lora
     check_base(str(folder), False, LORA)
 
 
+def test_a_model_that_is_not_there_is_left_to_who_loads_it(tmp_path):
+    check_base(str(tmp_path / "nope"), True, None)
+    with pytest.raises(InputError, match="nope: no tokenizer there"):
+        load_pretrained(PretrainedModel(str(tmp_path / "nope"), "plain"))
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '"x"', '{"model_type": 3}'])
+@pytest.mark.parametrize("file", ["config.json", "adapter_config.json"])
+def test_broken_files_are_left_to_who_loads_them(folder, file, content):
+    (folder / file).write_text(content)
+    with pytest.raises(InputError) as caught:
+        check_base(str(folder), True, None)
+        load_pretrained(PretrainedModel(str(folder), "plain"))
+    assert str(caught.value).startswith(f"{folder}: ")
+
+
 def test_whole_models_may_be_trained_in_any_way(folder):
     for finetuning in (True, False):
         for lora in (None, LORA):

@@ -6,11 +6,11 @@ saved would be another model.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from closer_look.errors import InputError, quote
+from closer_look.models.model_folder import read_settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -25,8 +25,11 @@ def adapter_settings(name: str) -> dict[str, Any] | None:
     """Return the configuration of the adapters under a name; None if it is a whole model."""
     from transformers.utils.peft_utils import find_adapter_config_file
 
-    path = find_adapter_config_file(name)
-    return None if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
+    try:
+        path = find_adapter_config_file(name)
+    except OSError:  # no such model: whoever loads it says so
+        return None
+    return None if path is None else read_settings(Path(path))
 
 
 def quantisation(name: str) -> str | None:
@@ -44,13 +47,15 @@ def quantisation(name: str) -> str | None:
     if adapters is not None:
         name = adapters.get("base_model_name_or_path")
     try:
-        config = PreTrainedConfig.get_config_dict(name)[0] if name else {}
-    except OSError:  # whoever loads it says what is missing
+        config = PreTrainedConfig.get_config_dict(str(name))[0] if name else {}
+        # The part of a multimodal model that reads text has a configuration of its own.
+        parts = [config, *(one for one in config.values() if isinstance(one, dict))]
+    except Exception:  # broken files raise anything; whoever loads the model says what is wrong
         return None
-    # The part of a multimodal model that reads text has a configuration of its own.
-    for part in (config, *(one for one in config.values() if isinstance(one, dict))):
+    for part in parts:
         found = part.get("quantization_config") or part.get("compression_config")
         if found:
+            found = found if isinstance(found, dict) else {"quant_method": found}
             method = found.get("quant_method", "bitsandbytes")  # old folders name it in other words
             return f"{method} 4-bit" if found.get("load_in_4bit") else str(method)
     return None
