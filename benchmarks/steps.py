@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import published
 import torch
 
+from closer_look.models.output_head import OutputHead
 from closer_look.models.packing import answer_logits, packed_attention
 from closer_look.training.objective import Objective
 from closer_look.training.reference import reference_scores
@@ -19,6 +20,8 @@ BATCH_SIZE = 4
 def step_here(language_model, plan, questions, method):
     """Provide a function that makes a step with this package, each time on the next batch."""
     reference = reference_scores(language_model, plan, questions, method, BATCH_SIZE)
+    weights = reference.output_head
+    head = OutputHead(language_model.model, weights) if weights else None
     objective = Objective(method)
     rows = objective.encode(language_model.tokenizer, plan, questions, reference)
     starts = itertools.cycle(range(0, len(rows), BATCH_SIZE))
@@ -27,7 +30,7 @@ def step_here(language_model, plan, questions, method):
         start = next(starts)
         batch = objective.collate(rows[start : start + BATCH_SIZE])
         logits = answer_logits(language_model.model, batch)
-        return objective.loss(logits, batch, reference.output_head)["loss"]
+        return objective.loss(logits, batch, head)["loss"]
 
     with packed_attention(language_model.model), tied_embeddings(language_model.model):
         yield _stepper(language_model.model, loss)

@@ -39,6 +39,33 @@ HERE = ("127.0.0.1", "::1", "localhost", "", None)
 CORPUS = ROOT / "data" / "01_raw" / "invented_people"
 
 
+# What a configuration has of these is set, whatever its family calls it. Windows and chunks are
+# shorter than rows.
+FAMILY_SIZES = {
+    **dict.fromkeys(["hidden_size", "n_embd", "d_model", "lru_width", "conv_dim"], 32),
+    **dict.fromkeys(["num_hidden_layers", "n_layer", "n_layers"], 2),
+    **dict.fromkeys(["num_attention_heads", "n_head", "n_heads"], 4),
+    **dict.fromkeys(["intermediate_size", "ffn_dim", "attention_hidden_size", "block_dim"], 32),
+    **dict.fromkeys(["max_position_embeddings", "n_positions", "max_seq_len"], 256),
+    **dict.fromkeys(["num_experts", "num_local_experts"], 4),
+    **dict.fromkeys(["sliding_window", "attention_chunk_size", "attention_window_size"], 16),
+    **dict.fromkeys(["state_size", "mamba_d_state", "mamba_n_heads", "mamba_d_head"], 8),
+    **dict.fromkeys(["linear_key_head_dim", "linear_value_head_dim", "head_dim"], 8),
+    **dict.fromkeys(["ssm_state_size", "mamba_num_heads", "mamba_head_dim", "chunk_size"], 8),
+    **{"vocab_size": 300, "num_key_value_heads": 2, "word_embed_proj_dim": 32, "mamba_dt_rank": 4},
+    **{"num_experts_per_tok": 2, "moe_intermediate_size": 32, "mamba_expand": 2, "n_groups": 1},
+    **{"linear_num_value_heads": 4, "linear_num_key_heads": 2, "mamba_n_groups": 1},
+    **{"shared_expert_intermediate_size": 32, "rotary_dim": 4, "pad_token_id": 0},
+    **{"eos_token_id": 0},
+}
+SENSES = ("text", "vision")
+IMAGES = {
+    **dict.fromkeys(["hidden_size", "intermediate_size", "vision_output_dim"], 32),
+    **dict.fromkeys(["projector_input_dim", "projector_output_dim"], 32),
+    **{"num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28, "patch_size": 14},
+}
+
+
 @pytest.fixture(autouse=True)
 def few_objects_to_collect():
     """Each training has garbage collected; what was imported before is not looked through again."""
@@ -273,6 +300,54 @@ def language_model(tiny_llama):
             if weight.dim() == 2:
                 weight.normal_(std=0.5, generator=generator)
     return made
+
+
+@pytest.fixture(scope="session")
+def make_family(language_model):
+    """A function that makes a small model of a family of transformers, initialised at random."""
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    from closer_look.models.language_model import LanguageModel
+
+    def sized(configuration, sizes=FAMILY_SIZES):
+        known = configuration().to_dict().keys() | configuration.attribute_map.keys()
+        return {name: size for name, size in sizes.items() if name in known}
+
+    def make_family(family, auto=AutoModelForCausalLM, **settings):
+        configuration = CONFIG_MAPPING[family]
+        if "text_config" in configuration.sub_configs:  # it sees, too
+            text, vision = (type(getattr(configuration(), f"{kind}_config")) for kind in SENSES)
+            parts = {"text_config": sized(text) | settings, "vision_config": sized(vision, IMAGES)}
+            made = configuration(**parts)
+        else:
+            made = configuration(**sized(configuration) | settings)
+        torch.manual_seed(0)
+        model = auto.from_config(made, dtype=torch.float32)
+        generator = torch.Generator().manual_seed(3)
+        with torch.no_grad():
+            for weight in model.parameters():
+                if weight.dim() == 2:
+                    weight.normal_(std=0.3, generator=generator)
+        return LanguageModel(model.eval(), language_model.tokenizer)
+
+    return make_family
+
+
+@pytest.fixture
+def logits_of_the_text(language_model, monkeypatch):
+    """Llamas whose logits depend on the text itself, not only on the last hidden states."""
+    kind = type(language_model.model)
+    forward = kind.forward
+
+    def copying(self, *args, input_ids=None, **kwargs):
+        output = forward(self, *args, input_ids=input_ids, **kwargs)
+        if input_ids is not None:
+            output.logits = output.logits * 0.5
+        return output
+
+    monkeypatch.setattr(kind, "forward", copying)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ TEXTS = {
     "scripts": "Борис, 中文 and हिन्दी met\n\tin Zürich",
     "right_to_left": "שלום \u202eabc\u202c مرحبا e\u0301\u0323",
 }
-ROW_IDS = ["output_head", "../../a", 'it\'s "one"', SCRIPT]
+ROW_IDS = ["output head lm_head.weight", "../../a", 'it\'s "one"', SCRIPT]
 METHOD = {"experiment": {"n_tasks": 2, "methods": ["ga_kl"]}}
 
 

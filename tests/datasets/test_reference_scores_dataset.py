@@ -11,7 +11,7 @@ from closer_look.training.reference_scores import ReferenceScores
 
 NLL = pd.DataFrame({"row_id": ["a", "b"], "text": ["Yes.", "No."], "nll": [1.5, 2.5]})
 STATES = {"a": torch.arange(6.0).reshape(3, 2), "b": torch.ones(1, 2)}
-HEAD = torch.arange(10.0).reshape(5, 2)
+HEAD = {"lm_head.weight": torch.arange(10.0).reshape(5, 2), "lm_head.bias": torch.ones(5)}
 NOTHING = NLL.head(0)
 
 
@@ -27,7 +27,7 @@ def at_version(tmp_path):
 
 
 def test_table_comes_back(at_version):
-    at_version("1").save(ReferenceScores(NLL, {}, None))
+    at_version("1").save(ReferenceScores(NLL, {}, {}))
     pd.testing.assert_frame_equal(at_version().load().nll, NLL)
 
 
@@ -36,49 +36,53 @@ def test_tensors_come_back(at_version):
     loaded = at_version().load()
     assert loaded.hidden_states.keys() == STATES.keys()
     assert all(torch.equal(loaded.hidden_states[row], STATES[row]) for row in STATES)
-    assert torch.equal(loaded.output_head, HEAD)
+    assert loaded.output_head.keys() == HEAD.keys()
+    assert all(torch.equal(loaded.output_head[name], HEAD[name]) for name in HEAD)
 
 
-@pytest.mark.parametrize("row_id", ["output_head", "row output_head", "__metadata__", "../a'\"b"])
+@pytest.mark.parametrize(
+    "row_id", ["lm_head.weight", "output head lm_head.weight", "__metadata__", "../a'\"b"]
+)
 def test_row_may_have_any_name(at_version, row_id):
     at_version("1").save(ReferenceScores(NOTHING, {row_id: STATES["a"]}, HEAD))
     loaded = at_version().load()
     assert torch.equal(loaded.hidden_states[row_id], STATES["a"])
-    assert torch.equal(loaded.output_head, HEAD)
+    assert loaded.output_head.keys() == HEAD.keys()
+    assert all(torch.equal(loaded.output_head[name], HEAD[name]) for name in HEAD)
 
 
 def test_losses_that_need_nothing_get_nothing(at_version):
-    at_version("1").save(ReferenceScores(NOTHING, {}, None))
+    at_version("1").save(ReferenceScores(NOTHING, {}, {}))
     loaded = at_version().load()
-    assert (len(loaded.nll), loaded.hidden_states, loaded.output_head) == (0, {}, None)
+    assert (len(loaded.nll), loaded.hidden_states, loaded.output_head) == (0, {}, {})
 
 
 def test_entry_exists_once_it_is_saved(at_version):
     assert not at_version().exists()
-    at_version("1").save(ReferenceScores(NLL, {}, None))
+    at_version("1").save(ReferenceScores(NLL, {}, {}))
     assert at_version().exists()
 
 
 def test_latest_version_is_loaded(at_version):
-    at_version("1").save(ReferenceScores(NOTHING, {}, None))
-    at_version("2").save(ReferenceScores(NLL, {}, None))
+    at_version("1").save(ReferenceScores(NOTHING, {}, {}))
+    at_version("2").save(ReferenceScores(NLL, {}, {}))
     assert len(at_version().load().nll) == 2
 
 
 def test_crash_while_saving_leaves_the_version_before(at_version, monkeypatch):
-    at_version("1").save(ReferenceScores(NLL, {}, None))
+    at_version("1").save(ReferenceScores(NLL, {}, {}))
 
     def crash(tensors, path):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(reference_scores_dataset, "save_file", crash)
     with pytest.raises(KeyboardInterrupt):
-        at_version("2").save(ReferenceScores(NOTHING, {}, None))
+        at_version("2").save(ReferenceScores(NOTHING, {}, {}))
     assert len(at_version().load().nll) == 2
 
 
 def test_crash_inside_the_table_leaves_the_version_before(at_version, monkeypatch):
-    at_version("1").save(ReferenceScores(NLL, {}, None))
+    at_version("1").save(ReferenceScores(NLL, {}, {}))
 
     def half(table, file):
         file.write(b"PAR1")
@@ -86,10 +90,10 @@ def test_crash_inside_the_table_leaves_the_version_before(at_version, monkeypatc
 
     with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
         broken.setattr(pd.DataFrame, "to_parquet", half)
-        at_version("2").save(ReferenceScores(NOTHING, {}, None))
+        at_version("2").save(ReferenceScores(NOTHING, {}, {}))
     assert len(at_version().load().nll) == 2
 
 
 def test_preview_shows_the_first_scores(at_version):
-    at_version("1").save(ReferenceScores(NLL, {}, None))
+    at_version("1").save(ReferenceScores(NLL, {}, {}))
     assert at_version().preview(nrows=1)["data"] == [["a", "Yes.", 1.5]]

@@ -1,68 +1,91 @@
-"""Scores and answers of many model families are those of plain passes over the whole text."""
+"""Scores and answers of many model families are those of plain passes over the whole text.
+
+Before fine-tuning and after it, one by one and in batches, as docs/own_model.md says of each.
+"""
+
+import re
+from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from closer_look.errors import InputError
 from closer_look.inference import decoding
 from closer_look.inference.generation import generate
 from closer_look.inference.scoring import score
 from closer_look.models import packing
-from closer_look.models.language_model import LanguageModel, model_kind
+from closer_look.models.language_model import model_kind
+from closer_look.models.output_head import check_output_head
 from closer_look.models.readiness import check_model
 from closer_look.models.tokens import encode, encode_prompts
+from closer_look.parameters.training import FinetuningParameters
+from closer_look.training.finetuning import finetune
 
-# What a configuration has of these is set, whatever its family calls it. Windows and chunks are
-# shorter than the rows.
-SIZES = {
-    **dict.fromkeys(["hidden_size", "n_embd", "d_model", "lru_width", "conv_dim"], 32),
-    **dict.fromkeys(["num_hidden_layers", "n_layer", "n_layers"], 2),
-    **dict.fromkeys(["num_attention_heads", "n_head", "n_heads"], 4),
-    **dict.fromkeys(["intermediate_size", "ffn_dim", "attention_hidden_size", "block_dim"], 32),
-    **dict.fromkeys(["max_position_embeddings", "n_positions", "max_seq_len"], 256),
-    **dict.fromkeys(["num_experts", "num_local_experts"], 4),
-    **dict.fromkeys(["sliding_window", "attention_chunk_size", "attention_window_size"], 16),
-    **dict.fromkeys(["state_size", "mamba_d_state", "mamba_n_heads", "mamba_d_head"], 8),
-    **dict.fromkeys(["linear_key_head_dim", "linear_value_head_dim", "head_dim"], 8),
-    **dict.fromkeys(["ssm_state_size", "mamba_num_heads", "mamba_head_dim", "chunk_size"], 8),
-    **{"vocab_size": 300, "num_key_value_heads": 2, "word_embed_proj_dim": 32, "mamba_dt_rank": 4},
-    **{"num_experts_per_tok": 2, "moe_intermediate_size": 32, "mamba_expand": 2, "n_groups": 1},
-    **{"linear_num_value_heads": 4, "linear_num_key_heads": 2, "mamba_n_groups": 1},
-    **{"shared_expert_intermediate_size": 32, "rotary_dim": 4, "pad_token_id": 0},
-    **{"eos_token_id": 0},
-}
+DOCUMENT = Path(__file__).parents[2] / "docs" / "own_model.md"
 QUESTIONS = ["Who?", "Where was Ada born?", "Who taught Bo to sail on the wide lake?", "Where?"]
 ANSWERS = ["Bo.", "In Rome, on a hill.", "Nobody did, as far as anyone knows.", "There."]
 
-FAMILIES = {  # how rows go through the model, and how it answers
-    "llama": ("packed", "together"),
-    "qwen3": ("packed", "together"),
-    "gemma3_text": ("packed", "together"),
-    "gpt2": ("packed", "together"),
-    "mamba": ("one by one", "alone"),
-    "jamba": ("one by one", "without a cache"),
-    "qwen3_next": ("one by one", "without a cache"),
-    "llama4_text": ("one by one", "together"),
-    "nemotron": ("one by one", "together"),
+
+def rope(kind, **settings):
+    return {"rope_parameters": {"rope_type": kind, "rope_theta": 1e4, "factor": 4.0} | settings}
+
+
+def layers(*kinds):
+    return {"layer_types": list(kinds)}
+
+
+SHORT = {"original_max_position_embeddings": 32}  # rows are longer
+LONG = {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4} | SHORT
+LATENT = {
+    **{"num_key_value_heads": 4, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8},
+    **{"q_lora_rank": 16, "kv_lora_rank": 16},
 }
+ROUTED = {"n_group": 1, "topk_group": 1, "n_routed_experts": 4, "first_k_dense_replace": 1}
+MIXED = layers("linear_attention", "full_attention")
+FAMILIES = {
+    "llama": {},
+    "gemma3_text": layers("sliding_attention", "full_attention"),
+    "llama4_text": layers("chunked_attention", "full_attention"),
+    "lfm2": layers("conv", "full_attention"),
+    "bloom": {},
+    "nemotron": {},
+}
+AS_THEY_ARE = [
+    *("qwen2", "qwen3", "qwen3_moe", "mistral", "mixtral", "ministral3", "phi", "phi3", "phimoe"),
+    *("gemma", "gemma2", "gemma3", "granite", "olmo", "olmo2", "smollm3", "stablelm", "cohere"),
+    *("glm", "glm4", "starcoder2", "opt", "gpt2", "gpt_neox", "gptj", "gpt_oss", "exaone4", "doge"),
+    *("falcon", "mpt", "llama4", "mamba", "falcon_mamba", "rwkv", "xlstm"),
+]
 MORE_FAMILIES = {
-    **dict.fromkeys(
-        ["qwen2", "qwen3_moe", "mistral", "mixtral", "phi", "phi3", "gemma", "granite", "olmo"],
-        ("packed", "together"),
-    ),
-    **dict.fromkeys(
-        ["olmo2", "smollm3", "stablelm", "cohere", "glm", "starcoder2", "opt", "gpt_neox"],
-        None,  # whichever is found
-    ),
-    **dict.fromkeys(
-        ["bloom", "falcon", "gpt_oss", "gptj", "mpt", "phimoe", "doge", "lfm2", "falcon_mamba"],
-        None,
-    ),
-    **dict.fromkeys(
-        ["recurrent_gemma", "rwkv", "bamba", "granitemoehybrid", "nemotron_h", "olmo_hybrid"], None
-    ),
+    **{family: {} for family in AS_THEY_ARE},
+    # Its frequencies change beyond max_position_embeddings, where rows are refused.
+    "llama with dynamic RoPE": rope("dynamic"),
+    "llama with Llama 3 RoPE": rope("llama3", low_freq_factor=1.0, high_freq_factor=4.0, **SHORT),
+    "llama with YaRN": rope("yarn", **SHORT),
+    "phi3 with long RoPE": rope("longrope", **LONG) | SHORT,
+    "falcon with ALiBi": {"alibi": True},
+    "gemma3n_text": {
+        **{"num_kv_shared_layers": 0, "hidden_size_per_layer_input": 8, "laurel_rank": 8},
+        **{"vocab_size_per_layer_input": 300, "activation_sparsity_pattern": [0.0, 0.0]},
+        **layers("sliding_attention", "full_attention"),
+    },
+    "deepseek_v3": LATENT | ROUTED,
+    "minicpm3": LATENT,
+    "mamba2": {"num_heads": 8, "head_dim": 8, "expand": 2},
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
+    "qwen3_next": MIXED,
+    "qwen3_5_text": MIXED,
+    "granitemoehybrid": layers("mamba", "attention"),
+    "falcon_h1": {"mamba_d_ssm": 64, "mamba_n_heads": 8, "mamba_d_head": 8},
+    "bamba": {"attn_layer_indices": [1]},
+    "olmo_hybrid": MIXED,
+    "nemotron_h": {"hybrid_override_pattern": "M*"},
+    "recurrent_gemma": {"num_hidden_layers": 3},
+}
+LOOKING_AHEAD = {
+    "bert": {},
+    "roberta": {},
+    "gemma3_text with bidirectional attention": {"use_bidirectional_attention": True},
 }
 NAMES = {
     decoding.decode_together: "together",
@@ -71,22 +94,16 @@ NAMES = {
 }
 
 
-@pytest.fixture
-def make(language_model):
-    def make(family):
-        configuration = CONFIG_MAPPING[family]
-        known = configuration().get_text_config().to_dict().keys() | configuration.attribute_map
-        sizes = {name: size for name, size in SIZES.items() if name in known}
-        torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(configuration(**sizes), dtype=torch.float32)
-        generator = torch.Generator().manual_seed(3)
-        with torch.no_grad():
-            for weight in model.parameters():
-                if weight.dim() == 2:
-                    weight.normal_(std=0.3, generator=generator)
-        return LanguageModel(model.eval(), language_model.tokenizer)
-
-    return make
+def read_table():
+    """What the document says: family -> how it is scored, and how it answers."""
+    text = DOCUMENT.read_text(encoding="utf-8").split("## Families")[1].split("\n## ")[0]
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in text.splitlines()]
+    return {
+        re.sub(r"`", "", family): tuple(ways)
+        for families, *ways in (row for row in rows if len(row) == 3)
+        for family in families.split(", ")
+        if "`" in family
+    }
 
 
 @torch.no_grad()
@@ -115,35 +132,47 @@ def plain_answers(language_model, n_tokens):
     return answers
 
 
-@pytest.mark.parametrize(
-    ("family", "ways"),
-    [
-        *FAMILIES.items(),
-        *(pytest.param(*one, marks=pytest.mark.slow) for one in MORE_FAMILIES.items()),
-    ],
-)
-def test_a_family_is_scored_and_answers_as_it_does_plainly(make, family, ways):
-    language_model = make(family)
-    check_model(language_model)
+def compare(language_model, n_tokens=16):
+    """Compare scores and answers with those of plain passes."""
+    language_model.model.eval()
     expected = plain_nll(language_model)
     for batch_size in (1, 4):
         scores = score(language_model, QUESTIONS, ANSWERS, batch_size)
-        assert scores["nll"].tolist() == pytest.approx(expected, abs=1e-3, rel=1e-4)
-    prompts = encode_prompts(language_model.tokenizer, QUESTIONS)
-    room = 16
-    max_length = max(map(len, prompts)) + room
-    expected = plain_answers(language_model, room)
+        assert scores["nll"].tolist() == pytest.approx(expected, rel=1e-4)
+    longest = max(map(len, encode_prompts(language_model.tokenizer, QUESTIONS)))
+    expected = plain_answers(language_model, n_tokens)
     for batch_size in (1, 4):
-        answers = generate(language_model, QUESTIONS, max_length, batch_size)["generated"]
+        answers = generate(language_model, QUESTIONS, longest + n_tokens, batch_size)["generated"]
         for answer, plain in zip(answers, expected, strict=True):
             assert answer.startswith(plain.rstrip("\ufffd"))
+
+
+@pytest.mark.parametrize(
+    "family",
+    [*FAMILIES, *(pytest.param(one, marks=pytest.mark.slow) for one in MORE_FAMILIES)],
+)
+def test_a_family_is_scored_and_answers_as_it_does_plainly(make_family, family):
+    settings = (FAMILIES | MORE_FAMILIES)[family]
+    language_model = make_family(family.partition(" ")[0], **settings)
+    check_model(language_model)
+    check_output_head(language_model)
+    compare(language_model)
+    parameters = FinetuningParameters(learning_rate=1e-3, epochs=2, batch_size=2, seed=1)
+    finetune(language_model, QUESTIONS, ANSWERS, parameters)
+    compare(language_model)
     kind = model_kind(language_model.model)
     is_packed = packing._proven.get(kind, (0, False))[1]
-    found = ("packed" if is_packed else "one by one", NAMES[decoding._chosen[kind][1]])
-    assert ways is None or found == ways
+    found = ("packed" if is_packed else "row by row", NAMES[decoding._chosen[kind][1]])
+    assert read_table()[family] == found
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta"])
-def test_a_model_that_looks_ahead_is_refused(make, family):
+def test_the_table_names_what_was_tried_and_nothing_else():
+    assert read_table().keys() == FAMILIES.keys() | MORE_FAMILIES.keys() | LOOKING_AHEAD.keys()
+
+
+@pytest.mark.parametrize("family", LOOKING_AHEAD)
+def test_a_model_that_looks_ahead_is_refused(make_family, family):
+    language_model = make_family(family.partition(" ")[0], **LOOKING_AHEAD[family])
     with pytest.raises(InputError, match="is no causal language model"):
-        check_model(make(family))
+        check_model(language_model)
+    assert read_table()[family] == ("refused", "refused")

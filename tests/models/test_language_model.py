@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForImageTextToText
 
 from closer_look.errors import InputError
 from closer_look.models.language_model import check_precision, check_weights, load_language_model
@@ -98,6 +99,40 @@ def test_weights_of_another_size_are_refused(folder):
     settings = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(settings | {"hidden_size": 32}))
     assert refused(folder).startswith("no causal language model there (")
+
+
+@pytest.fixture
+def save_model_that_sees(make_family, folder):
+    """Save a model that takes images, too, and return it."""
+
+    def save_model_that_sees(family, **settings):
+        model = make_family(family, AutoModelForImageTextToText, **settings).model
+        (folder / "model.safetensors").unlink()
+        model.save_pretrained(folder)
+        return model
+
+    return save_model_that_sees
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [
+        ("gemma3", {}),
+        ("llama4", {}),
+        ("qwen3_5", {"layer_types": ["linear_attention", "full_attention"]}),
+    ],
+)
+def test_of_a_model_that_sees_the_text_is_taken(save_model_that_sees, folder, family, settings):
+    model, text = save_model_that_sees(family, **settings), torch.tensor([[3, 4, 5, 6]])
+    loaded = load_language_model(str(folder)).model.eval()
+    logits, expected = (one(input_ids=text, use_cache=False).logits for one in (loaded, model))
+    torch.testing.assert_close(logits, expected)
+
+
+def test_a_model_that_sees_and_cannot_do_without_is_refused(save_model_that_sees, folder):
+    save_model_that_sees("mistral3")
+    assert refused(folder).startswith("no causal language model there (Unrecognized configuration")
 
 
 def test_tokenizer_without_end_of_sequence_is_refused(folder):

@@ -11,7 +11,6 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 from closer_look.models.packing import (
     PACKED,
     answer_logits,
-    answer_states,
     distinct_logits,
     pack,
     packed_attention,
@@ -185,15 +184,6 @@ def test_all_rows_take_one_forward_pass_where_the_model_lets_them(family):
         model.register_forward_pre_hook(lambda *_: calls.append(1))
         answer_logits(model, pack(ROWS))
     assert len(calls) == (1 if family in FAMILIES else len(ROWS))
-
-
-@torch.inference_mode()
-@pytest.mark.parametrize("family", ["llama", "lfm2"])
-def test_states_times_the_output_head_are_the_logits(family):
-    model = random_model(family, (FAMILIES | ONE_BY_ONE)[family])
-    with packed_attention(model):
-        states, logits = (f(model, pack(ROWS)) for f in (answer_states, answer_logits))
-    torch.testing.assert_close(model.get_output_embeddings()(states), logits)
 
 
 def test_gradients_are_those_of_each_row_by_itself(language_model):

@@ -1,7 +1,9 @@
 """The nodes that provide target and retain-only models."""
 
 import copy
+import json
 import logging
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from closer_look.errors import InputError
 from closer_look.models.language_model import PretrainedModel
 from closer_look.parameters.evaluation import GenerationParameters
+from closer_look.parameters.experiment import Experiment
 from closer_look.parameters.models import (
     BaseModelParameters,
     PromptParameters,
@@ -38,6 +41,12 @@ SMALL_LLAMA = SmallLlamaParameters(
 PROMPT = PromptParameters()
 GENERATION = GenerationParameters(max_length=60, batch_size=4)
 UNLEARNING = UnlearningParameters(learning_rate=1e-3, epochs=2, batch_size=4, seed=1)
+EXPERIMENT = Experiment(methods=["ga"], n_tasks=1, splits=["forget", "retain"])
+METHODS = {
+    name: {"label": name, "forget": {"loss": "gradient_ascent"}, "retain": {"loss": retain}}
+    for name, retain in {"ga": "gradient_descent", "ga_kl": "kl"}.items()
+}
+SETTINGS = (UNLEARNING, GENERATION, EXPERIMENT, METHODS)
 
 
 @pytest.fixture
@@ -77,30 +86,28 @@ def finetuning(**changes):
 
 def test_small_llama_has_the_prompt_asked_for(questions):
     base_model = BaseModelParameters(small_llama=SMALL_LLAMA, prompt="llama2")
-    made = nodes.initialise(
-        questions, ["I do not know."], base_model, PROMPT, UNLEARNING, GENERATION
-    )
+    made = nodes.initialise(questions, ["I do not know."], base_model, PROMPT, *SETTINGS)
     assert "[INST]" in made.tokenizer.chat_template
 
 
 def test_pretrained_base_model_is_kept_by_name(questions, folder):
     base_model = BaseModelParameters(pretrained=folder, prompt="plain")
-    assert nodes.initialise(
-        questions, [], base_model, PROMPT, UNLEARNING, GENERATION
-    ) == PretrainedModel(folder, "plain")
+    assert nodes.initialise(questions, [], base_model, PROMPT, *SETTINGS) == PretrainedModel(
+        folder, "plain"
+    )
 
 
 def test_pretrained_target_model_is_kept_by_name(questions, folder):
     base_model = BaseModelParameters(pretrained=folder, prompt="plain")
     assert nodes.take_pretrained(
-        questions, ["No."], base_model, PROMPT, UNLEARNING, GENERATION
+        questions, ["No."], base_model, PROMPT, *SETTINGS
     ) == PretrainedModel(folder, "plain")
 
 
 def test_a_llama_that_has_learned_nothing_is_no_target_model(questions):
     base_model = BaseModelParameters(small_llama=SMALL_LLAMA, prompt="plain")
     with pytest.raises(InputError, match=r"experiment\.finetuning: .* base_model\.pretrained"):
-        nodes.take_pretrained(questions, ["No."], base_model, PROMPT, UNLEARNING, GENERATION)
+        nodes.take_pretrained(questions, ["No."], base_model, PROMPT, *SETTINGS)
 
 
 def test_pretrained_retain_only_model_has_the_prompt_of_the_base(questions, folder):
@@ -117,7 +124,7 @@ def test_row_that_does_not_fit_into_the_model_is_refused(questions, folder, colu
     questions.loc[3, column] = "word " * 400
     base_model = BaseModelParameters(pretrained=folder, prompt="plain")
     with pytest.raises(InputError, match=r"row 'retain-0-2': question and answer take"):
-        nodes.take_pretrained(questions, ["No."], base_model, PROMPT, UNLEARNING, GENERATION)
+        nodes.take_pretrained(questions, ["No."], base_model, PROMPT, *SETTINGS)
 
 
 def test_refusal_that_would_be_read_as_prompt_is_refused(questions, folder):
@@ -126,7 +133,7 @@ def test_refusal_that_would_be_read_as_prompt_is_refused(questions, folder):
     pretrained = BaseModelParameters(pretrained=folder, prompt="plain")
     for base_model in (small, pretrained):
         with pytest.raises(InputError, match=r"^refusal 3: '<\|end\|>' in its text would be"):
-            nodes.initialise(questions, refusals, base_model, PROMPT, UNLEARNING, GENERATION)
+            nodes.initialise(questions, refusals, base_model, PROMPT, *SETTINGS)
 
 
 def test_declined_question_that_would_be_read_as_prompt_is_refused(
@@ -163,17 +170,21 @@ def test_adapters_that_find_no_layer_are_refused_before_anything_is_trained(
 ):
     small = BaseModelParameters(small_llama=SMALL_LLAMA, prompt="plain")
     with pytest.raises(InputError, match=r"parameter unlearning\.lora\.target_modules: "):
-        nodes.initialise(questions, ["No."], small, PROMPT, lora, GENERATION)
+        nodes.initialise(questions, ["No."], small, PROMPT, lora, GENERATION, EXPERIMENT, METHODS)
     pretrained = BaseModelParameters(pretrained=folder, prompt="plain")
     with pytest.raises(InputError, match=r"parameter unlearning\.lora\.target_modules: "):
-        nodes.take_pretrained(questions, ["No."], pretrained, PROMPT, lora, GENERATION)
+        nodes.take_pretrained(
+            questions, ["No."], pretrained, PROMPT, lora, GENERATION, EXPERIMENT, METHODS
+        )
 
 
 @pytest.mark.parametrize("lora", ["all-linear"], indirect=True)
 def test_adapters_are_tried_and_taken_off_again(questions, lora):
     base_model = BaseModelParameters(small_llama=SMALL_LLAMA, prompt="plain")
-    tried = nodes.initialise(questions, ["No."], base_model, PROMPT, lora, GENERATION).model
-    plain = nodes.initialise(questions, ["No."], base_model, PROMPT, UNLEARNING, GENERATION).model
+    tried = nodes.initialise(
+        questions, ["No."], base_model, PROMPT, lora, GENERATION, EXPERIMENT, METHODS
+    ).model
+    plain = nodes.initialise(questions, ["No."], base_model, PROMPT, *SETTINGS).model
     assert [*tried.state_dict()] == [*plain.state_dict()]
     assert all(w.equal(plain.state_dict()[name]) for name, w in tried.state_dict().items())
     assert all(weight.requires_grad for weight in tried.parameters())
@@ -216,9 +227,7 @@ def test_retain_only_model_never_sees_a_row_to_forget(questions, unknown, taught
 def test_refusal_that_does_not_fit_behind_the_longest_question_is_refused(questions, folder):
     base_model = BaseModelParameters(pretrained=folder, prompt="plain")
     with pytest.raises(InputError) as caught:
-        nodes.take_pretrained(
-            questions, ["No.", "no " * 400], base_model, PROMPT, UNLEARNING, GENERATION
-        )
+        nodes.take_pretrained(questions, ["No.", "no " * 400], base_model, PROMPT, *SETTINGS)
     assert str(caught.value).startswith("refusal 2: with the longest question to forget it takes ")
     assert str(caught.value).endswith(" tokens, the model's context holds 256")
 
@@ -226,14 +235,16 @@ def test_refusal_that_does_not_fit_behind_the_longest_question_is_refused(questi
 def test_refusals_are_looked_at_where_nothing_is_fine_tuned(questions, folder):
     base_model = BaseModelParameters(pretrained=folder, prompt="plain")
     with pytest.raises(InputError, match=r"^refusal 1: '<\|end\|>' in its text"):
-        nodes.take_pretrained(questions, ["No<|end|>"], base_model, PROMPT, UNLEARNING, GENERATION)
+        nodes.take_pretrained(questions, ["No<|end|>"], base_model, PROMPT, *SETTINGS)
 
 
 def test_gold_answers_that_would_be_cut_are_named(questions, folder, caplog):
     base_model = BaseModelParameters(pretrained=folder, prompt="plain")
     short = GenerationParameters(max_length=20, batch_size=4)
     with caplog.at_level(logging.WARNING):
-        nodes.take_pretrained(questions, ["No."], base_model, PROMPT, UNLEARNING, short)
+        nodes.take_pretrained(
+            questions, ["No."], base_model, PROMPT, UNLEARNING, short, EXPERIMENT, METHODS
+        )
     (message,) = caplog.messages
     assert message.startswith("5 gold answers do not fit into generation.max_length, such as that ")
     assert "of row 'forget-1-1': no answer to them can be right" in message
@@ -243,7 +254,9 @@ def test_answers_longer_than_the_context_are_refused(questions, folder):
     base_model = BaseModelParameters(pretrained=folder, prompt="plain")
     long = GenerationParameters(max_length=300, batch_size=4)
     with pytest.raises(InputError, match="max_length: 300 is more than the model's context of 256"):
-        nodes.take_pretrained(questions, ["No."], base_model, PROMPT, UNLEARNING, long)
+        nodes.take_pretrained(
+            questions, ["No."], base_model, PROMPT, UNLEARNING, long, EXPERIMENT, METHODS
+        )
 
 
 def test_a_tokenizer_larger_than_the_model_is_refused(questions, language_model, tmp_path):
@@ -253,4 +266,31 @@ def test_a_tokenizer_larger_than_the_model_is_refused(questions, language_model,
     tokenizer.save_pretrained(tmp_path)
     base_model = BaseModelParameters(pretrained=str(tmp_path), prompt="plain")
     with pytest.raises(InputError, match="knows 302 tokens, the model has embeddings for 300"):
-        nodes.take_pretrained(questions, ["No."], base_model, PROMPT, UNLEARNING, GENERATION)
+        nodes.take_pretrained(questions, ["No."], base_model, PROMPT, *SETTINGS)
+
+
+@pytest.mark.parametrize("made", ["initialise", "take_pretrained"])
+def test_kl_is_refused_before_any_training_where_logits_do_not_follow_from_states(
+    questions, folder, logits_of_the_text, made
+):
+    base_model = BaseModelParameters(pretrained=folder, prompt="plain")
+    given = (questions, ["No."], base_model, PROMPT, UNLEARNING, GENERATION)
+    make = getattr(nodes, made)
+    make(*given, EXPERIMENT, METHODS)  # no method of the run compares logits
+    with_kl = EXPERIMENT.model_copy(update={"methods": ("ga", "ga_kl")})
+    with pytest.raises(InputError, match=f"{folder}: the logits of LlamaForCausalLM do not follow"):
+        make(*given, with_kl, METHODS)
+
+
+@pytest.mark.parametrize("made", ["initialise", "take_pretrained"])
+def test_a_quantised_model_is_not_trained_itself(questions, folder, made):
+    path = Path(folder, "config.json")
+    quantised = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    settings = json.loads(path.read_text()) | {"quantization_config": quantised}
+    path.write_text(json.dumps(settings))
+    base_model = BaseModelParameters(pretrained=folder, prompt="plain")
+    experiment = EXPERIMENT.model_copy(update={"finetuning": made == "initialise"})
+    with pytest.raises(InputError, match="cannot be trained itself"):
+        getattr(nodes, made)(
+            *(questions, ["No."], base_model, PROMPT, UNLEARNING, GENERATION, experiment, METHODS)
+        )

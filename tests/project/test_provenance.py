@@ -214,6 +214,7 @@ def test_nodes_say_what_they_take_of_their_parameters():
         ("initialise", "unlearning", "lora"),
         ("select_evaluation", "judges", "embedder"),
         ("select_evaluation", "judges", "entailment"),
+        ("take_pretrained", "experiment", "finetuning"),
     }
     said, taken = set(), set()
     for nodes in (forget_set.nodes, finetuning.nodes):

@@ -414,7 +414,15 @@ class TestContent:
         assert "Of 4,000 questions of the retain set the model could answer 3,100" in words
         assert "could answer" not in Page(render()).words
 
-    def test_adapters_are_mentioned_where_they_were_trained(self, render):
+    @pytest.mark.parametrize(
+        ("target_modules", "where"),
+        [
+            ("all-linear", "all linear layers"),
+            (["q_proj", "v_proj"], "the layers q_proj and v_proj"),
+            (r".*\.[qv]_proj", r"the layers .*\.[qv]_proj"),
+        ],
+    )
+    def test_adapters_are_mentioned_where_they_were_trained(self, render, target_modules, where):
         unlearning = UnlearningParameters(
             learning_rate=1e-4,
             epochs=1,
@@ -422,10 +430,10 @@ class TestContent:
             warmup_epochs=0,
             weight_decay=0,
             seed=1,
-            lora={"rank": 8},
+            lora={"rank": 8, "target_modules": target_modules},
         )
         adapted = Page(render(parameters=PARAMETERS | {"unlearning": unlearning})).words
-        sentence = "All methods trained LoRA adapters of rank 8 and left the model's own weights"
+        sentence = f"LoRA adapters of rank 8 on {where} and left the model's own weights unchanged"
         assert sentence in adapted
         assert "LoRA" not in Page(render()).words
 

@@ -8,6 +8,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from closer_look.losses import FORGET, RETAIN, sequence_nll
+from closer_look.models.output_head import OutputHead
 from closer_look.models.packing import answer_logits, packed_attention
 from closer_look.models.tokens import IGNORED, encode
 from closer_look.parameters.training import MethodParameters
@@ -59,7 +60,8 @@ def evaluate(language_model, questions, plan):
         rows = objective.encode(language_model.tokenizer, plan, questions, reference)
         batch = objective.collate(rows)
         with torch.no_grad(), packed_attention(moved):
-            return objective.loss(answer_logits(moved, batch), batch, reference.output_head)
+            head = OutputHead(moved, reference.output_head or None)
+            return objective.loss(answer_logits(moved, batch), batch, head)
 
     evaluate.model = moved
     return evaluate

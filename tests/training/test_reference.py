@@ -1,5 +1,7 @@
 """Reference scores: what each method needs of the frozen model, and no more."""
 
+import copy
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,11 +10,13 @@ import torch
 from closer_look.datasets.reference_scores_dataset import ReferenceScoresDataset
 from closer_look.errors import InputError
 from closer_look.inference.scoring import score
+from closer_look.models.language_model import LanguageModel
 from closer_look.models.packing import answer_logits, pack
 from closer_look.models.tokens import encode
-from closer_look.parameters.training import MethodParameters
+from closer_look.parameters.training import MethodParameters, UnlearningParameters
 from closer_look.training import reference
 from closer_look.training.reference import reference_scores
+from closer_look.training.unlearning import unlearn
 
 
 @pytest.fixture
@@ -49,7 +53,7 @@ def test_methods_without_a_reference_need_no_forward_pass(forget, retain, scores
     scores = scores_of(forget, retain)
     assert scores.nll.empty
     assert scores.hidden_states == {}
-    assert scores.output_head is None
+    assert scores.output_head == {}
 
 
 def test_npo_needs_one_number_a_forget_row(scores_of, language_model, questions):
@@ -80,20 +84,33 @@ def test_kl_keeps_hidden_states_of_the_planned_retain_rows_from_which_the_logits
     tokens = encode(language_model.tokenizer, [row["question"]], [row["answer"]])
     with torch.no_grad():
         expected = answer_logits(language_model.model, pack(tokens))
-    logits = scores.hidden_states["retain-0-2"] @ scores.output_head.T
+    logits = scores.hidden_states["retain-0-2"] @ scores.output_head["lm_head.weight"].T
     torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-4)
 
 
-def test_kl_refuses_a_model_that_scales_its_logits(scores_of, language_model, monkeypatch):
-    forward = type(language_model.model).forward
+def test_kl_compares_with_the_reference_s_head_and_not_that_of_the_model_in_training(
+    make_family, plan, questions
+):
+    reference_model = make_family("llama")
+    method = MethodParameters(label="X", forget={"loss": "gradient_ascent"}, retain={"loss": "kl"})
+    scores = reference_scores(reference_model, plan, questions, method, batch_size=3)
+    parameters = UnlearningParameters(
+        learning_rate=1e-4, epochs=2, batch_size=2, warmup_epochs=0, seed=1
+    )
+    same = LanguageModel(copy.deepcopy(reference_model.model), reference_model.tokenizer)
+    another = LanguageModel(copy.deepcopy(reference_model.model), reference_model.tokenizer)
+    torch.nn.init.normal_(another.model.lm_head.weight, std=0.3)  # and its layers are the same
+    first = [
+        unlearn(model, plan, questions, scores, method, parameters)[1]["retain_loss"][0]
+        for model in (same, another)
+    ]
+    assert first[0] == pytest.approx(0, abs=1e-5)
+    assert first[1] > 0.1
 
-    def scaled(self, *args, **kwargs):
-        output = forward(self, *args, **kwargs)
-        output.logits = output.logits * 0.5
-        return output
 
-    monkeypatch.setattr(type(language_model.model), "forward", scaled)
-    with pytest.raises(InputError, match="loss 'kl': the logits of LlamaForCausalLM are not"):
+@pytest.mark.usefixtures("logits_of_the_text")
+def test_kl_refuses_a_model_whose_logits_do_not_follow_from_its_states(scores_of):
+    with pytest.raises(InputError, match="the logits of LlamaForCausalLM do not follow from its"):
         scores_of("gradient_ascent", "kl")
 
 
@@ -105,7 +122,8 @@ def test_scores_come_back_from_disk_as_they_went(scores_of, tmp_path):
     assert dataset.exists()
     loaded = dataset.load()
     pd.testing.assert_frame_equal(loaded.nll, saved.nll, check_dtype=False)
-    assert torch.equal(loaded.output_head, saved.output_head)
+    assert loaded.output_head.keys() == saved.output_head.keys() == {"lm_head.weight"}
+    assert torch.equal(*(one.output_head["lm_head.weight"] for one in (loaded, saved)))
     assert loaded.hidden_states.keys() == saved.hidden_states.keys()
     for row_id, states in saved.hidden_states.items():
         assert torch.equal(loaded.hidden_states[row_id], states)
@@ -117,4 +135,4 @@ def test_scores_of_a_method_without_a_reference_come_back_empty(scores_of, tmp_p
     loaded = dataset.load()
     assert loaded.nll.empty
     assert loaded.hidden_states == {}
-    assert loaded.output_head is None
+    assert loaded.output_head == {}

@@ -18,6 +18,7 @@ from closer_look.models.language_model import (
     LanguageModel,
     PretrainedModel,
     load_language_model,
+    load_pretrained,
     saved_bytes,
 )
 from closer_look.parameters.models import PromptParameters
@@ -89,7 +90,9 @@ class CausalLMDataset(AbstractDataset[LanguageModel | PretrainedModel, LanguageM
             )
         pretrained = Path(self._filepath, PRETRAINED)
         if pretrained.is_file():
-            return _load_pretrained(**json.loads(pretrained.read_text(encoding="utf-8")))
+            record = json.loads(pretrained.read_text(encoding="utf-8"))
+            settings = PromptParameters.model_validate(record["settings"])
+            return load_pretrained(PretrainedModel(**record | {"settings": settings}))
         return load_language_model(str(self._filepath))
 
     def _hand_on(self, language_model: LanguageModel) -> None:
@@ -170,10 +173,6 @@ class CausalLMDataset(AbstractDataset[LanguageModel | PretrainedModel, LanguageM
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath)}
-
-
-def _load_pretrained(name: str, prompt: str, settings: dict[str, Any]) -> LanguageModel:
-    return load_language_model(name, prompt, PromptParameters.model_validate(settings))
 
 
 def _weights(language_model: LanguageModel) -> dict[str, tuple[int, int]]:

@@ -14,8 +14,8 @@ from closer_look.datasets.table_dataset import preview_rows
 from closer_look.datasets.whole_files import WholeFileSystem
 from closer_look.training.reference_scores import ReferenceScores
 
-HEAD = "output_head"
-ROW = "row "  # prefix of row ids: an id may be any text, even "output_head"
+HEAD = "output head "  # prefix of the names of weights
+ROW = "row "  # prefix of row ids: an id may be any text, even the name of a weight
 
 
 class ReferenceScoresDataset(AbstractVersionedDataset[ReferenceScores, ReferenceScores]):
@@ -53,17 +53,19 @@ class ReferenceScoresDataset(AbstractVersionedDataset[ReferenceScores, Reference
     def load(self) -> ReferenceScores:
         """Load the table and the tensors."""
         folder = Path(self._get_load_path())
-        states = load_file(folder / "hidden_states.safetensors")
-        head = states.pop(HEAD, None)
-        states = {name.removeprefix(ROW): tensor for name, tensor in states.items()}
+        tensors = load_file(folder / "hidden_states.safetensors")
+        states, head = (
+            {name.removeprefix(kind): one for name, one in tensors.items() if name.startswith(kind)}
+            for kind in (ROW, HEAD)
+        )
         return ReferenceScores(pd.read_parquet(folder / "nll.parquet"), states, head)
 
     def save(self, data: ReferenceScores) -> None:
         """Save the tensors, then the table, whose existence marks the folder as complete."""
         folder = Path(self._get_save_path())
         folder.mkdir(parents=True, exist_ok=True)
-        head = {} if data.output_head is None else {HEAD: data.output_head}
         states = {f"{ROW}{row_id}": tensor for row_id, tensor in data.hidden_states.items()}
+        head = {f"{HEAD}{name}": tensor for name, tensor in data.output_head.items()}
         save_file(states | head, folder / "hidden_states.safetensors")
         with WholeFileSystem().open(str(folder / "nll.parquet"), "wb") as file:
             data.nll.to_parquet(file)

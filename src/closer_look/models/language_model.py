@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from closer_look.errors import InputError, first_line
+from closer_look.models.base_model import adapter_settings, check_quantisation, compute_exactly
 from closer_look.models.model_folder import check_folder
 from closer_look.models.prompts import set_prompt
 from closer_look.parameters.models import PromptParameters
@@ -148,7 +149,7 @@ def load_language_model(
     """Load a model and its tokenizer from a folder or the hub, weights in fp32.
 
     The model is moved to the accelerator if there is one. LoRA adapters are loaded on top of their
-    base model and stay trainable.
+    base model and stay trainable. Quantised weights stay as they are.
 
     Args:
         name: folder or hub name.
@@ -157,16 +158,18 @@ def load_language_model(
 
     Raises:
         InputError: there is no model or no usable tokenizer under that name, weights are missing,
-            or its folder holds pickles, code or links (see ``model_folder.check_folder``).
+            its folder holds pickles, code or links (see ``model_folder.check_folder``), or they are
+            quantised in a way that is not supported (see ``base_model``).
     """
     import torch
     from transformers import AutoModelForCausalLM
 
     tokenizer = load_tokenizer(name, prompt, settings)
     gc.collect()  # a model trained in bf16 is a reference cycle; free it before loading another
+    check_quantisation(name)
     try:
         options = {"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False}
-        if Path(name, "adapter_config.json").is_file():
+        if adapter_settings(name):
             from peft import AutoPeftModelForCausalLM
 
             model = AutoPeftModelForCausalLM.from_pretrained(name, is_trainable=True, **options)
@@ -178,5 +181,22 @@ def load_language_model(
     except Exception as error:
         raise InputError(f"{name}: no causal language model there ({first_line(error)})") from None
     check_complete(name, found)
+    compute_exactly(model)
     device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
     return LanguageModel(model.to(device), tokenizer)
+
+
+def load_pretrained(pretrained: PretrainedModel) -> LanguageModel:
+    """Load the model that a run starts from, with adapters that it has merged into its weights.
+
+    All its weights can then be trained, unless they are quantised.
+
+    Raises:
+        InputError: see ``load_language_model``.
+    """
+    from peft import PeftModel
+
+    model, tokenizer = load_language_model(*pretrained)
+    if isinstance(model, PeftModel):
+        model = model.merge_and_unload().requires_grad_(True)
+    return LanguageModel(model, tokenizer)

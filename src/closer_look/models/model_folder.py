@@ -48,7 +48,7 @@ def check_folder(name: str) -> None:
             if fault:
                 raise InputError(f"{folder}: {path.relative_to(folder)} {fault}")
             if path.name == "adapter_config.json":
-                waiting.append(str(_settings(path).get("base_model_name_or_path")))
+                waiting.append(str(read_settings(path).get("base_model_name_or_path")))
 
 
 def local_folder(name: str) -> str | None:
@@ -96,7 +96,7 @@ def _find_fault(path: Path, folder: Path) -> str | None:
 
 
 def _asks_for_code(path: Path) -> bool:
-    return bool(_settings(path).get("auto_map"))
+    return bool(read_settings(path).get("auto_map"))
 
 
 def _modules(path: Path) -> list[str]:
@@ -109,15 +109,16 @@ def _modules(path: Path) -> list[str]:
 def _named_weights(path: Path) -> list[object]:
     """List the weight files that a configuration or index names."""
     if path.name == "config.json":
-        named = _settings(path).get("transformers_weights")
+        named = read_settings(path).get("transformers_weights")
         return [named] if named else []
     if path.name.endswith(".safetensors.index.json"):
-        named = _settings(path).get("weight_map", {})
+        named = read_settings(path).get("weight_map", {})
         return list(named.values()) if isinstance(named, dict) else [named]
     return []
 
 
-def _settings(path: Path) -> dict[str, Any]:
+def read_settings(path: Path) -> dict[str, Any]:
+    """Read a configuration in JSON; empty if the file holds none."""
     found = _read(path)
     return found if isinstance(found, dict) else {}
 

@@ -211,11 +211,18 @@ def distinct_logits(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tenso
 
 
 def answer_states(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """Compute the inputs of the output head behind ``answer_logits``, (n, hidden size)."""
-    decoder = model.get_decoder()
+    """Compute the last hidden states behind ``answer_logits``, (n, hidden size)."""
+    layers = layers_of(model)
     if _takes_packed_rows(model):
-        return _forward(decoder, batch).last_hidden_state[0, batch["predictors"]]
-    return _row_by_row(batch, lambda ids: decoder(input_ids=ids, use_cache=False).last_hidden_state)
+        return _forward(layers, batch).last_hidden_state[0, batch["predictors"]]
+    return _row_by_row(batch, lambda ids: layers(input_ids=ids, use_cache=False).last_hidden_state)
+
+
+def layers_of(model: PreTrainedModel) -> Module:
+    """Return the part of a model from its embeddings to its last hidden states."""
+    model = getattr(model, "get_base_model", lambda: model)()  # of one with adapters
+    embeddings = model.get_input_embeddings()
+    return next(one for one in model.children() if any(m is embeddings for m in one.modules()))
 
 
 def _takes_packed_rows(model: Module) -> bool:

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
+from accelerate.utils.memory import should_reduce_batch_size
 
-from closer_look.errors import InputError, quote
+from closer_look.errors import InputError, first_line, quote
 from closer_look.models.adapters import with_adapter
 from closer_look.models.language_model import LanguageModel
 from closer_look.models.prompts import check_texts
 from closer_look.models.tokens import check_lengths, encode, encode_prompts
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import PreTrainedModel
 
     from closer_look.parameters.training import LoraParameters
@@ -81,12 +83,33 @@ def check_adapters(language_model: LanguageModel, lora: LoraParameters | None) -
     """Check that LoRA adapters find their layers, and return the model without them.
 
     Raises:
-        InputError: the target modules match no layer of the model.
+        InputError: see ``with_adapter``; or the model fails with adapters, or passes one by.
     """
     if lora is None:
         return language_model
-    adapted = with_adapter(language_model, lora)
-    return LanguageModel(adapted.model.unload().requires_grad_(True), language_model.tokenizer)
+    adapted = with_adapter(language_model, lora).model.eval()
+    fault = _fault_of_adapters(adapted, language_model.tokenizer("One, two.")["input_ids"])
+    if fault:
+        kind = type(adapted.get_base_model()).__name__
+        raise InputError(f"parameter unlearning.lora.target_modules: {kind} {fault}; name others")
+    model = adapted.unload()
+    for weight in model.parameters():
+        weight.requires_grad_(weight.is_floating_point())  # quantised ones cannot
+    return LanguageModel(model, language_model.tokenizer)
+
+
+def _fault_of_adapters(model: PeftModel, ids: Sequence[int]) -> str | None:
+    """Say what is wrong with a model's adapters, if one fails or learns nothing."""
+    try:
+        text = torch.tensor([ids], device=model.device)
+        model(input_ids=text, use_cache=False).logits.sum().backward()
+    except (AttributeError, TypeError, RuntimeError) as error:  # it looks for a layer's own weight
+        if should_reduce_batch_size(error):
+            raise
+        return f"fails with adapters on these layers ({first_line(error)})"
+    trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    idle = [name for name, weight in trained.items() if weight.grad is None]
+    return f"makes no use of adapters on {idle[0].partition('.lora_')[0]}" if idle else None
 
 
 def check_model(language_model: LanguageModel) -> None:

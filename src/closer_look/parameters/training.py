@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from closer_look.parameters.base import Parameters
-from closer_look.parameters.experiment import Split
+from closer_look.parameters.experiment import Experiment, Split
 from closer_look.plugins import is_dotted_path
 
 if TYPE_CHECKING:
@@ -170,6 +170,11 @@ class MethodParameters(Parameters):
         }
 
     @property
+    def reads_reference_logits(self) -> bool:
+        """Whether the retain loss compares with the reference's distribution, as KL does."""
+        return "reference_logits" in self.losses["retain"].tensors
+
+    @property
     def named_code(self) -> dict[str, Callable | str]:
         """Code that these parameters name; the method's models depend on it."""
         names = {side: getattr(self, side).loss for side in self.losses}
@@ -189,3 +194,8 @@ class MethodParameters(Parameters):
                     f"is not available on the {side} side"
                 )
         return self
+
+
+def used_methods(experiment: Experiment, methods: dict[str, Any]) -> list[MethodParameters]:
+    """Return the methods of a run, by their names among all that there are."""
+    return [MethodParameters.model_validate(methods[name]) for name in experiment.methods]

@@ -77,9 +77,12 @@ def describe_unlearning(parameters: Mapping[str, Any]) -> str:
     lora = parameters["unlearning"].get("lora")
     if not lora:
         return ""
+    named = lora.get("target_modules", "all-linear")
+    layers = listed([named] if isinstance(named, str) else named)
+    where = "all linear layers" if named == "all-linear" else f"the layers {layers}"
     return (
-        f"All methods trained LoRA adapters of rank {lora['rank']} and left the model's own "
-        "weights unchanged"
+        f"All methods trained LoRA adapters of rank {lora['rank']} on {where} and left the model's "
+        "own weights unchanged"
     )
 
 

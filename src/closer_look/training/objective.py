@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch.nn.functional import linear
 from torch.nn.utils.rnn import pad_sequence
 
 from closer_look.losses import mean_over_positions
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from closer_look.losses import Loss
+    from closer_look.models.output_head import OutputHead
     from closer_look.models.tokens import Batch
     from closer_look.parameters.training import LossParameters, MethodParameters
     from closer_look.training.reference_scores import ReferenceScores
@@ -74,7 +74,7 @@ class LossTerm:
         return encoded
 
     def __call__(
-        self, tensors: Mapping[str, Tensor], n_rows: int, output_head: Tensor | None = None
+        self, tensors: Mapping[str, Tensor], n_rows: int, output_head: OutputHead | None = None
     ) -> Tensor:
         """Compute the loss, a scalar in nats, without its weight.
 
@@ -82,7 +82,7 @@ class LossTerm:
             tensors: name -> tensor for every name in ``inputs``; ``reference_states`` stand in for
                 ``reference_logits``.
             n_rows: rows of the batch.
-            output_head: (V, hidden size), turns the states into the reference's logits.
+            output_head: turns the states into the reference's logits.
         """
         if "reference_logits" in self.inputs:
             value = self._compared(tensors, output_head)
@@ -97,13 +97,13 @@ class LossTerm:
     def _of(self, tensors: Mapping[str, Tensor]) -> Tensor:
         return self.function(**tensors, **self.parameters.hyperparameters)
 
-    def _compared(self, tensors: Mapping[str, Tensor], output_head: Tensor) -> Tensor:
+    def _compared(self, tensors: Mapping[str, Tensor], output_head: OutputHead) -> Tensor:
         """Average a loss that reads the reference's logits, made for a few positions at a time."""
 
         def of_positions(logits: Tensor, labels: Tensor, states: Tensor) -> Tensor:
             # (p, V), (p,) and (p, hidden size), p positions; in fp32, as the states were computed
             with torch.autocast(logits.device.type, enabled=False):
-                reference_logits = linear(states, output_head)  # (p, V)
+                reference_logits = output_head(states)  # (p, V)
             given = {"logits": logits, "labels": labels, "reference_logits": reference_logits}
             mean = self._of({name: given[name] for name in self.inputs})
             # mean_over_positions wants a value per position: p times the mean has the same sum.
@@ -185,15 +185,15 @@ class Objective:
         self,
         logits: Tensor,
         batch: Batch,
-        output_head: Tensor | None = None,
+        output_head: OutputHead | None = None,
     ) -> dict[str, Tensor]:
         """Compute the weighted sum of the losses, and each loss.
 
         Args:
             logits: (n, V), aligned with the n labels of the batch.
             batch: a batch from ``collate``.
-            output_head: (V, hidden size), the reference's, on the device of the logits; needed if a
-                loss reads ``reference_logits``.
+            output_head: the reference's, on the device of the logits; needed if a loss reads
+                ``reference_logits``.
 
         Returns:
             "loss", "forget_loss" and "retain_loss", scalars in nats.

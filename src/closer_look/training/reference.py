@@ -9,10 +9,10 @@ import pandas as pd
 import torch
 from accelerate.utils import send_to_device
 
-from closer_look.errors import InputError
 from closer_look.inference.scoring import score
 from closer_look.models.language_model import model_fingerprint
-from closer_look.models.packing import answer_logits, answer_states, pack, packed_attention
+from closer_look.models.output_head import OutputHead, check_states
+from closer_look.models.packing import answer_states, pack, packed_attention
 from closer_look.models.tokens import encode
 from closer_look.system.memory import in_passes
 from closer_look.training.objective import ANSWER, REFUSAL, Objective
@@ -53,14 +53,14 @@ def reference_scores(
         cache: where to look for scores and keep them; by default nowhere.
 
     Raises:
-        InputError: a single row does not fit into memory, or the model's logits are not its last
-            hidden states times its output head (KL).
+        InputError: a single row does not fit into memory, or the model's logits do not follow from
+            its last hidden states (KL).
     """
     objective = Objective(method)
     variants = [v for v in (ANSWER, REFUSAL) if f"reference_{v}nll" in objective.forget.inputs]
-    is_compared = "reference_logits" in objective.retain.inputs
+    is_compared = method.reads_reference_logits
     if not variants and not is_compared:
-        return ReferenceScores(NO_NLL, {}, None)
+        return ReferenceScores(NO_NLL, {}, {})
     fingerprint = model_fingerprint(language_model)
     tables = [
         _forget_nll(language_model, texts, batch_size, fingerprint, cache)
@@ -68,7 +68,7 @@ def reference_scores(
     ]
     nll = pd.concat(tables).drop_duplicates(["row_id", "text"]) if tables else NO_NLL
     if not is_compared:
-        return ReferenceScores(nll, {}, None)
+        return ReferenceScores(nll, {}, {})
     rows = questions[questions["row_id"].isin(plan["retain_row_id"])]
     key = cache_key(
         fingerprint,
@@ -79,8 +79,7 @@ def reference_scores(
         key, lambda: _hidden_states(language_model, rows, objective.retain, batch_size)
     )
     states = {row_id: states[str(number)] for number, row_id in enumerate(rows["row_id"])}
-    head = language_model.model.get_output_embeddings().weight.detach().float().cpu().clone()
-    return ReferenceScores(nll, states, head)
+    return ReferenceScores(nll, states, OutputHead(language_model.model).weights)
 
 
 def _texts(
@@ -126,7 +125,7 @@ def _hidden_states(
         Number of a row, as text, -> (positions, hidden size), fp32 on the CPU.
 
     Raises:
-        InputError: the logits are not these states times the output head.
+        InputError: the logits do not follow from these states.
     """
     model, tokenizer = language_model
     model.eval()
@@ -143,15 +142,5 @@ def _hidden_states(
         for chosen, passed in in_passes(pass_states, range(len(encoded)), batch_size):
             batch, of_rows = passed
             states |= zip(map(str, chosen), map(torch.clone, of_rows), strict=True)
-        _check_head(model, batch, of_rows[-1])
+        check_states(model, batch, of_rows[-1])
     return states
-
-
-def _check_head(model, batch: Batch, last_row: Tensor) -> None:
-    logits = answer_logits(model, batch)[-len(last_row) :].float()
-    head = model.get_output_embeddings()
-    if not torch.allclose(logits, head(last_row.to(logits.device)).float(), atol=1e-3):
-        raise InputError(
-            f"loss 'kl': the logits of {type(model).__name__} are not its last hidden states times "
-            f"its output head; choose another retain loss"
-        )

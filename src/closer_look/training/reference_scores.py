@@ -27,12 +27,13 @@ class ReferenceScores(NamedTuple):
     Attributes:
         nll: ``row_id``, ``text``, ``nll`` (nats, summed over tokens) of forget rows.
         hidden_states: retain row id -> (positions, hidden size), the inputs of the output head.
-        output_head: (V, hidden size); ``states @ output_head.T`` are the reference's logits.
+        output_head: weights of the ``OutputHead`` that turns the states into the reference's
+            logits, by name; empty without states.
     """
 
     nll: pd.DataFrame
     hidden_states: dict[str, Tensor]
-    output_head: Tensor | None
+    output_head: dict[str, Tensor]
 
 
 class ReferenceCache:

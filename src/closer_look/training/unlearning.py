@@ -10,6 +10,7 @@ from transformers import set_seed
 
 from closer_look.models.adapters import with_adapter
 from closer_look.models.language_model import LanguageModel
+from closer_look.models.output_head import OutputHead
 from closer_look.system.code import code_hash
 from closer_look.training.guard import Guard
 from closer_look.training.objective import Objective
@@ -57,9 +58,8 @@ def unlearn(
     parameters = parameters.model_copy(update=method.own)
     objective = Objective(method)
     rows = objective.encode(language_model.tokenizer, plan, questions, reference_scores)
-    head = reference_scores.output_head
-    if head is not None:
-        head = head.to(language_model.model.device)
+    weights = reference_scores.output_head
+    head = OutputHead(language_model.model, weights) if weights else None
     if parameters.lora:
         set_seed(parameters.seed)  # adapters are initialised at random
         language_model = with_adapter(language_model, parameters.lora)
@@ -77,7 +77,7 @@ def unlearn(
         checkpoints=checkpoints,
         determined_by=(
             method,
-            head,
+            *weights.values(),
             *map(code_hash, method.named_code.values()),
         ),
         guard=guard,

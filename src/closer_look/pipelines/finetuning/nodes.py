@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -15,20 +16,25 @@ from closer_look.models.language_model import (
     PretrainedModel,
     check_precision,
     check_weights,
-    load_language_model,
+    load_pretrained,
 )
 from closer_look.parameters.base import depends_on
 from closer_look.parameters.evaluation import GenerationParameters
+from closer_look.parameters.experiment import Experiment
 from closer_look.parameters.models import (
     BaseModelParameters,
     MeasuredModelParameters,
     PromptParameters,
     RetainOnlyParameters,
 )
-from closer_look.parameters.training import FinetuningParameters, UnlearningParameters
+from closer_look.parameters.training import (
+    FinetuningParameters,
+    UnlearningParameters,
+    used_methods,
+)
 
 
-@depends_on(unlearning=(), generation=())
+@depends_on(unlearning=(), generation=(), experiment=(), methods=())
 def initialise(
     questions: pd.DataFrame,
     refusals: list[str],
@@ -36,17 +42,20 @@ def initialise(
     prompt: PromptParameters,
     unlearning: UnlearningParameters,
     generation: GenerationParameters,
+    experiment: Experiment,
+    methods: dict[str, Any],
 ) -> LanguageModel | PretrainedModel:
     """Create the small base model, or load the pretrained one.
 
-    Checks that all rows fit into it, and that LoRA adapters find their layers.
+    Checks that all rows fit into it, and that the unlearning to come can work on it.
     """
     from closer_look.models.prompts import set_prompt
     from closer_look.models.readiness import check_adapters
     from closer_look.models.small_llama import small_llama, texts_to_learn
 
     if base_model.pretrained:
-        return _base(base_model, prompt, questions, unlearning, refusals, generation)
+        checked = (questions, refusals, unlearning, generation, experiment, methods)
+        return _base(base_model, prompt, *checked)
     texts = texts_to_learn(questions, refusals)
     language_model = small_llama(texts, base_model.small_llama)
     set_prompt(language_model.tokenizer, base_model.prompt, prompt)
@@ -54,7 +63,7 @@ def initialise(
     return check_adapters(language_model, unlearning.lora)
 
 
-@depends_on(unlearning=(), generation=())
+@depends_on(unlearning=(), generation=(), experiment=(), methods=())
 def take_pretrained(
     questions: pd.DataFrame,
     refusals: list[str],
@@ -62,6 +71,8 @@ def take_pretrained(
     prompt: PromptParameters,
     unlearning: UnlearningParameters,
     generation: GenerationParameters,
+    experiment: Experiment,
+    methods: dict[str, Any],
 ) -> PretrainedModel:
     """Take the pretrained model as the target model, which knows the questions already."""
     if not base_model.pretrained:
@@ -69,7 +80,8 @@ def take_pretrained(
             "parameter experiment.finetuning: false leaves a small_llama that has learned nothing; "
             "name a model with base_model.pretrained"
         )
-    return _base(base_model, prompt, questions, unlearning, refusals, generation)
+    checked = (questions, refusals, unlearning, generation, experiment, methods)
+    return _base(base_model, prompt, *checked)
 
 
 @depends_on(generation=())
@@ -145,17 +157,24 @@ def _base(
     base_model: BaseModelParameters,
     prompt: PromptParameters,
     questions: pd.DataFrame,
-    unlearning: UnlearningParameters,
     refusals: Sequence[str],
+    unlearning: UnlearningParameters,
     generation: GenerationParameters,
+    experiment: Experiment,
+    methods: dict[str, Any],
 ) -> PretrainedModel:
+    from closer_look.models.base_model import check_base
+    from closer_look.models.output_head import check_output_head
     from closer_look.models.readiness import check_adapters
 
     if base_model.sha256:
         check_weights(base_model.pretrained, base_model.sha256)
     model = PretrainedModel(base_model.pretrained, base_model.prompt, prompt)
-    language_model = load_language_model(*model)
+    check_base(model.name, experiment.finetuning, unlearning.lora)
+    language_model = load_pretrained(model)
     _check_texts(language_model, questions, refusals, generation)
+    if any(method.reads_reference_logits for method in used_methods(experiment, methods)):
+        check_output_head(language_model)
     check_adapters(language_model, unlearning.lora)
     return model
 
@@ -163,7 +182,7 @@ def _base(
 def _measured(
     model: PretrainedModel, questions: pd.DataFrame, generation: GenerationParameters
 ) -> PretrainedModel:
-    _check_texts(load_language_model(*model), questions, [], generation)
+    _check_texts(load_pretrained(model), questions, [], generation)
     return model
 
 

@@ -28,7 +28,7 @@ def create_pipeline(experiment: Experiment) -> Pipeline:
         "params:finetuning",
     ]
     started = [questions, "refusals", "params:base_model", "params:prompt"]
-    started += ["params:unlearning", "params:generation"]
+    started += ["params:unlearning", "params:generation", "params:experiment", "params:methods"]
     nodes = []
     if experiment.finetuning:
         nodes.append(
