@@ -122,9 +122,7 @@ def some_slow(cases, *in_the_gate):
     ]
 
 
-@pytest.mark.parametrize(
-    "case", some_slow(CASES, "unlearning", "a model being written", "a table being written")
-)
+@pytest.mark.parametrize("case", some_slow(CASES, "unlearning", "a table being written"))
 def test_killed_during(case, root, kedro_run, results, undisturbed, tmp_path):
     run_until_killed(root, tmp_path, PARAMETERS, *CASES[case])
     finished = kedro_run(tmp_path, "continual", parameters=PARAMETERS, only_missing_outputs=True)
@@ -169,7 +167,7 @@ INSIDE = {
 }
 
 
-@pytest.mark.parametrize("case", some_slow(INSIDE, "unlearning", "its log being saved"))
+@pytest.mark.parametrize("case", some_slow(INSIDE, "unlearning"))
 def test_killed_inside_a_training(case, root, kedro_run, results, undisturbed, tmp_path, caplog):
     *where, resumed = INSIDE[case]
     checkpoints = {name: PARAMETERS[name] | CHECKPOINTS for name in ("finetuning", "unlearning")}

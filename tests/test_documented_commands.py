@@ -347,13 +347,26 @@ def demonstrated(make_project, once):
     return project
 
 
+FIRST_READ = ("README.md", "docs/start.md", "docs/own_data.md", "docs/own_model.md")
+
+
+def slow_of_others(documents):
+    """The pages that a new user reads are for the gate."""
+    return [
+        pytest.param(one, marks=[] if named(one) in FIRST_READ else pytest.mark.slow)
+        for one in documents
+    ]
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=named)
 def test_blocks_say_what_they_are(document):
     languages = {language for language, *_ in PARSED[document].blocks}
     assert {one for one in languages if not one.startswith("{")} <= {*SHELL, *FILES, *OTHER}
 
 
-@pytest.mark.parametrize("document", [one for one in DOCUMENTS if script(one)[0]], ids=named)
+@pytest.mark.parametrize(
+    "document", slow_of_others([one for one in DOCUMENTS if script(one)[0]]), ids=named
+)
 def test_commands(project, document):
     project.follow(document)
 
@@ -369,7 +382,9 @@ def test_the_demo_runs(demonstrated):
     assert [*demonstrated.folder.glob("data/08_reporting/people/continual/report.html/*/*.html")]
 
 
-@pytest.mark.parametrize("document", [one for one in DOCUMENTS if [*parameters(one)]], ids=named)
+@pytest.mark.parametrize(
+    "document", slow_of_others([one for one in DOCUMENTS if [*parameters(one)]]), ids=named
+)
 def test_parameters(project, document):
     for options in parameters(document):
         project.check_parameters(options)

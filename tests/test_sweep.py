@@ -37,6 +37,7 @@ def test_sweep_gives_the_numbers_of_a_plain_run(root, kedro_run, open_session, t
     pd.testing.assert_frame_equal(*tables)
 
 
+@pytest.mark.slow
 def test_what_fails_is_named_and_ends_the_sweep(root, tmp_path):
     finished = sweep(root, "--params", f"data={tmp_path.as_posix()},corpus={tmp_path}/nope")
     assert finished.returncode == 1

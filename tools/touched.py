@@ -25,6 +25,8 @@ SLOW = {  # test file -> seconds that its slow tests take on two cores
     "tests/evaluation/test_downstream.py": 12,
     "tests/inference/test_families.py": 30,
     "tests/project/test_runner.py": 15,
+    "tests/project/test_provenance.py": 10,
+    "tests/reporting/test_report.py": 15,
     "tests/test_locale.py": 15,
     "tests/test_package.py": 30,
 }
@@ -61,7 +63,7 @@ TOUCHED = {  # beginning of a path -> its slow tests
     "src/closer_look/pipelines/": (VIZ, ENVIRONMENTS, CRASHES),
     "src/closer_look/project/": (VIZ, ENVIRONMENTS, CRASHES),
     "src/closer_look/project/runner": ("tests/project/test_runner.py",),
-    "src/closer_look/reporting/": (NOTEBOOKS, LOCALE),
+    "src/closer_look/reporting/": (NOTEBOOKS, LOCALE, "tests/reporting/test_report.py"),
     "src/closer_look/reporting/inspection": (VIZ,),
     "src/closer_look/training/": (INSIDE_A_TRAINING,),
     "tests/conftest.py": ALL,

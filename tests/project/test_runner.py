@@ -83,6 +83,7 @@ def test_models_from_memory_give_the_numbers_of_those_from_disk(
         pd.testing.assert_frame_equal(from_disk, load_result(whole_run.data, f"continual.{cell}"))
 
 
+@pytest.mark.slow
 def test_a_run_that_was_broken_off_goes_on_from_disk(
     kedro_run, tmp_path, count_reads, monkeypatch, caplog
 ):

@@ -3,6 +3,7 @@
 import importlib
 import json
 import shutil
+from functools import cache
 
 import pytest
 from kedro.framework.project import pipelines
@@ -18,23 +19,37 @@ METHODS = ["ga_gd", "me_gd", "idk_ap"]  # of conf/test
 TARGET = "06_models/test/target"
 
 
+@pytest.fixture(scope="module")
+def load(open_session):
+    """The catalog and the pipelines of a run."""
+
+    @cache
+    def as_it_is(data):
+        return load(data, None)
+
+    def load(data, parameters):
+        with open_session(data, parameters) as session:
+            catalog = session.load_context().catalog
+            return catalog, dict(pipelines)
+
+    return lambda data, parameters: load(data, parameters) if parameters else as_it_is(data)
+
+
 @pytest.fixture
-def difference(open_session):
+def difference(load, monkeypatch):
     """What a run with all results at hand would refuse, of the finished run as it is now."""
 
     def difference(data, parameters=None, entries=None):
-        with open_session(data, parameters) as session:
-            catalog = session.load_context().catalog
-            for name, changes in (entries or {}).items():
-                dataset = catalog[name]
-                given = dataset._init_args | dataset._init_args.get("arguments", {}) | changes
-                given.pop("arguments")
-                catalog[name] = type(dataset)(**given)
-            nodes = set(pipelines["continual"].nodes)
-            try:
-                return History(catalog, pipelines.values()).check(set(), nodes)
-            except InputError as error:
-                return str(error)
+        catalog, known = load(data, parameters)
+        for name, changes in (entries or {}).items():
+            dataset = catalog[name]
+            given = dataset._init_args | dataset._init_args.get("arguments", {}) | changes
+            given.pop("arguments")
+            monkeypatch.setitem(catalog._datasets, name, type(dataset)(**given))
+        try:
+            return History(catalog, known.values()).check(set(), set(known["continual"].nodes))
+        except InputError as error:
+            return str(error)
 
     return difference
 
@@ -113,7 +128,7 @@ def test_default_of_a_parameter(difference, whole_run, monkeypatch, field, defau
     try:
         UnlearningParameters.model_fields[field].default = default
         UnlearningParameters.model_rebuild(force=True)
-        found = difference(whole_run.data)
+        found = difference(whole_run.data, {"experiment": {"n_tasks": 2}})  # read anew
     finally:
         UnlearningParameters.model_fields[field].default = known
         UnlearningParameters.model_rebuild(force=True)

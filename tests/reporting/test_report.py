@@ -723,6 +723,7 @@ class TestInABrowser:
         assert cells.count(htmllib.escape(markup, quote=False)) == 7 * 4
         assert console == []
 
+    @pytest.mark.slow
     def test_two_thousand_rows_are_searched(self, render, browse):
         answers = make_answers(1000, 1000)
         answers.loc[1234, "ME+GD"] = "a Needle in hay"
@@ -738,6 +739,7 @@ class TestInABrowser:
         html = render(make_answers(9, 3)).replace("</body>", f"<script>{act}</script></body>")
         assert "4 of 12 questions<" in browse(html)[0]
 
+    @pytest.mark.slow
     def test_facts_that_a_model_still_states_are_filtered(self, render, browse):
         act = "factFilter.value = '1 0'; factFilter.dispatchEvent(new Event('input'));"
         dom, console = browse(with_script(render(make_answers(9, 3)), act))
@@ -747,6 +749,7 @@ class TestInABrowser:
         )
         assert console == []
 
+    @pytest.mark.slow
     def test_a_legend_of_eleven_methods_is_readable(self, render, browse, summary):
         labels = {f"method_{name}": f"{name}PO+GD" for name in "ABCDEFGHIJK"}
         rows = summary[summary["method"] == "me_gd"]

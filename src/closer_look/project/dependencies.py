@@ -156,12 +156,11 @@ def _load(name: str, catalog: CatalogProtocol) -> Any:
     value = catalog.load(name)
     if name != "parameters":
         return as_model(name.removeprefix("params:"), value)
-    record = recorded_parameters(value)
-    found = {group: as_model(group, one) for group, one in record.items() if group not in RUNTIME}
+    groups = {group: as_model(group, one) for group, one in value.items() if group not in RUNTIME}
     for group in NAMED:
-        named = record.get(group) or {}
-        found[group] = {key: as_model(f"{group}.{key}", one) for key, one in named.items()}
-    return found
+        named = value.get(group) or {}
+        groups[group] = {key: as_model(f"{group}.{key}", one) for key, one in named.items()}
+    return recorded_parameters(groups)
 
 
 def _named_code(node: Node, catalog: CatalogProtocol) -> dict[str, str]:

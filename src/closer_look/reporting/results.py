@@ -26,6 +26,8 @@ STAGES = {
     "metrics": "Metrics",
     "downstream": "Benchmarks",
     "reporting": "Tables, figures",
+    "inspection": "Inspection",
+    "export": "Export",
 }
 """The stages of a run in order: tag of their nodes -> name in the report."""
 
