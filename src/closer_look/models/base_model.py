@@ -6,6 +6,7 @@ saved would be another model.
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,13 +66,17 @@ def check_quantisation(name: str) -> None:
     """Refuse weights that are quantised in a way in which no run was verified.
 
     Raises:
-        InputError: naming the method.
+        InputError: naming the method, or the package that reads it.
     """
     found = quantisation(name)
     if found not in (None, ADAPTABLE):
         raise InputError(
             f"{name}: its weights are quantised ({quote(found)}), which is not supported; use the "
             f"model before it was quantised, or one in {ADAPTABLE} with unlearning.lora"
+        )
+    if found and importlib.util.find_spec("bitsandbytes") is None:
+        raise InputError(
+            f"{name}: its weights are in {ADAPTABLE}; pip install 'closer-look[quantised]'"
         )
 
 

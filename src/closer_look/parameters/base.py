@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from typing import Any, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 Node = TypeVar("Node", bound=Callable)
+FolderOrName = Annotated[str, AfterValidator(os.path.expanduser)]
+"""A folder, which may begin with ``~``, or the name of something else."""
 
 
 def depends_on(**groups: tuple[str, ...]) -> Callable[[Node], Node]:

