@@ -1,6 +1,7 @@
 """Prompts: exact texts, and the chat template that travels with the tokenizer."""
 
 import copy
+import time
 from collections import Counter
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from closer_look.errors import InputError
+from closer_look.models import prompts
 from closer_look.models.prompts import TEMPLATES, check_texts, render_prompts, set_prompt
 from closer_look.models.tokens import encode, encode_prompts, end_token
 
@@ -146,7 +148,9 @@ def tokenizers(language_model):
 )
 def test_question_that_is_accepted_is_nothing_but_text(tokenizers, style, question):
     tokenizer = tokenizers[style]
-    harmless, rendered = render_prompts(tokenizer, ["Who?", question])
+    with pytest.MonkeyPatch.context() as patch:  # without limits, which take a process each
+        patch.setattr(prompts, "within_limits", lambda work, *limits: work())
+        harmless, rendered = render_prompts(tokenizer, ["Who?", question])
     (prompt,) = encode_prompts(tokenizer, [question])
     (row,) = encode(tokenizer, [question], ["An answer"])
     assert row.prompt == prompt  # the labels begin where the prompt ends
@@ -178,3 +182,39 @@ def test_marker_of_a_chat_template_is_refused(tokenizers, style, text, marker):
     assert str(caught.value) == (
         f"row 'a': {marker!r} in its text would be read as part of the prompt; remove it"
     )
+
+
+QUESTION_AND = "{{ messages[0]['content'] }}"
+HOSTILE = {
+    "loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+    "power": "{{ 9 ** (9 ** 9) }}",
+    "width": "{{ '%999999999d' | format(1) }}",
+    "width of format": "{{ '{:>999999999}'.format(1) }}",
+    "repeated": "{{ 'a' * 999999999 }}",
+    "doubled": "{% set n = namespace(t='ab') %}{% for i in range(40) %}{% set n.t = n.t + n.t %}"
+    "{% endfor %}{{ n.t }}",
+    "output": "{% for i in range(99999) %}{{ 'a' * 9999 }}{% endfor %}",
+    "recursion": "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+    "only one question": "{% if 'Who' in messages[0]['content'] %}{{ 'a' * 99999999 }}{% endif %}",
+    "source": "{{ 1 }}" * 100_000,
+    "nested": "{% if 1 %}" * 3000 + "{% endif %}" * 3000,
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_template_that_takes_too_much_is_refused(tokenizer, name):
+    tokenizer.chat_template = QUESTION_AND + HOSTILE[name]
+    started = time.monotonic()
+    with pytest.raises(InputError, match=r"its chat template .*; use one of plain") as found:
+        set_prompt(tokenizer, "chat_template")
+        render_prompts(tokenizer, ["Where?", "Who is it?"])
+    assert time.monotonic() - started < 60  # without limits, hours
+    assert len(str(found.value)) < 300
+    assert "\n" not in str(found.value)
+
+
+def test_a_template_is_rendered_as_before(tokenizer):
+    tokenizer.chat_template = QUESTION_AND + "{% if not add_generation_prompt %} - {% endif %}"
+    set_prompt(tokenizer, "chat_template")
+    questions = [f"Question {number}?" for number in range(300)]
+    assert render_prompts(tokenizer, questions) == questions

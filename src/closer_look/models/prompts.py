@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from closer_look.errors import InputError, first_line, quote
 from closer_look.parameters.models import PromptParameters
+from closer_look.system.limits import LimitExceededError, within_limits
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -31,6 +32,9 @@ TEMPLATES = {
 # Private-use characters, which no real text holds, in place of a question and an answer.
 QUESTION, ANSWER = "\ue000", "\ue001"
 
+SECONDS, MEMORY = 2, 2**29  # of processor time, and bytes, for a template
+LONGEST_TEMPLATE, LONGEST_FRAME = 500_000, 100_000  # characters
+
 SETTLED = "{#- settled by Closer Look -#}"  # begins a template that a run's settings are part of
 THINKING = ("enable_thinking", "thinking")
 """Arguments by which templates turn reasoning on; False writes the answer without it."""
@@ -43,6 +47,10 @@ _CONTENT_AS_PARTS = """
 {%- endfor -%}
 {%- set messages = ns.messages -%}
 """
+
+
+class _TooMuchError(InputError):
+    """Raised for a template that takes too much time or memory, or writes too much."""
 
 
 def set_prompt(
@@ -77,8 +85,10 @@ def set_prompt(
     for written in (settled, settled + _CONTENT_AS_PARTS):
         tokenizer.chat_template = f"{SETTLED}{written}{own}" if written else own
         try:
-            if QUESTION in _render(tokenizer, QUESTION):
+            if QUESTION in render_prompts(tokenizer, [QUESTION])[0]:
                 return
+        except _TooMuchError:
+            raise
         except InputError as error:
             faults.append(error)
     if len(faults) == 2:  # the template fails whatever it is given
@@ -126,11 +136,18 @@ def render_prompts(tokenizer: PreTrainedTokenizerBase, questions: Iterable[str])
     Spaces at its end are left to the answer, with whose first word they make one token.
 
     Raises:
-        InputError: the chat template fails on a question; the message names the first.
+        InputError: the chat template fails on a question, and the message names the first; or it
+            takes too much time or memory.
     """
-    knows_answers = ANSWER in _conversation(tokenizer, QUESTION)
-    render = _render if knows_answers else _apply
-    return [render(tokenizer, question).rstrip(" ") for question in questions]
+    questions = list(questions)
+    prompts: list[str | None] = [None] * len(questions)
+    if ANSWER in _conversation(tokenizer):
+        whole = _render(tokenizer, [(question, ANSWER) for question in questions])
+        prompts = [text.partition(ANSWER)[0] if ANSWER in text else None for text in whole]
+    # Where the template shows no answer, the prompt is what it writes without one.
+    without = [(q,) for q, prompt in zip(questions, prompts, strict=True) if prompt is None]
+    rendered = iter(_render(tokenizer, without, must=True))
+    return [(next(rendered) if text is None else text).rstrip(" ") for text in prompts]
 
 
 def turn_end(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -139,7 +156,7 @@ def turn_end(tokenizer: PreTrainedTokenizerBase) -> str:
     That token ends the assistant's turn: it is trained, scored, and stops generation. Where the
     template writes none, it is the end-of-sequence token.
     """
-    after = _conversation(tokenizer, QUESTION).partition(ANSWER)[2]
+    after = _conversation(tokenizer).partition(ANSWER)[2]
     tokens = [token.content for token in tokenizer.added_tokens_decoder.values()]
     places = [(after.index(token), token) for token in tokens if token and token in after]
     if not places:
@@ -148,39 +165,90 @@ def turn_end(tokenizer: PreTrainedTokenizerBase) -> str:
     return after[: place + len(token)]
 
 
-def answer_start(tokenizer: PreTrainedTokenizerBase, question: str) -> str:
+def answer_start(tokenizer: PreTrainedTokenizerBase) -> str:
     """Return the spaces that the template writes between the prompt and an answer."""
-    prompt = _render(tokenizer, question)
+    prompt, answer, _ = _conversation(tokenizer).partition(ANSWER)
+    if not answer:
+        (prompt,) = _render(tokenizer, [(QUESTION,)], must=True)
     return prompt[len(prompt.rstrip(" ")) :]
 
 
-def _render(tokenizer: PreTrainedTokenizerBase, question: str) -> str:
-    before, answer, _ = _conversation(tokenizer, question).partition(ANSWER)
-    return before if answer else _apply(tokenizer, question)
+def _conversation(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Render a question and an answer; "" if the template knows no answers."""
+    (text,) = _render(tokenizer, [(QUESTION, ANSWER)])
+    return text
 
 
-def _conversation(tokenizer: PreTrainedTokenizerBase, question: str) -> str:
-    """Render question and answer; "" if the template knows no answers."""
+_rendered: dict[tuple[str, str], dict[tuple[str, ...], str]] = {}
+"""Template and special tokens -> conversation -> its text."""
+
+
+def _render(
+    tokenizer: PreTrainedTokenizerBase, conversations: Sequence[tuple[str, ...]], must: bool = False
+) -> list[str]:
+    """Render conversations: a question each, and an answer or a request for one.
+
+    A template is a program of whoever made the model: it is sandboxed by Transformers, and here
+    it has limits of time, memory and length.
+
+    Args:
+        tokenizer: its chat template is set.
+        conversations: a question, or a question and an answer, each.
+        must: the template must not fail; else its faults give empty texts.
+    """
+    template = tokenizer.chat_template
+    known = _rendered.setdefault((template, str(tokenizer.special_tokens_map)), {})
+    new = [
+        one for one in dict.fromkeys(conversations) if one not in known or (must and not known[one])
+    ]
+
+    def render() -> list[str]:
+        return [_apply(tokenizer, *one, must=must) for one in new]
+
+    if template in TEMPLATES.values():
+        known |= zip(new, render(), strict=True)
+    elif new:
+        known |= zip(new, _limited(tokenizer, render, len(new)), strict=True)
+    return [known[one] for one in conversations]
+
+
+def _limited(
+    tokenizer: PreTrainedTokenizerBase, render: Callable[[], list[str]], n_texts: int
+) -> list[str]:
     try:
-        return _apply(tokenizer, question, ANSWER)
-    except InputError:
-        return ""
+        if len(tokenizer.chat_template) > LONGEST_TEMPLATE:
+            raise LimitExceededError(f"has more than {LONGEST_TEMPLATE:,} characters")
+        return within_limits(render, SECONDS + n_texts // 100, MEMORY)
+    except LimitExceededError as error:
+        raise _TooMuchError(
+            f"{tokenizer.name_or_path}: its chat template {error}; use one of "
+            f"{', '.join(TEMPLATES)}"
+        ) from None
 
 
-def _apply(tokenizer: PreTrainedTokenizerBase, question: str, answer: str | None = None) -> str:
+def _apply(
+    tokenizer: PreTrainedTokenizerBase, question: str, answer: str | None = None, *, must: bool
+) -> str:
     messages = [{"role": "user", "content": question}]
     if answer is not None:
         messages.append({"role": "assistant", "content": answer})
     try:
-        return tokenizer.apply_chat_template(
+        text = tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=answer is None
         )
-    except Exception as error:  # a template is a program (sandboxed) and may raise anything
+    except MemoryError:
+        raise
+    except Exception as error:  # it may raise anything
+        if not must:
+            return ""
         raise InputError(
             f"{tokenizer.name_or_path}: its chat template fails on "
             f"{quote('Who?' if question == QUESTION else question)} "
             f"({first_line(error)}); use one of {', '.join(TEMPLATES)}"
         ) from None
+    if len(text) > LONGEST_FRAME + len(question):
+        raise LimitExceededError(f"writes {len(text):,} characters around a question")
+    return text
 
 
 def check_texts(

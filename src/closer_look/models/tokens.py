@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from closer_look.errors import InputError, quote
-from closer_look.models.prompts import QUESTION, answer_start, render_prompts, turn_end
+from closer_look.models.prompts import answer_start, render_prompts, turn_end
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,7 +69,7 @@ def encode(
     pairs = list(zip(questions, answers, strict=True))
     distinct = list(dict.fromkeys(pairs))
     prompts = render_prompts(tokenizer, [question for question, _ in distinct])
-    start, end = answer_start(tokenizer, QUESTION), turn_end(tokenizer)
+    start, end = answer_start(tokenizer), turn_end(tokenizer)
     texts = [
         prompt + start + answer + end for prompt, (_, answer) in zip(prompts, distinct, strict=True)
     ]

@@ -1,0 +1,41 @@
+"""Work within limits of time and memory."""
+
+import os
+import time
+
+import pytest
+
+from closer_look.system.limits import LimitExceededError, within_limits
+
+ROOM = 2**28
+
+
+def test_result_of_the_work_comes_back():
+    assert within_limits(lambda: {"process": os.getpid() != parent}, 5, ROOM) == {"process": True}
+
+
+parent = os.getpid()
+
+
+def test_what_the_work_raises_is_raised():
+    with pytest.raises(ZeroDivisionError):
+        within_limits(lambda: 1 / 0, 5, ROOM)
+
+
+def endless():
+    while True:
+        pass
+
+
+@pytest.mark.parametrize("work", [endless, lambda: time.sleep(60), lambda: 9**9**9])
+def test_time_is_limited(work):
+    started = time.monotonic()
+    with pytest.raises(LimitExceededError, match="takes more than 1 seconds"):
+        within_limits(work, 1, ROOM)
+    assert time.monotonic() - started < 30  # of a minute, or for ever
+
+
+def test_memory_is_limited():
+    with pytest.raises(LimitExceededError, match="takes more than 256 MB of memory"):
+        within_limits(lambda: bytearray(2**30), 5, ROOM)
+    assert within_limits(lambda: len(bytearray(2**20)), 5, ROOM) == 2**20
