@@ -22,12 +22,7 @@ def depends_on(**groups: tuple[str, ...]) -> Callable[[Node], Node]:
     Args:
         groups: argument of the node -> names of fields.
     """
-
-    def note(function: Node) -> Node:
-        function.depends_on = groups
-        return function
-
-    return note
+    return _with("depends_on", groups)
 
 
 def ignores(**groups: tuple[str, ...]) -> Callable[[Node], Node]:
@@ -36,9 +31,12 @@ def ignores(**groups: tuple[str, ...]) -> Callable[[Node], Node]:
     Args:
         groups: argument of the node -> names of fields.
     """
+    return _with("ignores", groups)
 
+
+def _with(name: str, groups: dict[str, tuple[str, ...]]) -> Callable:
     def note(function: Node) -> Node:
-        function.ignores = groups
+        setattr(function, name, groups)
         return function
 
     return note
