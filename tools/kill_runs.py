@@ -60,7 +60,8 @@ def main() -> None:
     os.environ["PYTHONWARNINGS"] = "ignore::UserWarning:multiprocessing.resource_tracker"
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.data or Path(temporary)).absolute()
-        counts = kill_runs(folder, options.env, options.kills, random.Random(seed))  # noqa: S311
+        draw = random.Random(seed)  # noqa: S311  # nosec B311 - moments, no secrets
+        counts = kill_runs(folder, options.env, options.kills, draw)
     print(closing_line(counts))
     if counts["wrong"] or counts["refused"] or counts["left over"]:
         sys.exit(1)

@@ -34,7 +34,8 @@ class WholeFileSystem(LocalFileSystem):
             return super().open(path, mode, **options)
         encoding = {"encoding": options.pop("encoding", "utf-8")}
         encoding |= {name: options.pop(name) for name in ("errors", "newline") if name in options}
-        return _Text(self.open(path, f"{mode.replace('t', '')}b", **options), **encoding)
+        file = super().open(path, f"{mode.replace('t', '')}b", **options)
+        return _Text(file, **encoding)
 
     def _open(self, path: str, mode: str = "rb", **options: Any) -> LocalFileOpener:
         if "w" not in mode or not options.get("autocommit", True):  # a transaction renames itself
