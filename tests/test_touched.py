@@ -18,7 +18,10 @@ touched = TOOL["touched"]
         ("LICENSE", []),
         ("docs/start.md", ["documented_commands", "notebooks", "site"]),
         ("src/closer_look/losses/forget.py", ["crashes.py::test_killed_inside_a_training", "site"]),
-        ("src/closer_look/project/hooks.py", ["crashes", "environments", "site", "viz"]),
+        (
+            "src/closer_look/project/hooks.py",
+            ["crashes", "environments", "full_disk", "site", "viz"],
+        ),
         ("tools/sweep.py", ["sweep"]),
         ("tests/test_sweep.py", ["sweep"]),
     ],

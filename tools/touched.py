@@ -27,6 +27,7 @@ SLOW = {  # test file -> seconds that its slow tests take on two cores
     "tests/project/test_runner.py": 15,
     "tests/project/test_provenance.py": 10,
     "tests/reporting/test_report.py": 15,
+    "tests/test_full_disk.py": 45,
     "tests/test_locale.py": 15,
     "tests/test_package.py": 30,
 }
@@ -41,6 +42,7 @@ SITE, OWN_DATA, BAD_INPUT = (
     "tests/test_own_data.py",
     "tests/test_bad_input.py",
 )
+FULL_DISK = "tests/test_full_disk.py"
 FAMILIES, LOCALE = "tests/inference/test_families.py", "tests/test_locale.py"
 DOCUMENTED, NOTEBOOKS = "tests/test_documented_commands.py", "tests/test_notebooks.py"
 INSIDE_A_TRAINING = f"{CRASHES}::test_killed_inside_a_training"
@@ -53,7 +55,7 @@ TOUCHED = {  # beginning of a path -> its slow tests
     "src/": (SITE,),
     "src/closer_look/__main__": ("tests/test_package.py",),
     "src/closer_look/data/": (BAD_INPUT, OWN_DATA),
-    "src/closer_look/datasets/": (VIZ, ENVIRONMENTS, CRASHES, LOCALE),
+    "src/closer_look/datasets/": (VIZ, ENVIRONMENTS, CRASHES, FULL_DISK, LOCALE),
     "src/closer_look/evaluation/": (OWN_DATA, "tests/evaluation/test_downstream.py"),
     "src/closer_look/losses/": (INSIDE_A_TRAINING,),
     "src/closer_look/inference/": (FAMILIES,),
@@ -61,7 +63,7 @@ TOUCHED = {  # beginning of a path -> its slow tests
     "src/closer_look/models/packing": (INSIDE_A_TRAINING,),
     "src/closer_look/parameters/": (BAD_INPUT,),
     "src/closer_look/pipelines/": (VIZ, ENVIRONMENTS, CRASHES),
-    "src/closer_look/project/": (VIZ, ENVIRONMENTS, CRASHES),
+    "src/closer_look/project/": (VIZ, ENVIRONMENTS, CRASHES, FULL_DISK),
     "src/closer_look/project/runner": ("tests/project/test_runner.py",),
     "src/closer_look/reporting/": (NOTEBOOKS, LOCALE, "tests/reporting/test_report.py"),
     "src/closer_look/reporting/inspection": (VIZ,),

@@ -1,6 +1,10 @@
 """Provenance: lines that only grow."""
 
+import errno
+import os
+
 import pytest
+from kedro.io import DatasetError
 
 from closer_look.datasets.provenance_dataset import ProvenanceDataset
 
@@ -29,6 +33,17 @@ def test_half_a_line_is_none_and_does_no_harm(dataset):
     dataset.save(LINE)
     path = dataset.folder / "provenance.jsonl"
     path.write_text(path.read_text() + '\n{"node": "unl')
+    dataset.save(LINE | {"node": "report"})
+    assert [line["node"] for line in dataset.load()] == ["finetune", "report"]
+
+
+def test_a_disk_that_takes_half_a_line_is_full(dataset, monkeypatch):
+    dataset.save(LINE)
+    write = os.write
+    with monkeypatch.context() as patch, pytest.raises(DatasetError) as caught:
+        patch.setattr(os, "write", lambda file, line: write(file, line[: len(line) // 2]))
+        dataset.save(LINE | {"node": "unlearn"})
+    assert caught.value.__cause__.errno == errno.ENOSPC
     dataset.save(LINE | {"node": "report"})
     assert [line["node"] for line in dataset.load()] == ["finetune", "report"]
 

@@ -69,7 +69,7 @@ def test_latest_version_is_loaded(at_version):
     assert len(at_version().load().nll) == 2
 
 
-def test_crash_while_saving_leaves_the_version_before(at_version, monkeypatch):
+def test_crash_while_saving_leaves_the_version_before(at_version, monkeypatch, tmp_path):
     at_version("1").save(ReferenceScores(NLL, {}, {}))
 
     def crash(tensors, path):
@@ -79,6 +79,21 @@ def test_crash_while_saving_leaves_the_version_before(at_version, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         at_version("2").save(ReferenceScores(NOTHING, {}, {}))
     assert len(at_version().load().nll) == 2
+    assert list((tmp_path / "reference_scores" / "2").iterdir()) == []
+
+
+def test_tensors_without_a_table_are_no_scores_and_do_not_stay(at_version, tmp_path):
+    dataset = at_version("1")
+    partial = tmp_path / "reference_scores" / "1" / "reference_scores.partial"
+    partial.mkdir(parents=True)
+    (partial / "of_a_killed_process.safetensors").touch()
+    assert not dataset.exists()
+    dataset.save(ReferenceScores(NLL, {}, {}))
+    assert not partial.exists()
+    assert sorted(path.name for path in partial.with_suffix("").iterdir()) == [
+        "hidden_states.safetensors",
+        "nll.parquet",
+    ]
 
 
 def test_crash_inside_the_table_leaves_the_version_before(at_version, monkeypatch):

@@ -1,5 +1,7 @@
 """Files that appear when they are whole: what a crash or an error leaves behind."""
 
+import errno
+import io
 import os
 import signal
 import subprocess
@@ -7,6 +9,7 @@ import sys
 
 import pandas as pd
 import pytest
+from kedro.io import DatasetError
 from kedro_datasets.json import JSONDataset
 from kedro_datasets.pandas import ParquetDataset
 from kedro_datasets.text import TextDataset
@@ -58,6 +61,44 @@ def test_an_error_leaves_the_file_as_it_was(files, tmp_path):
         file.write(1 / 0)
     assert path.read_bytes() == b"before"
     assert os.listdir(tmp_path) == ["table"]
+
+
+def test_an_error_leaves_a_text_as_it_was(files, tmp_path):
+    path = tmp_path / "text"
+    path.write_text("before")
+    with pytest.raises(ZeroDivisionError), files.open(str(path), "w") as file:
+        file.write("half")
+        file.write(1 / 0)
+    assert path.read_text() == "before"
+    assert os.listdir(tmp_path) == ["text"]
+
+
+def test_a_json_that_breaks_off_is_no_file(tmp_path):
+    write_whole_files()
+    dataset = JSONDataset(filepath=str(tmp_path / "figure.json"))
+    with pytest.raises(DatasetError, match="not JSON serializable"):
+        dataset.save({"first": 1, "second": object()})
+    assert not dataset.exists()
+    assert os.listdir(tmp_path) == []
+
+
+class _NoSpace(io.RawIOBase):
+    def writable(self):
+        return True
+
+    def write(self, content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("mode", ["wb", "w"])
+@pytest.mark.parametrize("size", [1, 10**6])
+def test_a_disk_that_is_full_when_the_file_is_closed_leaves_nothing(files, tmp_path, mode, size):
+    with pytest.raises(OSError) as caught, files.open(str(tmp_path / "table"), mode) as file:
+        whole = file if mode == "wb" else file.buffer
+        whole.f = io.BufferedWriter(_NoSpace())
+        file.write(b"a" * size if mode == "wb" else "a" * size)
+    assert caught.value.errno == errno.ENOSPC
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_reader_that_closes_the_file_itself_does_no_harm(files, tmp_path):

@@ -145,6 +145,7 @@ def test_a_file_that_is_cut_short_is_never_taken_for_the_scores(tmp_path, monkey
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(safetensors.torch, "save_file", half)
         cache.get("key", lambda: {"x": torch.ones(1)})
+    assert list(tmp_path.iterdir()) == []
     assert cache.get("key", lambda: {"x": torch.zeros(1)})["x"].tolist() == [0]
 
 

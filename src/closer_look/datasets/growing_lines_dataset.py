@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -53,11 +54,17 @@ class GrowingLinesDataset(AbstractDataset[dict[str, Any], Read], Generic[Read]):
         return lines
 
     def save(self, data: dict[str, Any]) -> None:
-        """Append one line in a single write."""
-        line = "\n" + json.dumps(data)  # the break comes first: it also ends a line cut off before
+        """Append one line in a single write.
+
+        Raises:
+            OSError: the disk is full; the line may be cut off.
+        """
+        # The break comes first: it also ends a line cut off before.
+        line = f"\n{json.dumps(data)}".encode()
         file = os.open(self.folder / self._filepath.name, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
-            os.write(file, line.encode())
+            if os.write(file, line) < len(line):  # how a full disk begins
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(file)
 

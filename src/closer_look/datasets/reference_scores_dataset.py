@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -11,7 +12,6 @@ from kedro_datasets._typing import TablePreview
 from safetensors.torch import load_file, save_file
 
 from closer_look.datasets.table_dataset import preview_rows
-from closer_look.datasets.whole_files import WholeFileSystem
 from closer_look.training.reference_scores import ReferenceScores
 
 HEAD = "output head "  # prefix of the names of weights
@@ -61,14 +61,21 @@ class ReferenceScoresDataset(AbstractVersionedDataset[ReferenceScores, Reference
         return ReferenceScores(pd.read_parquet(folder / "nll.parquet"), states, head)
 
     def save(self, data: ReferenceScores) -> None:
-        """Save the tensors, then the table, whose existence marks the folder as complete."""
+        """Save table and tensors in a folder that gets its name when it is complete."""
         folder = Path(self._get_save_path())
-        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder.with_name(f"{folder.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)  # of a crash
+        partial.mkdir(parents=True)
         states = {f"{ROW}{row_id}": tensor for row_id, tensor in data.hidden_states.items()}
         head = {f"{HEAD}{name}": tensor for name, tensor in data.output_head.items()}
-        save_file(states | head, folder / "hidden_states.safetensors")
-        with WholeFileSystem().open(str(folder / "nll.parquet"), "wb") as file:
-            data.nll.to_parquet(file)
+        try:
+            save_file(states | head, partial / "hidden_states.safetensors")
+            with (partial / "nll.parquet").open("wb") as file:
+                data.nll.to_parquet(file)
+        except BaseException:
+            shutil.rmtree(partial)
+            raise
+        partial.rename(folder)
 
     def preview(self, nrows: int = 10) -> TablePreview:
         """Show the first scores in kedro-viz."""

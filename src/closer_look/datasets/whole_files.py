@@ -8,6 +8,8 @@ fsspec's, through which Kedro's datasets write.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
+from io import TextIOWrapper
 from typing import Any
 
 import fsspec
@@ -28,9 +30,12 @@ class WholeFileSystem(LocalFileSystem):
 
     def open(self, path: str, mode: str = "rb", **options: Any) -> Any:
         """Open a file."""
-        if "b" not in mode:
-            options.setdefault("encoding", "utf-8")
-        return super().open(path, mode, **options)
+        if "b" in mode:
+            return super().open(path, mode, **options)
+        encoding = {"encoding": options.pop("encoding", "utf-8")}
+        encoding |= {name: options.pop(name) for name in ("errors", "newline") if name in options}
+        file = super().open(path, f"{mode.replace('t', '')}b", **options)
+        return _Text(file, **encoding)
 
     def _open(self, path: str, mode: str = "rb", **options: Any) -> LocalFileOpener:
         if "w" not in mode or not options.get("autocommit", True):  # a transaction renames itself
@@ -47,14 +52,35 @@ class _WholeFile(LocalFileOpener):
         super().__init__(f"{path}.{os.getpid()}.partial", mode, **options)
 
     def close(self) -> None:
-        super().close()
-        if not self.is_done:
-            self.is_done = True
-            os.replace(self.path, self.name)
+        if self.is_done:
+            return
+        try:
+            super().close()  # writes what is still in memory
+        except BaseException:
+            self.discard()
+            raise
+        self.is_done = True
+        os.replace(self.path, self.name)
+
+    def discard(self) -> None:
+        """Close it and give up what was written."""
+        if self.is_done:
+            return
+        self.is_done = True
+        with suppress(OSError):  # of a disk that is full
+            super().close()
+        os.remove(self.path)
 
     def __exit__(self, exc_type: type[BaseException] | None, *rest: Any) -> None:
         if exc_type is not None:
-            self.is_done = True
-            os.remove(self.path)
-        super().__exit__(exc_type, *rest)
+            self.discard()
         self.close()
+
+
+class _Text(TextIOWrapper):
+    """Text in a file of which nothing stays if an error ends the writing."""
+
+    def __exit__(self, exc_type: type[BaseException] | None, *rest: Any) -> None:
+        if exc_type is not None and isinstance(self.buffer, _WholeFile):
+            self.buffer.discard()
+        super().__exit__(exc_type, *rest)

@@ -61,9 +61,12 @@ class ReferenceCache:
             log.warning("%s is damaged (%s) and is computed again", path, first_line(error))
         tensors = dict(compute())
         self.folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        save_file(tensors, partial)
-        partial.replace(path)
+        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        try:
+            save_file(tensors, partial)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
         return load_file(path)
 
 
