@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from closer_look.parameters.experiment import task_name
+from closer_look.parameters.experiment import Experiment, task_name
 
 BEFORE, RETAIN_ONLY = "before", "retain_only"
 """Models to compare with, named as methods are: the target model before unlearning, and a model
@@ -74,3 +74,21 @@ class Cell(NamedTuple):
         """Return the cell that a node or dataset belongs to, or None."""
         namespace = name.rpartition(".")[0]
         return cls.parse(namespace) if CELL.fullmatch(namespace) else None
+
+
+def cells_to_compare_with(scenario: str, experiment: Experiment) -> dict[Cell, str]:
+    """List the models of a run that no method makes: cell -> dataset of its model.
+
+    A run without methods trains nothing: it has a target model only if that is a pretrained one.
+    """
+    models = {}
+    if experiment.methods or not experiment.finetuning:
+        models[Cell(scenario, BEFORE)] = "target_model"
+    if experiment.retain_only in ("finetuned", "pretrained"):
+        models[Cell(scenario, RETAIN_ONLY)] = "retain_only_model"
+    return models
+
+
+def cells_from_elsewhere(scenario: str, experiment: Experiment) -> list[Cell]:
+    """List the models made elsewhere, which count as models after the last task."""
+    return [Cell(scenario, name, experiment.n_tasks) for name in experiment.models or ()]

@@ -205,10 +205,10 @@ def _render(
     def render() -> list[str]:
         return [_apply(tokenizer, *one, must=must) for one in new]
 
-    if template in TEMPLATES.values():
-        known |= zip(new, render(), strict=True)
-    elif new:
-        known |= zip(new, _limited(tokenizer, render, len(new)), strict=True)
+    if new:
+        is_ours = template in TEMPLATES.values()
+        texts = render() if is_ours else _limited(tokenizer, render, len(new))
+        known |= zip(new, texts, strict=True)
     return [known[one] for one in conversations]
 
 

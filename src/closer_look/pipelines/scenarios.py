@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from kedro.pipeline import Pipeline
 
-from closer_look.data.cells import BEFORE, RETAIN_ONLY, Cell
+from closer_look.data.cells import (
+    BEFORE,
+    RETAIN_ONLY,
+    Cell,
+    cells_from_elsewhere,
+    cells_to_compare_with,
+)
 from closer_look.parameters.experiment import Experiment, task_name
 from closer_look.pipelines import (
     downstream,
@@ -27,7 +33,8 @@ def create_scenario(name: str, experiment: Experiment, n_tasks: int) -> Pipeline
         n_tasks: number of tasks that each method unlearns, one after another.
     """
     shape = experiment.model_copy(update={"n_tasks": n_tasks})
-    last = [Cell(name, method, n_tasks) for method in (*shape.methods, *(shape.models or ()))]
+    last = [Cell(name, method, n_tasks) for method in shape.methods]
+    last += cells_from_elsewhere(name, shape)
     final_models = {Cell(name, BEFORE): "target_model"}
     final_models |= {cell: cell.dataset("model") for cell in last}
     return sum(
@@ -76,12 +83,8 @@ def create_measurement(scenario: str, experiment: Experiment) -> Pipeline:
 
     These are the models to compare with and the models made elsewhere.
     """
-    models = {}
-    if experiment.methods or not experiment.finetuning:
-        models[Cell(scenario, BEFORE)] = "target_model"
-    if experiment.retain_only in ("finetuned", "pretrained"):
-        models[Cell(scenario, RETAIN_ONLY)] = "retain_only_model"
-    elsewhere = [Cell(scenario, name, experiment.n_tasks) for name in experiment.models or ()]
+    elsewhere = cells_from_elsewhere(scenario, experiment)
+    models = cells_to_compare_with(scenario, experiment)
     models |= {cell: cell.dataset("model") for cell in elsewhere}
     questions = "candidate_questions" if experiment.known_only else "questions"
     return sum(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ LIBRARIES = (
 """Libraries whose arithmetic is part of the results."""
 
 NOT_OUR_CODE = ("kedro", "kedro_datasets")  # their versions are not recorded: they only store
-WHERE = ("filepath", "metadata", "source", "version", "credentials")
+WHERE = ("filepath", "details", "metadata", "source", "version", "credentials")
 """Arguments of a catalog entry that say where the content is, not what it is."""
 
 Record = dict[str, Any]
@@ -48,7 +48,9 @@ def dependencies(node: Node, catalog: CatalogProtocol) -> Record:
         "format": FORMAT,
         "node": node.name,
         "parameters": parameters,
-        "catalog": {name: found for name, one in datasets.items() if (found := _settings(one))},
+        "catalog": {
+            name: found for name, one in datasets.items() if (found := _settings(one._init_args))
+        },
         "code": code_fingerprint(node.func)
         | _code_of(datasets.values())
         | _named_code(node, catalog),
@@ -84,18 +86,13 @@ def library_versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in LIBRARIES}
 
 
-def _settings(dataset: AbstractDataset) -> dict[str, Any]:
+def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a catalog entry sets, without paths: the content that lies there is compared."""
-    files = dataset.sources() if hasattr(dataset, "sources") else []
-    return _without_paths(dataset._init_args, files)
-
-
-def _without_paths(given: Mapping[str, Any], files: Collection[str]) -> dict[str, Any]:
     # Kedro stores further arguments as a mapping below the name that the signature has for them.
     plain_values = {
-        name: _without_paths(value, files) if isinstance(value, Mapping) else value
+        name: _settings(value) if isinstance(value, Mapping) else value
         for name, value in given.items()
-        if name not in WHERE and value not in files
+        if name not in WHERE
     }
     return {
         name: value if isinstance(value, str | int | float | dict) else repr(value)

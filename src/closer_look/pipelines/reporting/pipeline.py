@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from kedro.pipeline import Node, Pipeline
 
-from closer_look.data.cells import BEFORE, RETAIN_ONLY, Cell
+from closer_look.data.cells import BEFORE, Cell, cells_from_elsewhere, cells_to_compare_with
 from closer_look.parameters.experiment import Experiment
 
 from .nodes import (
@@ -53,18 +53,16 @@ def create_method_pipeline(cells: Sequence[Cell]) -> Pipeline:
 def create_pipeline(scenario: str, experiment: Experiment) -> Pipeline:
     """Create the stage: results of every cell and method -> tables, figures, report."""
     trained = bool(experiment.methods)
-    before = [Cell(scenario, BEFORE)] if trained or not experiment.finetuning else []
-    reference_points = before.copy()
-    if experiment.retain_only in ("finetuned", "pretrained"):
-        reference_points.append(Cell(scenario, RETAIN_ONLY))
+    reference_points = [*cells_to_compare_with(scenario, experiment)]
+    before = [cell for cell in reference_points if cell.method == BEFORE]
     methods = [Cell(scenario, method) for method in experiment.methods]
-    elsewhere = [Cell(scenario, name, experiment.n_tasks) for name in experiment.models or ()]
+    elsewhere = cells_from_elsewhere(scenario, experiment)
     measured = [*reference_points, *methods, *elsewhere]
     last = [*(method._replace(task=experiment.n_tasks) for method in methods), *elsewhere]
     first_and_last = [*before, *last]
     labels = {key: f"params:methods.{key}.label" for key in experiment.methods}
     of_methods = dict(labels)
-    labels |= {name: f"params:models.{name}" for name in experiment.models or ()}
+    labels |= {cell.method: f"params:models.{cell.method}" for cell in elsewhere}
     figures = ["trade_off", "metric_values", "truth_ratios"]
 
     def of(dataset: str, cells: list[Cell]) -> dict[str, str]:
