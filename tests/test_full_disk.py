@@ -10,6 +10,7 @@ import errno
 import io
 import os
 import re
+import socket
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +20,8 @@ from closer_look.errors import InputError
 from closer_look.project.configuration import ConfigLoader
 
 RESULTS = ("summary_table", "metrics", "answers", "training_logs", "fingerprints")
-VERSION, PARTIAL = r"\d{4}-\d\d-\d\dT[\d.]+Z", r"(\.\d+)?\.partial(?=/|$)"
+VERSION = r"\d{4}-\d\d-\d\dT[\d.]+Z"
+PARTIAL = rf"(\.{re.escape(socket.gethostname())})?(\.\d+)?\.partial(?=/|$)"
 IN_WORDS = f"{os.strerror(errno.ENOSPC)} (os error {errno.ENOSPC})"
 FULL = (
     "the disk is full; finished results are kept. Free some space, then run the same command with "

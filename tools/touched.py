@@ -30,6 +30,7 @@ SLOW = {  # test file -> seconds that its slow tests take on two cores
     "tests/test_full_disk.py": 45,
     "tests/test_locale.py": 15,
     "tests/test_package.py": 30,
+    "tests/test_readers.py": 30,
 }
 ALL = tuple(SLOW)
 CRASHES, ENVIRONMENTS, VIZ = (
@@ -42,7 +43,7 @@ SITE, OWN_DATA, BAD_INPUT = (
     "tests/test_own_data.py",
     "tests/test_bad_input.py",
 )
-FULL_DISK = "tests/test_full_disk.py"
+FULL_DISK, READERS = "tests/test_full_disk.py", "tests/test_readers.py"
 FAMILIES, LOCALE = "tests/inference/test_families.py", "tests/test_locale.py"
 DOCUMENTED, NOTEBOOKS = "tests/test_documented_commands.py", "tests/test_notebooks.py"
 INSIDE_A_TRAINING = f"{CRASHES}::test_killed_inside_a_training"
@@ -55,7 +56,7 @@ TOUCHED = {  # beginning of a path -> its slow tests
     "src/": (SITE,),
     "src/closer_look/__main__": ("tests/test_package.py",),
     "src/closer_look/data/": (BAD_INPUT, OWN_DATA),
-    "src/closer_look/datasets/": (VIZ, ENVIRONMENTS, CRASHES, FULL_DISK, LOCALE),
+    "src/closer_look/datasets/": (VIZ, ENVIRONMENTS, CRASHES, FULL_DISK, READERS, LOCALE),
     "src/closer_look/evaluation/": (OWN_DATA, "tests/evaluation/test_downstream.py"),
     "src/closer_look/losses/": (INSIDE_A_TRAINING,),
     "src/closer_look/inference/": (FAMILIES,),

@@ -1,6 +1,7 @@
 """What killed runs leave behind is gone after the next run, and a wrong clock is noticed."""
 
 import os
+import socket
 import subprocess
 import sys
 
@@ -21,6 +22,7 @@ def dead_process():
 
 def test_half_written_files_and_old_checkpoints_are_removed(kedro_run, copied_run, dead_process):
     (version,) = (copied_run / RUN).iterdir()
+    host = socket.gethostname()
     models, cache = copied_run / "06_models/test", copied_run / "05_model_input/reference_cache"
     cache.mkdir(exist_ok=True)
     left = [
@@ -29,16 +31,21 @@ def test_half_written_files_and_old_checkpoints_are_removed(kedro_run, copied_ru
         models / "continual/me_gd.task_01.replaced/model.safetensors",
         models / "continual/me_gd.task_01.checkpoints/key/checkpoint-3/model.safetensors",
         copied_run / f"03_primary/test/questions.parquet.{dead_process}.partial",
-        cache / f"key.{dead_process}.partial",
+        cache / f"key.{host}.{dead_process}.partial",
+        cache / f"old.other-host.{os.getpid()}.partial",
     ]
-    spared = cache / f"key.{os.getpid()}.partial"  # of a run of another name, at work
-    for path in [*left, spared]:
+    spared = [
+        cache / f"key.{host}.{os.getpid()}.partial",  # of a run of another name, at work
+        cache / f"key.other-host.{dead_process}.partial",  # it may live there
+    ]
+    for path in [*left, *spared]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
+    os.utime(left[-1], (0, 0))
     assert kedro_run(copied_run, "continual", only_missing_outputs=True) == []
     assert not [path for path in left if path.exists()]
     assert not (models / "continual/me_gd.task_01.checkpoints").exists()
-    assert spared.exists()
+    assert all(path.exists() for path in spared)
     assert (models / "target/model.safetensors").exists()
 
 

@@ -1,5 +1,8 @@
 """Two runs of one name do not work beside each other."""
 
+import errno
+import fcntl
+import os
 import subprocess
 import sys
 
@@ -113,3 +116,19 @@ def test_nobody_but_the_children_has_it_meanwhile(folder, monkeypatch):
         with pytest.raises(InputError, match="another process is working on run 'test'"):
             lock_run(folder)
     lock_run(folder).release()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_named_and_the_run_goes_on(
+    kedro_run, tmp_path, monkeypatch, caplog, code
+):
+    def flock(file, operation):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert kedro_run(tmp_path, "forget_set")
+    (line,) = [record.message for record in caplog.records if "has no locks" in record.message]
+    assert line == (
+        f"The file system of {tmp_path}/08_reporting/test has no locks ({os.strerror(code)}): "
+        f"nothing keeps a second process from working on run 'test'; see that there is none"
+    )

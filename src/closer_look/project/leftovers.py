@@ -7,23 +7,22 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
-
 from closer_look.datasets.folder_dataset import CheckpointsDataset, FolderDataset
+from closer_look.system.processes import PARTIAL, is_being_written
 
 if TYPE_CHECKING:
     from kedro.io import CatalogProtocol
     from kedro.pipeline import Pipeline
     from kedro.pipeline.node import Node
 
-PARTIAL, REPLACED = ".partial", ".replaced"
+REPLACED = ".replaced"
 
 
 def remove_leftovers(pipeline: Pipeline, catalog: CatalogProtocol, kept: Iterable[Node]) -> None:
     """Remove half-written files, and checkpoints of trainings whose models are there.
 
     The caller holds the lock of the run: no other process writes these files. Only the reference
-    cache is shared between runs; there, files of processes that live are spared.
+    cache is shared between runs; there, files of processes at work are spared.
 
     Args:
         pipeline: the nodes of the run.
@@ -44,14 +43,9 @@ def _half_written(dataset: object) -> Iterator[Path]:
     if filepath is None or "://" in str(filepath):
         return
     path = Path(filepath)
-    if type(dataset) is FolderDataset:  # with files of any run, by the numbers of their processes
-        yield from (file for file in path.glob(f"*{PARTIAL}") if not _is_at_work(file))
+    if type(dataset) is FolderDataset:  # with files of any run
+        yield from (file for file in path.glob(f"*{PARTIAL}") if not is_being_written(file))
         return
     yield from path.parent.glob(f"{path.name}*{PARTIAL}")
     yield from path.parent.glob(f"{path.name}{REPLACED}")
     yield from path.glob(f"*/*{PARTIAL}")  # of a version
-
-
-def _is_at_work(file: Path) -> bool:
-    number = file.name.removesuffix(PARTIAL).rpartition(".")[2]
-    return number.isdigit() and psutil.pid_exists(int(number))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +13,9 @@ from filelock import FileLock, Timeout
 
 from closer_look.errors import InputError
 
+log = logging.getLogger(__name__)
+
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # of some network file systems
 HELD_BY_PARENT = "CLOSER_LOOK_LOCKED"  # environment variable: path of a lock the parent holds
 
 
@@ -21,7 +26,8 @@ def lock_run(folder: Path) -> FileLock | None:
         folder: folder of the run's reports, which holds the lock file.
 
     Returns:
-        The lock, or None if the parent process holds it.
+        The lock; None if the parent process holds it, or if the file system has no locks, which is
+        logged.
 
     Raises:
         InputError: another process holds it.
@@ -30,7 +36,7 @@ def lock_run(folder: Path) -> FileLock | None:
     if os.environ.get(HELD_BY_PARENT) == str(path):
         return None
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, blocking=False)
+    lock = FileLock(path, blocking=False, fallback_to_soft=False)
     try:
         lock.acquire()
     except Timeout:
@@ -38,6 +44,17 @@ def lock_run(folder: Path) -> FileLock | None:
             f"another process is working on run '{folder.name}'; wait until it has ended, or give "
             f"this run another name: --params run=NAME"
         ) from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        log.warning(
+            "The file system of %s has no locks (%s): nothing keeps a second process from working "
+            "on run '%s'; see that there is none",
+            folder,
+            error.strerror,
+            folder.name,
+        )
+        return None
     return lock
 
 

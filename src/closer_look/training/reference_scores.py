@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from closer_look.errors import first_line
+from closer_look.system.processes import partial_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +61,7 @@ class ReferenceCache:
             log.warning("%s is damaged (%s) and is computed again", path, first_line(error))
         tensors = dict(compute())
         self.folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        partial = partial_of(path)
         try:
             save_file(tensors, partial)
             partial.replace(path)
