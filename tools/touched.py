@@ -16,11 +16,11 @@ SLOW = {  # test file -> seconds that its slow tests take on two cores
     "tests/test_documented_commands.py": 110,
     "tests/test_crashes.py": 60,
     "tests/test_environments.py": 30,
-    "tests/test_notebooks.py": 50,
+    "tests/test_notebooks.py": 45,
     "tests/test_own_data.py": 25,
-    "tests/test_site.py": 35,
+    "tests/test_site.py": 30,
     "tests/test_sweep.py": 50,
-    "tests/test_viz.py": 45,
+    "tests/test_viz.py": 40,
     "tests/test_bad_input.py": 20,
     "tests/evaluation/test_downstream.py": 12,
     "tests/inference/test_families.py": 30,
@@ -29,8 +29,8 @@ SLOW = {  # test file -> seconds that its slow tests take on two cores
     "tests/reporting/test_report.py": 15,
     "tests/test_full_disk.py": 45,
     "tests/test_locale.py": 15,
-    "tests/test_package.py": 30,
-    "tests/test_readers.py": 30,
+    "tests/test_package.py": 25,
+    "tests/test_readers.py": 20,
 }
 ALL = tuple(SLOW)
 CRASHES, ENVIRONMENTS, VIZ = (
