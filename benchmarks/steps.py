@@ -8,7 +8,8 @@ import published
 import torch
 
 from closer_look.models.output_head import OutputHead
-from closer_look.models.packing import answer_logits, packed_attention
+from closer_look.models.packing import packed_attention
+from closer_look.training.combination import Combination
 from closer_look.training.objective import Objective
 from closer_look.training.reference import reference_scores
 from closer_look.training.trainer import tied_embeddings
@@ -23,14 +24,17 @@ def step_here(language_model, plan, questions, method):
     weights = reference.output_head
     head = OutputHead(language_model.model, weights) if weights else None
     objective = Objective(method)
+    combination = Combination(
+        {f"{side}_loss": getattr(method, side).weight for side in method.losses}
+    )
     rows = objective.encode(language_model.tokenizer, plan, questions, reference)
     starts = itertools.cycle(range(0, len(rows), BATCH_SIZE))
 
     def loss():
         start = next(starts)
         batch = objective.collate(rows[start : start + BATCH_SIZE])
-        logits = answer_logits(language_model.model, batch)
-        return objective.loss(logits, batch, head)["loss"]
+        losses = objective.losses(language_model.model, batch, head)
+        return combination.total(losses, 1.0, language_model.model.parameters())
 
     with packed_attention(language_model.model), tied_embeddings(language_model.model):
         yield _stepper(language_model.model, loss)

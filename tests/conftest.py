@@ -384,7 +384,8 @@ def unlearn_first_task():
     import numpy as np
 
     from closer_look.data.planning import draw_plan
-    from closer_look.parameters.training import MethodParameters, UnlearningParameters
+    from closer_look.parameters.methods import MethodParameters
+    from closer_look.parameters.training import UnlearningParameters
     from closer_look.training import unlearning
     from closer_look.training.reference import reference_scores
 

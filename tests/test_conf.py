@@ -6,7 +6,7 @@ import pytest
 from kedro.config import OmegaConfigLoader
 
 from closer_look.parameters.groups import GROUPS
-from closer_look.parameters.training import MethodParameters
+from closer_look.parameters.methods import MethodParameters
 from closer_look.settings import CONFIG_LOADER_ARGS
 
 ROOT = Path(__file__).parents[1]

@@ -17,7 +17,8 @@ from closer_look.datasets.provenance_dataset import ProvenanceDataset
 from closer_look.errors import InputError
 from closer_look.evaluation.judges import BUNDLED_EMBEDDER, load_embedder
 from closer_look.losses import FORGET
-from closer_look.parameters.training import MethodParameters, UnlearningParameters
+from closer_look.parameters.methods import MethodParameters
+from closer_look.parameters.training import UnlearningParameters
 from closer_look.pipelines import finetuning, forget_set
 from closer_look.project import dependencies
 

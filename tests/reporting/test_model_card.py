@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from huggingface_hub import ModelCard
 
-from closer_look.parameters.training import MethodParameters
+from closer_look.parameters.methods import MethodParameters
 from closer_look.reporting.model_card import model_card
 from closer_look.reporting.wording import NEVER_MEASURED, NO_BENCHMARKS
 

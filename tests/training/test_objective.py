@@ -9,9 +9,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from closer_look.losses import FORGET, RETAIN, sequence_nll
 from closer_look.models.output_head import OutputHead
-from closer_look.models.packing import answer_logits, packed_attention
+from closer_look.models.packing import packed_attention
 from closer_look.models.tokens import IGNORED, encode
-from closer_look.parameters.training import MethodParameters
+from closer_look.parameters.methods import MethodParameters
 from closer_look.training.objective import Objective
 from closer_look.training.reference import reference_scores
 
@@ -61,7 +61,7 @@ def evaluate(language_model, questions, plan):
         batch = objective.collate(rows)
         with torch.no_grad(), packed_attention(moved):
             head = OutputHead(moved, reference.output_head or None)
-            return objective.loss(answer_logits(moved, batch), batch, head)
+            return objective.losses(moved, batch, head)
 
     evaluate.model = moved
     return evaluate

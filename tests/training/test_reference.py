@@ -13,7 +13,8 @@ from closer_look.inference.scoring import score
 from closer_look.models.language_model import LanguageModel
 from closer_look.models.packing import answer_logits, pack
 from closer_look.models.tokens import encode
-from closer_look.parameters.training import MethodParameters, UnlearningParameters
+from closer_look.parameters.methods import MethodParameters
+from closer_look.parameters.training import UnlearningParameters
 from closer_look.training import reference
 from closer_look.training.reference import reference_scores
 from closer_look.training.unlearning import unlearn

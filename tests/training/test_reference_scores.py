@@ -14,7 +14,8 @@ from closer_look.inference.scoring import score
 from closer_look.models.adapters import with_adapter
 from closer_look.models.language_model import LanguageModel, load_language_model, model_fingerprint
 from closer_look.models.tokens import encode
-from closer_look.parameters.training import LoraParameters, MethodParameters
+from closer_look.parameters.methods import MethodParameters
+from closer_look.parameters.training import LoraParameters
 from closer_look.training import reference
 from closer_look.training.reference import reference_scores
 from closer_look.training.reference_scores import ReferenceCache, cache_key

@@ -1,4 +1,4 @@
-"""The dataset of reference scores: a table and, for KL, tensors."""
+"""The dataset of reference scores: a table and, for some losses, tensors."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from closer_look.datasets.table_dataset import preview_rows
 from closer_look.training.reference_scores import ReferenceScores
 
-HEAD = "output head "  # prefix of the names of weights
-ROW = "row "  # prefix of row ids: an id may be any text, even the name of a weight
+# Prefixes of row ids and of the names of weights: an id may be any text, even such a name.
+ROW, HEAD, LAYER = "row ", "output head ", "layer "
 
 
 class ReferenceScoresDataset(AbstractVersionedDataset[ReferenceScores, ReferenceScores]):
@@ -54,11 +54,11 @@ class ReferenceScoresDataset(AbstractVersionedDataset[ReferenceScores, Reference
         """Load the table and the tensors."""
         folder = Path(self._get_load_path())
         tensors = load_file(folder / "hidden_states.safetensors")
-        states, head = (
+        of_kinds = (
             {name.removeprefix(kind): one for name, one in tensors.items() if name.startswith(kind)}
-            for kind in (ROW, HEAD)
+            for kind in (ROW, HEAD, LAYER)
         )
-        return ReferenceScores(pd.read_parquet(folder / "nll.parquet"), states, head)
+        return ReferenceScores(pd.read_parquet(folder / "nll.parquet"), *of_kinds)
 
     def save(self, data: ReferenceScores) -> None:
         """Save table and tensors in a folder that gets its name when it is complete."""
@@ -66,10 +66,12 @@ class ReferenceScoresDataset(AbstractVersionedDataset[ReferenceScores, Reference
         partial = folder.with_name(f"{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)  # of a crash
         partial.mkdir(parents=True)
-        states = {f"{ROW}{row_id}": tensor for row_id, tensor in data.hidden_states.items()}
-        head = {f"{HEAD}{name}": tensor for name, tensor in data.output_head.items()}
+        kinds = {ROW: data.hidden_states, HEAD: data.output_head, LAYER: data.activations}
+        tensors = {
+            f"{kind}{name}": tensor for kind, of in kinds.items() for name, tensor in of.items()
+        }
         try:
-            save_file(states | head, partial / "hidden_states.safetensors")
+            save_file(tensors, partial / "hidden_states.safetensors")
             with (partial / "nll.parquet").open("wb") as file:
                 data.nll.to_parquet(file)
         except BaseException:

@@ -37,6 +37,8 @@ class Loss(NamedTuple):
     """What it asks of the model, for the report: it goes on after "On what is to be forgotten:"."""
     mean_over_positions: bool = False
     """Whether it averages over positions; then a method may average over a padded length."""
+    stands_alone: bool = False
+    """Whether a method with it has no retain loss."""
 
     @property
     def tensors(self) -> set[str]:

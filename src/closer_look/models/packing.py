@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
     from transformers import PreTrainedModel
+    from transformers.utils import ModelOutput
 
     from closer_look.models.tokens import Batch
 
@@ -212,10 +213,23 @@ def distinct_logits(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tenso
 
 def answer_states(model: PreTrainedModel, batch: Batch) -> Tensor:
     """Compute the last hidden states behind ``answer_logits``, (n, hidden size)."""
+    return states_behind(model, batch, lambda output: output.last_hidden_state)
+
+
+def states_behind(
+    model: PreTrainedModel, batch: Batch, states: Callable[[ModelOutput], Tensor]
+) -> Tensor:
+    """Run a model's layers, and return hidden states at the predictors, (n, hidden size).
+
+    Args:
+        model: the model.
+        batch: packed rows.
+        states: takes them from what the layers return, (1, N, hidden size).
+    """
     layers = layers_of(model)
     if _takes_packed_rows(model):
-        return _forward(layers, batch).last_hidden_state[0, batch["predictors"]]
-    return _row_by_row(batch, lambda ids: layers(input_ids=ids, use_cache=False).last_hidden_state)
+        return states(_forward(layers, batch))[0, batch["predictors"]]
+    return _row_by_row(batch, lambda ids: states(layers(input_ids=ids, use_cache=False)))
 
 
 def layers_of(model: PreTrainedModel) -> Module:

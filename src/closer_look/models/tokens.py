@@ -36,6 +36,13 @@ class Tokens(NamedTuple):
         """Return the same tokens with a label at every position but the first."""
         return Tokens(self.prompt[:1], self.prompt[1:] + self.answer)
 
+    def one_later(self) -> Tokens:
+        """Return a row whose predictors are this row's answer tokens, not those before them.
+
+        The last label stands for nothing; there are as many as before.
+        """
+        return Tokens(self.prompt + self.answer[:1], self.answer[1:] + self.answer[-1:])
+
 
 def encode_prompts(tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]) -> list[list[int]]:
     """Tokenise the prompts of questions; the chat template writes the special tokens."""

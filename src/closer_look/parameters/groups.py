@@ -14,6 +14,7 @@ from closer_look.parameters.evaluation import (
     ScoringParameters,
 )
 from closer_look.parameters.experiment import Experiment, ForgetSetParameters
+from closer_look.parameters.methods import MethodParameters
 from closer_look.parameters.models import (
     BaseModelParameters,
     ExportParameters,
@@ -21,11 +22,7 @@ from closer_look.parameters.models import (
     PromptParameters,
     RetainOnlyParameters,
 )
-from closer_look.parameters.training import (
-    FinetuningParameters,
-    MethodParameters,
-    UnlearningParameters,
-)
+from closer_look.parameters.training import FinetuningParameters, UnlearningParameters
 
 GROUPS = {
     "experiment": Experiment,

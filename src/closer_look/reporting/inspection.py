@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from rich.text import Text
     from transformers import PreTrainedTokenizerBase
 
+    from closer_look.parameters.methods import MethodParameters
     from closer_look.parameters.models import BaseModelParameters, PromptParameters
-    from closer_look.parameters.training import MethodParameters
 
 TITLES = {"forget": "To forget", "retain": "To keep"}
 WHAT = {ANSWER: "its answer", REFUSAL: "a refusal", MISMATCH: "the answer of its partner"}

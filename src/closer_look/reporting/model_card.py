@@ -21,7 +21,7 @@ from closer_look.reporting.wording import NEVER_MEASURED, NO_BENCHMARKS
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
 
-    from closer_look.parameters.training import MethodParameters
+    from closer_look.parameters.methods import MethodParameters
 
 SETTINGS = ("unlearning", "forget_set", "prompt")
 """Groups of parameters in the card: what made the model, and no folder of this machine."""

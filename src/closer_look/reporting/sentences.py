@@ -11,8 +11,8 @@ import pandas as pd
 from closer_look.data.cells import RETAIN_ONLY
 from closer_look.errors import listed
 from closer_look.metrics import METRICS, NO_RETAIN_ONLY_MODEL
+from closer_look.parameters.methods import MethodParameters
 from closer_look.parameters.models import MeasuredModelParameters
-from closer_look.parameters.training import MethodParameters
 from closer_look.reporting.results import REFERENCE_LABELS
 from closer_look.reporting.wording import (
     FIGURES,

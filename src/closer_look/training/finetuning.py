@@ -11,8 +11,9 @@ import pandas as pd
 from closer_look.errors import quote
 from closer_look.losses import gradient_descent
 from closer_look.models.language_model import LanguageModel
-from closer_look.models.packing import pack
+from closer_look.models.packing import answer_logits, pack
 from closer_look.models.tokens import encode
+from closer_look.training.combination import Combination
 from closer_look.training.trainer import train
 
 if TYPE_CHECKING:
@@ -58,7 +59,10 @@ def finetune(
         collate=lambda chosen: (
             pack([item["row"] for item in chosen]) | {"names": [item["name"] for item in chosen]}
         ),
-        compute_loss=lambda logits, batch: {"loss": gradient_descent(logits, batch["labels"])},
+        compute_losses=lambda model, batch: {
+            "loss": gradient_descent(answer_logits(model, batch), batch["labels"])
+        },
+        combination=Combination({"loss": 1.0}),
         parameters=parameters,
         rows_per_epoch=len(rows),
         epochs=parameters.epochs,

@@ -74,7 +74,7 @@ class Guard:
         """
         step = state.global_step + 1
         where = f"at step {step} of {state.max_steps}"
-        if self.max_retain_loss is not None:
+        if self.max_retain_loss is not None and "retain_loss" in losses:
             retain_loss = losses["retain_loss"].item()
             if retain_loss > self.max_retain_loss:
                 log.warning(

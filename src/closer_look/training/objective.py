@@ -1,4 +1,4 @@
-"""The objective of a method: its two losses on a batch, the tensors they read, and their sum."""
+"""The objective of a method: its losses on a batch, and the tensors that they read."""
 
 from __future__ import annotations
 
@@ -9,25 +9,28 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from closer_look.losses import mean_over_positions
-from closer_look.models.packing import pack
+from closer_look.models.hidden_states import layer_states
+from closer_look.models.packing import answer_logits, pack
 from closer_look.models.tokens import IGNORED, Tokens, encode
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from closer_look.losses import Loss
     from closer_look.models.output_head import OutputHead
     from closer_look.models.tokens import Batch
-    from closer_look.parameters.training import LossParameters, MethodParameters
+    from closer_look.parameters.methods import LossParameters, MethodParameters
     from closer_look.training.reference_scores import ReferenceScores
 
 SIDES = ("forget", "retain")
-# A row's question can go with three texts: its own answer, a refusal, or another row's answer. The
-# prefix tells whose tensors a loss asks for: `logits` and `labels` have none and are the answer's,
-# `idk_logits` are the refusal's, `mismatch_logits` those of another row's answer.
-ANSWER, REFUSAL, MISMATCH = "", "idk_", "mismatch_"
+# A row's question can go with four texts: its own answer, a refusal, another row's answer, or an
+# alternate answer. The prefix tells whose tensors a loss asks for: `logits` and `labels` have none
+# and are the answer's, `idk_logits` are the refusal's, and so on.
+ANSWER, REFUSAL, MISMATCH, ALTERNATE = "", "idk_", "mismatch_", "alternate_"
+SCORED = (ANSWER, REFUSAL, ALTERNATE)
+"""The texts whose nll under the reference losses may read."""
 
 
 def texts_of(
@@ -37,29 +40,35 @@ def texts_of(
 
     Args:
         side: "forget" or "retain".
-        plan: ``forget_row_id``, ``retain_row_id`` and ``refusal`` of each row.
+        plan: ``forget_row_id``, ``retain_row_id`` and ``refusal`` of each row, and ``alternate`` if
+            there are alternate answers.
         questions: the questions table.
 
     Returns:
-        The questions, and ``ANSWER``, ``REFUSAL`` and ``MISMATCH`` -> a text for each of them.
+        The questions, and ``ANSWER``, ``REFUSAL``, ``MISMATCH`` and, if there are any,
+        ``ALTERNATE`` -> a text for each of them.
     """
     by_id = questions.set_index("row_id")
     other = "retain" if side == "forget" else "forget"
     own, partners = (by_id.loc[plan[f"{one}_row_id"]] for one in (side, other))
     # A row's partner in the plan, of the other side, gives the mismatched answer.
     answers = {ANSWER: own["answer"], REFUSAL: plan["refusal"], MISMATCH: partners["answer"]}
+    if "alternate" in plan:
+        answers[ALTERNATE] = plan["alternate"]
     return list(own["question"]), {variant: list(texts) for variant, texts in answers.items()}
 
 
 class LossTerm:
-    """One of a method's two losses, on the forget rows or on the retain rows."""
+    """One of a method's losses, on the forget rows or on the retain rows."""
 
     def __init__(self, side: str, parameters: LossParameters, loss: Loss) -> None:
         self.side = side
         self.parameters = parameters
         self.function = loss.function
         self.inputs = loss.tensors
-        self.variants = [v for v in (ANSWER, REFUSAL, MISMATCH) if f"{v}labels" in self.inputs]
+        every = (ANSWER, REFUSAL, MISMATCH, ALTERNATE)
+        self.variants = [v for v in every if f"{v}labels" in self.inputs]
+        self.reads_logits = "activations" not in self.inputs
 
     def encode(
         self,
@@ -67,8 +76,9 @@ class LossTerm:
         questions: Sequence[str],
         answers: Mapping[str, Sequence[str]],
     ) -> dict[str, list[Tokens]]:
-        """Tokenise the texts (``ANSWER``, ``REFUSAL``, ``MISMATCH``) that the loss reads."""
-        encoded = {v: encode(tokenizer, questions, answers[v]) for v in self.variants}
+        """Tokenise those of the texts (``ANSWER``, ``REFUSAL``, ...) that the loss reads."""
+        read = [v for v in self.variants if v in answers]
+        encoded = {v: encode(tokenizer, questions, answers[v]) for v in read}
         if self.parameters.positions == "question_and_answer":
             encoded = {v: [row.all_as_answer() for row in rows] for v, rows in encoded.items()}
         return encoded
@@ -79,8 +89,8 @@ class LossTerm:
         """Compute the loss, a scalar in nats, without its weight.
 
         Args:
-            tensors: name -> tensor for every name in ``inputs``; ``reference_states`` stand in for
-                ``reference_logits``.
+            tensors: name -> tensor for every name in ``inputs``; ``reference_states``, (n, hidden
+                size), stand in for ``reference_logits``.
             n_rows: rows of the batch.
             output_head: turns the states into the reference's logits.
         """
@@ -115,18 +125,28 @@ class LossTerm:
 
 
 class Objective:
-    """A method's objective: weight * forget loss + weight * retain loss.
+    """A method's losses on its rows, and everything that they read.
 
     A batch holds one block of rows for each text that a loss reads, for example forget answers,
-    forget refusals and retain answers. All blocks go through the model in one forward pass.
+    forget refusals and retain answers. All blocks go through the model in one forward pass, or two
+    if one loss reads logits and another hidden states.
     """
 
-    def __init__(self, method: MethodParameters) -> None:
-        losses = method.losses
-        self.forget = LossTerm("forget", method.forget, losses["forget"])
-        self.retain = LossTerm("retain", method.retain, losses["retain"])
-        self.terms = (self.forget, self.retain)
-        self.blocks = [(term, v) for term in self.terms for v in term.variants]
+    def __init__(self, method: MethodParameters, seed: int = 0) -> None:
+        """Set up.
+
+        Args:
+            method: its losses.
+            seed: of the direction of the control vector.
+        """
+        self.terms = [
+            LossTerm(side, getattr(method, side), loss) for side, loss in method.losses.items()
+        ]
+        self.activations = method.activations
+        self.seed = seed
+        blocks = [(term, v) for term in self.terms for v in term.variants]
+        self.blocks = [(term, v) for term, v in blocks if term.reads_logits]
+        self.layer_blocks = [(term, v) for term, v in blocks if not term.reads_logits]
 
     def encode(
         self,
@@ -139,76 +159,127 @@ class Objective:
 
         Args:
             tokenizer: the model's tokenizer.
-            plan: ``forget_row_id``, ``retain_row_id`` and ``refusal`` of each row.
+            plan: see ``texts_of``.
             questions: the questions table.
             reference_scores: the scores of the frozen reference that the losses read.
 
         Returns:
             One item per row of the plan: its row ids, the tokens of its blocks, and its scores.
         """
-        ids = (plan[f"{side}_row_id"] for side in SIDES)
-        columns: dict[str, Sequence[object]] = {"names": list(zip(*ids, strict=True))}
+        columns: dict[str, Sequence[object]] = {}
         for term in self.terms:
+            ids = plan[f"{term.side}_row_id"]
+            columns[f"{term.side}_name"] = list(ids)
             asked, texts = texts_of(term.side, plan, questions)
             for variant, rows in term.encode(tokenizer, asked, texts).items():
                 columns[f"{term.side}_{variant}tokens"] = rows
             nll = reference_scores.nll.set_index(["row_id", "text"])["nll"]
-            for variant in (ANSWER, REFUSAL):
-                if f"reference_{variant}nll" in term.inputs:
-                    keys = zip(plan[f"{term.side}_row_id"], texts[variant], strict=True)
-                    columns[f"reference_{variant}nll"] = [nll[key] for key in keys]
+            for variant in SCORED:
+                name = f"reference_{variant}nll"
+                if name in term.inputs:
+                    keys = zip(ids, texts[variant], strict=True)
+                    columns[f"{term.side}_{name}"] = [nll[key] for key in keys]
+            # (positions, hidden size) of a row: smaller than its logits, (positions, V)
             if "reference_logits" in term.inputs:
-                # (positions, hidden size) of a row: smaller than its logits, (positions, V)
                 states = reference_scores.hidden_states
-                columns["reference_states"] = [states[i] for i in plan[f"{term.side}_row_id"]]
+                columns[f"{term.side}_reference_states"] = [states[i] for i in ids]
+            if "reference_activations" in term.inputs:
+                states = reference_scores.activations
+                columns[f"{term.side}_reference_activations"] = [states[i] for i in ids]
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def collate(self, rows: Sequence[Mapping[str, object]]) -> Batch:
         """Pack the rows of items from ``encode``, and stack their reference scores.
 
         Returns:
-            What ``pack`` returns for all rows, block after block, with ``names``, and as far as the
-            losses read them ``reference_nll`` and ``reference_idk_nll``, (rows,), and
-            ``reference_states``, (positions, hidden size).
+            What ``pack`` returns for the rows whose logits are read, block after block; the same
+            under ``at_layer`` for those whose hidden states are read; and with the side before each
+            name, as far as the losses read them, ``reference_nll``, ..., (rows,), and
+            ``reference_states`` and ``reference_activations``, (positions, hidden size).
         """
-        # The order of blocks, then rows, is the one in which ``loss`` splits the logits.
-        batch = pack([row[f"{term.side}_{v}tokens"] for term, v in self.blocks for row in rows])
-        batch["names"] = [name for row in rows for name in row["names"]]
-        for name in ("reference_nll", "reference_idk_nll"):
-            if name in rows[0]:
-                batch[name] = torch.tensor([row[name] for row in rows], dtype=torch.float32)
-        if "reference_states" in rows[0]:
-            batch["reference_states"] = torch.cat([row["reference_states"] for row in rows])
+
+        # The order of blocks, then rows, is the one in which ``losses`` splits the outputs.
+        def tokens(blocks: Sequence[tuple[LossTerm, str]]) -> list[Tokens]:
+            return [row[f"{term.side}_{v}tokens"] for term, v in blocks for row in rows]
+
+        batch = pack(tokens(self.blocks)) if self.blocks else {}
+        if self.layer_blocks:
+            batch["at_layer"] = pack([row.one_later() for row in tokens(self.layer_blocks)])
+        sides = [term.side for term in self.terms]
+        batch["names"] = [row[f"{side}_name"] for row in rows for side in sides]
+        for name in rows[0]:
+            values = [row[name] for row in rows]
+            if name.endswith("nll"):
+                batch[name] = torch.tensor(values, dtype=torch.float32)
+            elif "_reference_" in name:
+                batch[name] = torch.cat(values)
         return batch
 
-    def loss(
+    def losses(
         self,
-        logits: Tensor,
+        model: PreTrainedModel,
         batch: Batch,
         output_head: OutputHead | None = None,
     ) -> dict[str, Tensor]:
-        """Compute the weighted sum of the losses, and each loss.
+        """Run the model on a batch and compute each loss, without its weight.
 
         Args:
-            logits: (n, V), aligned with the n labels of the batch.
-            batch: a batch from ``collate``.
-            output_head: the reference's, on the device of the logits; needed if a loss reads
+            model: the model that is trained.
+            batch: a batch from ``collate``, on the model's device.
+            output_head: the reference's, on the same device; needed if a loss reads
                 ``reference_logits``.
 
         Returns:
-            "loss", "forget_loss" and "retain_loss", scalars in nats.
+            "forget_loss" and, if the method has one, "retain_loss", scalars in nats.
         """
-        tensors = {side: dict(batch) for side in SIDES}
-        lengths = batch["answer_lengths"]  # of blocks x n_rows rows
-        n_rows = len(lengths) // len(self.blocks)
+        tensors = {
+            term.side: {
+                name.removeprefix(f"{term.side}_"): one
+                for name, one in batch.items()
+                if name.startswith(f"{term.side}_")
+            }
+            for term in self.terms
+        }
+        if self.blocks:
+            self._split(tensors, self.blocks, answer_logits(model, batch), batch, "logits")
+        if self.layer_blocks:
+            rows = batch["at_layer"]
+            states = layer_states(model, rows, self.activations.layer)
+            self._split(tensors, self.layer_blocks, states, rows, "activations")
+            for of_side in tensors.values():
+                of_side["control_vector"] = self.control_vector(states)
+        n_rows = len(batch["names"]) // len(self.terms)
+        return {
+            f"{term.side}_loss": term(tensors[term.side], n_rows, output_head)
+            for term in self.terms
+        }
+
+    @staticmethod
+    def _split(
+        tensors: dict[str, dict[str, Tensor]],
+        blocks: Sequence[tuple[LossTerm, str]],
+        outputs: Tensor,
+        rows: Batch,
+        name: str,
+    ) -> None:
+        """Give each block of rows its part of the outputs, (n, size), and its labels."""
+        lengths = rows["answer_lengths"]  # of blocks x n_rows rows
+        n_rows = len(lengths) // len(blocks)
         of_blocks = [lengths[i : i + n_rows] for i in range(0, len(lengths), n_rows)]
         sizes = [sum(of_block) for of_block in of_blocks]  # answer tokens of each block
-        pieces = zip(logits.split(sizes), batch["labels"].split(sizes), of_blocks, strict=True)
-        for (term, variant), (of_block, labels, of_rows) in zip(self.blocks, pieces, strict=True):
-            # Labels (n_rows, longest) tell losses over rows where rows end; logits stay (size, V).
-            rows = pad_sequence(labels.split(of_rows), batch_first=True, padding_value=IGNORED)
-            tensors[term.side] |= {f"{variant}logits": of_block, f"{variant}labels": rows}
-        forget = self.forget(tensors["forget"], n_rows)
-        retain = self.retain(tensors["retain"], n_rows, output_head)
-        total = self.forget.parameters.weight * forget + self.retain.parameters.weight * retain
-        return {"loss": total, "forget_loss": forget, "retain_loss": retain}
+        pieces = zip(outputs.split(sizes), rows["labels"].split(sizes), of_blocks, strict=True)
+        for (term, variant), (of_block, labels, of_rows) in zip(blocks, pieces, strict=True):
+            # Labels (n_rows, longest) tell losses over rows where rows end; outputs stay (size, V).
+            padded = pad_sequence(labels.split(of_rows), batch_first=True, padding_value=IGNORED)
+            tensors[term.side] |= {f"{variant}{name}": of_block, f"{variant}labels": padded}
+
+    def control_vector(self, states: Tensor) -> Tensor:
+        """Draw the direction to which hidden states are steered, (hidden size,).
+
+        Uniform in [0, 1) for each of the ``states``' coordinates, as published, then made as long
+        as ``steering_coefficient``.
+        """
+        generator = torch.Generator().manual_seed(self.seed)
+        drawn = torch.rand(states.shape[-1], generator=generator)
+        scale = self.activations.steering_coefficient / drawn.norm()
+        return (drawn * scale).to(states)

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from closer_look.errors import first_line
@@ -26,14 +27,16 @@ class ReferenceScores(NamedTuple):
 
     Attributes:
         nll: ``row_id``, ``text``, ``nll`` (nats, summed over tokens) of forget rows.
-        hidden_states: retain row id -> (positions, hidden size), the inputs of the output head.
+        hidden_states: row id -> (positions, hidden size), the inputs of the output head.
         output_head: weights of the ``OutputHead`` that turns the states into the reference's
             logits, by name; empty without states.
+        activations: row id -> (positions, hidden size), the output of a layer.
     """
 
     nll: pd.DataFrame
-    hidden_states: dict[str, Tensor]
-    output_head: dict[str, Tensor]
+    hidden_states: Mapping[str, Tensor] = MappingProxyType({})
+    output_head: Mapping[str, Tensor] = MappingProxyType({})
+    activations: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class ReferenceCache:

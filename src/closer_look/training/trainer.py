@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import UserList
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,12 +20,14 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from closer_look.errors import InputError
 from closer_look.models.language_model import LanguageModel
-from closer_look.models.packing import answer_logits, packed_attention
+from closer_look.models.packing import packed_attention
 from closer_look.models.tokens import Tokens
 from closer_look.system.code import code_fingerprint
 from closer_look.system.memory import halve_until_it_fits, out_of_memory_ends_the_run
 from closer_look.system.progress import progress_bar
 from closer_look.training.checkpoints import Checkpoints, training_folder, training_key
+from closer_look.training.combination import Combination
+from closer_look.training.dual_optim import DualOptim
 from closer_look.training.guard import Guard
 
 if TYPE_CHECKING:
@@ -36,10 +38,15 @@ if TYPE_CHECKING:
     from closer_look.parameters.training import OptimiserParameters
 
 LOGGED = (
-    *("step", "epoch", "loss", "forget_loss", "retain_loss"),
+    *("step", "epoch", "loss", "forget_loss", "retain_loss", "retain_weight"),
     *("learning_rate", "gradient_norm", "micro_batch_size"),
 )
 """Columns of a training log."""
+
+OPTIMISERS = {
+    "adamw": lambda _: None,  # the Trainer's own
+    "dual_optim": lambda parameters: (DualOptim, {"lr": parameters.learning_rate}),
+}
 
 LESS_MEMORY = "; gradient_checkpointing and LoRA need less memory"
 
@@ -49,15 +56,18 @@ def train(
     rows: Sequence[Mapping[str, object]],
     *,
     collate: Callable[..., Batch],
-    compute_loss: Callable[..., dict[str, Tensor]],
+    compute_losses: Callable[..., dict[str, Tensor]],
+    combination: Combination,
     parameters: OptimiserParameters,
     rows_per_epoch: int,
     epochs: int,
     sampling: str,
     checkpoints: Path | None,
     description: str,
+    optimiser: str = "adamw",
     determined_by: Sequence[object] = (),
     guard: Guard | None = None,
+    reads_logits: bool = True,
 ) -> pd.DataFrame:
     """Train a model in place, in one process on one device, with its weights in fp32.
 
@@ -65,15 +75,18 @@ def train(
         language_model: the model, changed in place.
         rows: one item per training row; with ``input_ids`` if rows are grouped by length.
         collate: rows -> a batch with their ``names``, which error messages use.
-        compute_loss: (logits (n, V) of the answers, batch) -> "loss" and losses to log.
-        parameters: optimiser and batch sizes.
+        compute_losses: (model, batch) -> each loss by its name.
+        combination: makes one gradient of the losses.
+        parameters: learning rate, batch sizes and the like.
         rows_per_epoch: turns ``warmup_epochs`` into steps.
         epochs: passes over ``rows``.
         sampling: the Trainer's strategy, "sequential" or "group_by_length".
         checkpoints: folder for checkpoints; None for none.
         description: label of the progress bar.
+        optimiser: "adamw" or "dual_optim".
         determined_by: everything else that the result depends on, for the key of the checkpoints.
         guard: may end the training at a bound of the losses.
+        reads_logits: whether every loss does: then each gradient has a part of the output head.
 
     Returns:
         The training log, a row per step, with the columns of ``LOGGED`` that the losses have.
@@ -114,7 +127,8 @@ def train(
         arguments._n_gpu = min(arguments.n_gpu, 1)  # DataParallel would multiply the batch
         trainer = _Trainer(
             collate=collate,
-            loss_function=compute_loss,
+            compute_losses=compute_losses,
+            combination=combination,
             micro_batch_size=parameters.micro_batch_size or parameters.batch_size,
             checkpoints=own_checkpoints,
             guard=guard,
@@ -123,6 +137,7 @@ def train(
             train_dataset=rows,
             callbacks=[own_checkpoints, _ProgressBar(description)],
             args=arguments,
+            optimizer_cls_and_kwargs=OPTIMISERS[optimiser](parameters),
         )
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
@@ -132,7 +147,7 @@ def train(
         needs = "gradients and the optimiser's moments"
         with (
             packed_attention(model, longest),
-            tied_embeddings(model),
+            tied_embeddings(model) if reads_logits else nullcontext(),
             out_of_memory_ends_the_run(needs, LESS_MEMORY),
         ):
             trainer.train(resume_from_checkpoint=own_checkpoints.latest)
@@ -164,7 +179,7 @@ def tied_embeddings(model: PreTrainedModel) -> Iterator[None]:
 
 
 class _Trainer(Trainer):
-    """A Trainer whose loss reads the logits of the answers, and which gets all rows of a step.
+    """A Trainer that combines losses to one gradient, and which gets all rows of a step.
 
     It splits them into micro-batches itself, so that it can repeat a step with smaller ones when
     memory runs out.
@@ -176,7 +191,8 @@ class _Trainer(Trainer):
         self,
         *,
         collate: Callable[..., Batch],
-        loss_function: Callable[..., dict[str, Tensor]],
+        compute_losses: Callable[..., dict[str, Tensor]],
+        combination: Combination,
         micro_batch_size: int,
         checkpoints: Checkpoints,
         guard: Guard | None,
@@ -185,11 +201,14 @@ class _Trainer(Trainer):
         # accelerate copies lists to the device, token by token; it leaves a UserList alone.
         super().__init__(data_collator=UserList, **arguments)
         self.collate = collate
-        self.loss_function = loss_function
+        self.compute_losses = compute_losses
+        self.combination = combination
         self.micro_batch_size = micro_batch_size
         self.checkpoints = checkpoints
         self.guard = guard
+        self.with_state = [combination, *([guard] if guard else [])]
         self.terms: dict[str, Tensor] = {}  # losses of the step, to log
+        self.weights: dict[str, float] = {}  # weights of the step that have changed, to log
         self.names: list[str] = []  # of the step's rows, for errors
 
     def training_step(self, model, inputs, num_items_in_batch=None):
@@ -202,6 +221,7 @@ class _Trainer(Trainer):
             remark=f", gradients accumulate to the same batch of {self.args.train_batch_size}",
             advice=LESS_MEMORY,
         )
+        self.weights = self.combination.end_step(self.terms)
         if self.guard and self.guard.ends(self.state, self.terms):
             self.control.should_training_stop = True
         return loss
@@ -209,6 +229,7 @@ class _Trainer(Trainer):
     def _accumulate(self, model, rows, micro_batch_size):
         """Compute the gradients of a step: the mean over its micro-batches, weighted by rows."""
         model.zero_grad()  # an attempt that ran out of memory leaves gradients behind
+        self.combination.start_step()
         self.terms, self.names = {}, []
         losses = []
         for start in range(0, len(rows), micro_batch_size):
@@ -218,20 +239,20 @@ class _Trainer(Trainer):
         return sum(losses)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        logits = answer_logits(model, inputs)
-        losses = self.loss_function(logits, inputs)
-        for name in losses.keys() - {"loss"}:
-            share = losses[name].detach() / self.current_gradient_accumulation_steps
-            self.terms[name] = self.terms.get(name, 0) + share
+        losses = self.compute_losses(model, inputs)
+        share = 1 / self.current_gradient_accumulation_steps
+        for name, loss in losses.items():
+            self.terms[name] = self.terms.get(name, 0) + loss.detach() * share
         self.names += inputs["names"]
-        return losses["loss"]
+        return self.combination.total(losses, share, model.parameters())
 
     def floating_point_ops(self, inputs):
         return 0  # not counted
 
     def log(self, logs, *args, **kwargs):
         if "loss" in logs:
-            logs |= {name: value.item() for name, value in sorted(self.terms.items())}
+            terms = {name: value.item() for name, value in sorted(self.terms.items())}
+            logs |= terms | self.weights
             self._check_finite(logs)
             logs["micro_batch_size"] = self.micro_batch_size
         super().log(logs, *args, **kwargs)
@@ -248,16 +269,16 @@ class _Trainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
-        if self.guard:
-            self.guard.load(Path(resume_from_checkpoint))
+        for part in self.with_state:
+            part.load(Path(resume_from_checkpoint))
 
     def _issue_warnings_after_load(self, load_result):
         """Do not warn of missing weights: they are tied to others."""
 
     def _save_checkpoint(self, model, trial):
         super()._save_checkpoint(model, trial)
-        if self.guard:
-            self.guard.save(self.checkpoints.written(self.state))
+        for part in self.with_state:
+            part.save(self.checkpoints.written(self.state))
         self.checkpoints.complete(self.state)
 
 

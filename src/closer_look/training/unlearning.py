@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 from transformers import set_seed
 
+from closer_look.errors import InputError
 from closer_look.models.adapters import with_adapter
+from closer_look.models.hidden_states import layer_number
 from closer_look.models.language_model import LanguageModel
-from closer_look.models.output_head import OutputHead
+from closer_look.models.output_head import OutputHead, check_output_head
+from closer_look.parameters.methods import settings_of
 from closer_look.system.code import code_hash
+from closer_look.training.combination import Combination
 from closer_look.training.guard import Guard
 from closer_look.training.objective import Objective
+from closer_look.training.task_vector import negated
 from closer_look.training.trainer import train
 
 if TYPE_CHECKING:
-    from closer_look.parameters.training import MethodParameters, UnlearningParameters
+    from transformers import PreTrainedModel
+
+    from closer_look.parameters.methods import MethodParameters
+    from closer_look.parameters.training import UnlearningParameters
     from closer_look.training.reference_scores import ReferenceScores
 
 
@@ -31,16 +42,17 @@ def unlearn(
     checkpoints: Path | None = None,
     description: str = "Unlearning",
 ) -> tuple[LanguageModel, pd.DataFrame]:
-    """Unlearn one task with a method.
+    """Unlearn one task with a method that trains.
 
     Supported are one process on one device, weights in fp32, and full training or LoRA.
 
     Args:
         language_model: the model after the previous task, changed in place.
-        plan: ``epoch``, ``forget_row_id``, ``retain_row_id``, ``refusal`` in training order.
+        plan: ``epoch``, ``forget_row_id``, ``retain_row_id``, ``refusal`` in training order, and
+            ``alternate`` for losses that read alternate answers.
         questions: the questions table.
         reference_scores: the frozen reference's scores that the losses read.
-        method: the two losses and their weights.
+        method: the losses, their weights, and what else the method asks for.
         parameters: settings that the methods of a run share.
         checkpoints: folder for checkpoints, which the caller deletes when the model is saved; None
             for no checkpoints.
@@ -52,36 +64,105 @@ def unlearn(
         weights include the step. They do not include steps that ``max_retain_loss`` undid.
 
     Raises:
-        InputError: LoRA's target modules match no layer of the model; a loss or a gradient is not
-            finite; a single row does not fit into memory.
+        InputError: LoRA's target modules match no layer of the model, or a pattern no weight; a
+            loss or a gradient is not finite; a single row does not fit into memory.
     """
-    parameters = parameters.model_copy(update=method.own)
-    objective = Objective(method)
+    settings = settings_of(method, parameters)
+    plan = plan[plan["epoch"] <= settings.epochs]
+    objective = Objective(method, settings.seed)
     rows = objective.encode(language_model.tokenizer, plan, questions, reference_scores)
     weights = reference_scores.output_head
     head = OutputHead(language_model.model, weights) if weights else None
-    if parameters.lora:
-        set_seed(parameters.seed)  # adapters are initialised at random
-        language_model = with_adapter(language_model, parameters.lora)
+    if settings.lora:
+        set_seed(settings.seed)  # adapters are initialised at random
+        language_model = with_adapter(language_model, settings.lora)
+    model = language_model.model
     rows_per_epoch = len(rows) // plan["epoch"].nunique()
-    guard = Guard(language_model.model, parameters, rows_per_epoch, description)
-    log = train(
-        language_model,
-        rows,
-        collate=objective.collate,
-        compute_loss=lambda logits, batch: objective.loss(logits, batch, head),
-        parameters=parameters,
-        rows_per_epoch=rows_per_epoch,
-        epochs=1,  # the plan already holds every epoch, in order
-        sampling="sequential",
-        checkpoints=checkpoints,
-        determined_by=(
-            method,
-            *weights.values(),
-            *map(code_hash, method.named_code.values()),
-        ),
-        guard=guard,
-        description=description,
-    )
-    last_step = guard.restore()
+    with (
+        trainable_only(model, method.trainable),
+        negated(model, method.task_vector_scale) if method.task_vector_scale else nullcontext(),
+    ):
+        guard = Guard(model, settings, rows_per_epoch, description)
+        log = train(
+            language_model,
+            rows,
+            collate=objective.collate,
+            compute_losses=lambda model, batch: objective.losses(model, batch, head),
+            combination=Combination.of(method, settings, rows_per_epoch),
+            parameters=settings,
+            rows_per_epoch=rows_per_epoch,
+            epochs=1,  # the plan already holds every epoch, in order
+            sampling="sequential",
+            checkpoints=checkpoints,
+            optimiser=settings.optimiser,
+            determined_by=(
+                method,
+                *weights.values(),
+                *map(code_hash, method.named_code.values()),
+            ),
+            guard=guard,
+            description=description,
+            reads_logits=not objective.layer_blocks,
+        )
+        last_step = guard.restore()
     return language_model, log.assign(in_model=log["step"] <= last_step)
+
+
+def check_methods(
+    language_model: LanguageModel,
+    methods: Mapping[str, MethodParameters],
+    parameters: UnlearningParameters,
+) -> None:
+    """Check that methods can train a model, before anything is trained.
+
+    Args:
+        language_model: the model from which they will start, or one of its kind.
+        methods: by name.
+        parameters: settings that the methods share.
+
+    Raises:
+        InputError: the settings of a method do not go together; it reads a layer that is not there,
+            or trains weights that are not; or the model's logits do not follow from its last hidden
+            states.
+    """
+    model = language_model.model
+    for name, method in methods.items():
+        try:
+            settings_of(method, parameters)
+            with trainable_only(model, method.trainable):
+                pass
+            if method.reads("activations"):
+                layer_number(model, method.activations.layer)
+        except InputError as error:
+            raise InputError(f"parameter methods.{name}: {error}") from None
+    if any(method.reads("reference_logits") for method in methods.values()):
+        check_output_head(language_model)
+
+
+@contextmanager
+def trainable_only(model: PreTrainedModel, patterns: Sequence[str] | None) -> Iterator[None]:
+    """Train no other weights inside the block than those whose full names match a pattern.
+
+    Raises:
+        InputError: a pattern matches no weight that can be trained.
+    """
+    trained = {name: one for name, one in model.named_parameters() if one.requires_grad}
+    if patterns is None:
+        yield
+        return
+    for pattern in patterns:
+        if not any(re.fullmatch(pattern, name) for name in trained):
+            raise InputError(
+                f"trainable: {pattern!r} matches no weight of {type(model).__name__}, such as "
+                f"{next(iter(trained))}; it must match the full name"
+            )
+    frozen = [one for name, one in trained.items() if not _matches(patterns, name)]
+    for one in frozen:
+        one.requires_grad_(False)
+    yield
+    for one in frozen:
+        one.requires_grad_(True)
+
+
+def _matches(patterns: Sequence[str], name: str) -> bool:
+    return any(re.fullmatch(pattern, name) for pattern in patterns)

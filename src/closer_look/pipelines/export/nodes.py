@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 
 from closer_look.models.language_model import LanguageModel
+from closer_look.parameters.methods import MethodParameters
 from closer_look.parameters.models import ExportParameters
-from closer_look.parameters.training import MethodParameters
 
 ExportedModel = Any  # of models.export
 

@@ -21,17 +21,14 @@ from closer_look.models.language_model import (
 from closer_look.parameters.base import depends_on
 from closer_look.parameters.evaluation import GenerationParameters
 from closer_look.parameters.experiment import Experiment
+from closer_look.parameters.methods import used_methods
 from closer_look.parameters.models import (
     BaseModelParameters,
     MeasuredModelParameters,
     PromptParameters,
     RetainOnlyParameters,
 )
-from closer_look.parameters.training import (
-    FinetuningParameters,
-    UnlearningParameters,
-    used_methods,
-)
+from closer_look.parameters.training import FinetuningParameters, UnlearningParameters
 
 
 @depends_on(unlearning=(), generation=(), experiment=(), methods=())
@@ -52,6 +49,7 @@ def initialise(
     from closer_look.models.prompts import set_prompt
     from closer_look.models.readiness import check_adapters
     from closer_look.models.small_llama import small_llama, texts_to_learn
+    from closer_look.training.unlearning import check_methods
 
     if base_model.pretrained:
         checked = (questions, refusals, unlearning, generation, experiment, methods)
@@ -60,6 +58,7 @@ def initialise(
     language_model = small_llama(texts, base_model.small_llama)
     set_prompt(language_model.tokenizer, base_model.prompt, prompt)
     _check_texts(language_model, questions, refusals, generation)
+    check_methods(language_model, used_methods(experiment, methods), unlearning)
     return check_adapters(language_model, unlearning.lora)
 
 
@@ -164,8 +163,8 @@ def _base(
     methods: dict[str, Any],
 ) -> PretrainedModel:
     from closer_look.models.base_model import check_base
-    from closer_look.models.output_head import check_output_head
     from closer_look.models.readiness import check_adapters
+    from closer_look.training.unlearning import check_methods
 
     if base_model.sha256:
         check_weights(base_model.pretrained, base_model.sha256)
@@ -173,8 +172,7 @@ def _base(
     check_base(model.name, experiment.finetuning, unlearning.lora)
     language_model = load_pretrained(model)
     _check_texts(language_model, questions, refusals, generation)
-    if any(method.reads_reference_logits for method in used_methods(experiment, methods)):
-        check_output_head(language_model)
+    check_methods(language_model, used_methods(experiment, methods), unlearning)
     check_adapters(language_model, unlearning.lora)
     return model
 

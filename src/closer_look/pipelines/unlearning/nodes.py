@@ -8,7 +8,8 @@ import pandas as pd
 
 from closer_look.models.language_model import LanguageModel
 from closer_look.parameters.base import ignores
-from closer_look.parameters.training import MethodParameters, UnlearningParameters
+from closer_look.parameters.methods import MethodParameters
+from closer_look.parameters.training import UnlearningParameters
 from closer_look.training.reference_scores import ReferenceScores
 
 

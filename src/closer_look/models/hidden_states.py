@@ -1,0 +1,90 @@
+"""Hidden states inside a model: the output of one of its decoder layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from torch.nn import ModuleList
+
+from closer_look.errors import InputError
+from closer_look.models.packing import layers_of, states_behind
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+    from transformers import PreTrainedModel
+
+    from closer_look.models.tokens import Batch
+
+PUBLISHED_LAYER, PUBLISHED_LAYERS = 7, 32  # of Zephyr-7b and Llama-2-7b
+
+
+def layer_states(model: PreTrainedModel, batch: Batch, layer: int | None = None) -> Tensor:
+    """Compute a layer's output at the predictors of a batch, (n, hidden size).
+
+    The layers behind it do not run.
+
+    Args:
+        model: of any family with a list of decoder layers.
+        batch: packed rows (see ``packing.pack``).
+        layer: number of the layer, from 0; None for the one at 7/32 of the height.
+    """
+    decoder, name = _decoder(model)
+    layers = getattr(decoder, name)
+    number = layer_number(model, layer)
+    seen = []
+
+    def keep(module: Module, inputs: object, output: object) -> None:
+        seen.append(output[0] if isinstance(output, tuple) else output)
+
+    handle = layers[number].register_forward_hook(keep)
+    try:
+        with _cut(decoder, name, number + 1):
+            return states_behind(model, batch, lambda _: seen.pop())
+    finally:
+        handle.remove()
+
+
+def layer_number(model: PreTrainedModel, layer: int | None) -> int:
+    """Return the number of a layer, from 0: the given one, or that at 7/32 of the height.
+
+    Raises:
+        InputError: the model has fewer layers, or they cannot be told apart.
+    """
+    decoder, name = _decoder(model)
+    n_layers = len(getattr(decoder, name))
+    number = PUBLISHED_LAYER * n_layers // PUBLISHED_LAYERS if layer is None else layer
+    if number >= n_layers:
+        raise InputError(
+            f"{model.name_or_path}: there is no layer {layer}; the model has {n_layers}, from 0 to "
+            f"{n_layers - 1}"
+        )
+    return number
+
+
+def _decoder(model: PreTrainedModel) -> tuple[Module, str]:
+    """Find the module that holds the list of decoder layers, and the list's name in it."""
+    n_layers = model.config.get_text_config().num_hidden_layers
+    embeddings = model.get_input_embeddings()
+    for module in layers_of(model).modules():
+        if any(one is embeddings for one in module.modules()):  # what sees or hears has none
+            for name, child in module.named_children():
+                if isinstance(child, ModuleList) and len(child) == n_layers:
+                    return module, name
+    raise InputError(
+        f"{model.name_or_path}: {type(model).__name__} has no list of {n_layers} layers, whose "
+        f"hidden states could be read; choose a method that reads logits"
+    )
+
+
+@contextmanager
+def _cut(decoder: Module, name: str, n_layers: int) -> Iterator[None]:
+    """Leave a model only its first layers."""
+    layers = getattr(decoder, name)
+    setattr(decoder, name, layers[:n_layers])
+    try:
+        yield
+    finally:
+        setattr(decoder, name, layers)

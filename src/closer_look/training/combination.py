@@ -1,0 +1,174 @@
+"""How the losses of a step become its gradient: a weighted sum, or more than that."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from closer_look.training.dual_optim import keep_apart
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Parameter
+
+    from closer_look.parameters.methods import MethodParameters, PrimalDualParameters
+    from closer_look.parameters.training import UnlearningParameters
+
+DUAL = "dual.safetensors"
+
+
+class PrimalDual:
+    """A weight that learns: it grows while the retain loss is above its bound (arXiv 2506.05314).
+
+    After each step ``weight = max(0, weight + step_size * (retain loss - retain_bound))``.
+    """
+
+    def __init__(
+        self, parameters: PrimalDualParameters, weight: float, steps_per_epoch: float
+    ) -> None:
+        """Set up.
+
+        Args:
+            parameters: bound, step size and warm-up.
+            weight: before the first step.
+            steps_per_epoch: turns ``warmup_epochs`` into steps.
+        """
+        self.parameters = parameters
+        self.weight = weight
+        self.step = 0
+        self.warmup_steps = math.ceil(parameters.warmup_epochs * steps_per_epoch)
+
+    def update(self, retain_loss: float) -> None:
+        """Change the weight after a step."""
+        self.step += 1
+        if self.step > self.warmup_steps:
+            excess = retain_loss - self.parameters.retain_bound
+            self.weight = max(0.0, self.weight + self.parameters.step_size * excess)
+
+
+class Combination:
+    """Makes the gradient of a step from the losses of its micro-batches.
+
+    In a weighted sum, the losses are added. If gradients are merged, each side has a gradient of
+    its own until the end of the step: the model's parameters hold that of the forget loss.
+    """
+
+    def __init__(
+        self,
+        weights: Mapping[str, float],
+        merge: Callable[[Mapping[Parameter, Tensor]], None] | None = None,
+        dual: PrimalDual | None = None,
+        max_grad_norm: float = math.inf,
+    ) -> None:
+        """Set up.
+
+        Args:
+            weights: name of a loss -> weight.
+            merge: takes the retain gradients, (parameter -> gradient); None for a weighted sum.
+            dual: replaces the weight of the retain loss.
+            max_grad_norm: to which retain gradients are clipped before they are merged.
+        """
+        self.weights = dict(weights)
+        self.merge = merge
+        self.dual = dual
+        self.max_grad_norm = max_grad_norm
+        self.retain_gradients: dict[Parameter, Tensor] = {}
+
+    @classmethod
+    def of(
+        cls, method: MethodParameters, settings: UnlearningParameters, rows_per_epoch: int
+    ) -> Combination:
+        """Make the combination of a method."""
+        weights = {f"{side}_loss": getattr(method, side).weight for side in method.losses}
+        own, dual, merge = method.combination, None, None
+        if own and own.kind == "primal_dual":
+            steps_per_epoch = rows_per_epoch / settings.batch_size
+            dual = PrimalDual(own, method.retain.weight, steps_per_epoch)
+        elif own:
+            merge = project_conflicts
+        if settings.optimiser == "dual_optim" and method.retain:
+            merge = keep_apart
+        return cls(weights, merge, dual, settings.max_grad_norm)
+
+    def start_step(self) -> None:
+        """Forget the gradients of the step before, or of an attempt that ran out of memory."""
+        self.retain_gradients = {}
+
+    def total(
+        self, losses: Mapping[str, Tensor], share: float, trained: Iterable[Parameter]
+    ) -> Tensor:
+        """Return the weighted sum of a micro-batch's losses; its gradient is what is left to add.
+
+        Args:
+            losses: name -> scalar.
+            share: of the micro-batch in the step's rows.
+            trained: the parameters that are trained.
+        """
+        weights = self.weights | ({"retain_loss": self.dual.weight} if self.dual else {})
+        weighted = {name: weights[name] * loss for name, loss in losses.items()}
+        if self.merge is None:
+            return sum(weighted.values())
+        trained = [one for one in trained if one.requires_grad]
+        retain = weighted["retain_loss"]
+        gradients = torch.autograd.grad(
+            retain * share, trained, retain_graph=True, allow_unused=True
+        )
+        for parameter, gradient in zip(trained, gradients, strict=True):
+            if gradient is not None:
+                before = self.retain_gradients.get(parameter, 0)
+                self.retain_gradients[parameter] = before + gradient
+        return weighted["forget_loss"] + retain.detach()
+
+    def end_step(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
+        """Merge the gradients of a step, and let the dual weight learn from its retain loss.
+
+        Returns:
+            What to log of the step: the ``retain_weight`` that it had, if it changes.
+        """
+        if self.merge:
+            gradients = list(self.retain_gradients.values())
+            norm = get_total_norm(gradients)
+            clip_grads_with_norm_(self.retain_gradients, self.max_grad_norm, norm)
+            self.merge(self.retain_gradients)
+        if self.dual is None:
+            return {}
+        weight = self.dual.weight
+        self.dual.update(losses["retain_loss"].item())
+        return {"retain_weight": weight}
+
+    def save(self, folder: Path) -> None:
+        """Write the state into a checkpoint."""
+        if self.dual:
+            state = torch.tensor([self.dual.weight, self.dual.step], dtype=torch.float64)
+            save_file({"state": state}, folder / DUAL)
+
+    def load(self, folder: Path) -> None:
+        """Read the state of a checkpoint."""
+        if self.dual:
+            weight, step = load_file(folder / DUAL)["state"].tolist()
+            self.dual.weight, self.dual.step = weight, int(step)
+
+
+def project_conflicts(retain_gradients: Mapping[Parameter, Tensor]) -> None:
+    """Add the retain gradient to what of the forget gradient does not conflict with it.
+
+    If their dot product over all parameters is negative, the forget gradient f becomes
+    ``f - (f . r / r . r) r`` (arXiv 2001.06782, algorithm 1, for one of the two tasks alone, as in
+    arXiv 2503.09117).
+
+    Args:
+        retain_gradients: parameter -> gradient r; the parameters hold f, and then the sum.
+    """
+    both = [(one, r) for one, r in retain_gradients.items() if one.grad is not None]
+    dot = sum((one.grad * r).sum() for one, r in both)
+    length = sum((r * r).sum() for r in retain_gradients.values())
+    scale = min(float(dot / length), 0.0) if length else 0.0
+    for parameter, r in retain_gradients.items():
+        added = (1 - scale) * r
+        parameter.grad = added if parameter.grad is None else parameter.grad + added
