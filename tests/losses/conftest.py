@@ -7,14 +7,23 @@ from pathlib import Path
 import pytest
 import torch
 
-GOLDENS = Path(__file__).parents[3] / "shared" / "goldens" / "losses.json"
+GOLDENS = Path(__file__).parents[3] / "shared" / "goldens"
 
 
 @pytest.fixture(scope="session")
 def golden_cases():
-    if not GOLDENS.exists():
-        pytest.skip(f"the published values are not beside the repository ({GOLDENS})")
-    return json.loads(GOLDENS.read_text())["cases"]
+    return read_cases(GOLDENS / "losses.json")
+
+
+@pytest.fixture(scope="session")
+def golden_cases_beyond():
+    return read_cases(GOLDENS / "losses_beyond.json")
+
+
+def read_cases(path):
+    if not path.exists():
+        pytest.skip(f"the published values are not beside the repository ({path})")
+    return json.loads(path.read_text())["cases"]
 
 
 @pytest.fixture
@@ -31,7 +40,8 @@ def halves():
 
 @pytest.fixture
 def batch():
-    """Every tensor that a loss may ask for: 3 rows, answers of 2 to 4 tokens, 5 words, float64."""
+    """Every tensor that a loss may ask for: 3 rows, answers of 2 to 4 tokens, 5 words, hidden
+    states of size 4, float64."""
     generator = torch.Generator().manual_seed(7)
 
     def normal(*shape):
@@ -50,9 +60,17 @@ def batch():
         "idk_labels": torch.tensor([[-100, 1, 2, -100], [-100, 1, 2, 3], [-100, -100, 4, -100]]),
         "mismatch_logits": normal(3, 3, 5),
         "mismatch_labels": torch.tensor([[-100, 3, -100], [0, 2, -100], [-100, 1, 1]]),
+        "alternate_logits": normal(3, 5, 5),
+        "alternate_labels": torch.tensor(
+            [[-100, 4, 4, -100, -100], [-100, 0, 1, 2, -100], [1, 3, -100, -100, -100]]
+        ),
         "reference_logits": normal(3, 6, 5),
         "reference_nll": normal(3).abs() * 5,
         "reference_idk_nll": normal(3).abs() * 5,
+        "reference_alternate_nll": normal(3).abs() * 5,
+        "activations": normal(3, 6, 4),
+        "reference_activations": normal(3, 6, 4),
+        "control_vector": normal(4),
     }
 
 

@@ -5,7 +5,19 @@ from math import log
 import pytest
 import torch
 
-from closer_look.losses.forget import dpo, gradient_ascent, idk, llmu, maximum_entropy, npo
+from closer_look.losses.forget import (
+    altpo,
+    dpo,
+    gradient_ascent,
+    idk,
+    llmu,
+    maximum_entropy,
+    npo,
+    rmu,
+    satimp,
+    simnpo,
+    wga,
+)
 
 CONFIDENT = torch.tensor([[[40.0, 0.0, 0.0, 0.0]]], dtype=torch.float64)
 ONE_LABEL = torch.tensor([[0]])
@@ -14,6 +26,47 @@ ONE_LABEL = torch.tensor([[0]])
 def test_gradient_ascent_is_minus_the_cross_entropy(halves):
     # nll: log 2, log 4, log 4 over three tokens.
     assert gradient_ascent(*halves).item() == pytest.approx(-5 / 3 * log(2))
+
+
+def test_wga_weighs_each_token_by_its_probability(halves):
+    # p = 1/2, 1/4, 1/4: -(1/2 log 2 + 1/4 log 4 + 1/4 log 4) / 3.
+    assert wga(*halves).item() == pytest.approx(-log(2) / 2)
+
+
+def test_wga_raises_the_probability_to_beta(halves):
+    # p ** 2 = 1/4, 1/16, 1/16: -(1/4 log 2 + 2/16 log 4) / 3.
+    assert wga(*halves, beta=2.0).item() == pytest.approx(-log(2) / 6)
+    assert wga(*halves, beta=0.0).item() == pytest.approx(gradient_ascent(*halves).item())
+
+
+def test_satimp(halves):
+    # p ** 2 (1 - p) = 1/8 for p = 1/2 and 3/64 for p = 1/4: -(1/8 log 2 + 2 * 3/64 log 4) / 3.
+    loss = satimp(*halves, beta1=2.0, beta2=1.0)
+    assert loss.item() == pytest.approx(-5 / 48 * log(2))
+
+
+def test_satimp_without_its_exponents_is_gradient_ascent(halves):
+    loss = satimp(*halves, beta1=0.0, beta2=0.0)
+    assert loss.item() == pytest.approx(gradient_ascent(*halves).item())
+
+
+def test_satimp_leaves_certain_tokens_and_tokens_that_are_gone_alone():
+    for label in (0, 1):  # p = 1 and e^-40
+        logits = CONFIDENT.clone().requires_grad_()
+        satimp(logits, torch.tensor([[label]])).backward()
+        assert logits.grad.abs().max().item() < 1e-15
+
+
+@pytest.mark.parametrize(
+    ("loss", "weight"), [(wga, 1 / 2), (lambda *x: satimp(*x, beta1=2.0), 1 / 8)]
+)
+def test_weights_of_tokens_are_constants(halves, loss, weight):
+    # d nll / d logits is p - one_hot; with the weight, over 3 tokens, nothing else.
+    logits, labels = halves
+    logits.requires_grad_()
+    loss(logits, labels).backward()
+    expected = -weight / 3 * torch.tensor([0.5 - 1, 0.25, 0.25], dtype=torch.float64)
+    assert torch.allclose(logits.grad[0, 1], expected)
 
 
 def test_npo(halves):
@@ -51,6 +104,24 @@ def test_rows_without_an_answer_are_left_out_of_npo(halves):
     # Row 0 alone: -2 log sigma(log 2) = 2 log 1.5.
     loss = npo(logits, labels, torch.tensor([2 * log(2), 0.0]), beta=1.0)
     assert loss.item() == pytest.approx(2 * log(1.5))
+
+
+def test_simnpo_averages_the_nll_over_the_tokens_of_a_row(halves):
+    # nll / n = (3/2 log 2, 2 log 2); with beta = 2, sigma(3 log 2) = 8/9, sigma(4 log 2) = 16/17;
+    # -(2 / 2) (log(8/9) + log(16/17)) / 2 = log(153/128) / 2.
+    assert simnpo(*halves, beta=2.0).item() == pytest.approx(log(153 / 128) / 2)
+
+
+def test_simnpo_takes_delta_off_the_nll_of_a_token(halves):
+    # nll / n - delta = (1/2 log 2, log 2); sigma(log 2) = 2/3, sigma(2 log 2) = 4/5;
+    # -(log(2/3) + log(4/5)) / 2 = log(15/8) / 2.
+    assert simnpo(*halves, beta=2.0, delta=log(2)).item() == pytest.approx(log(15 / 8) / 2)
+
+
+def test_rows_without_an_answer_are_left_out_of_simnpo(halves):
+    logits, labels = halves
+    labels[1] = -100
+    assert simnpo(logits, labels, beta=2.0).item() == pytest.approx(log(9 / 8))
 
 
 def test_maximum_entropy_is_zero_on_a_uniform_model_in_both_directions():
@@ -168,3 +239,50 @@ def test_rows_without_an_answer_or_a_refusal_are_left_out_of_dpo(halves):
 
 def test_idk_is_the_cross_entropy_of_the_refusals(halves):
     assert idk(*halves).item() == pytest.approx(5 / 3 * log(2))
+
+
+def test_altpo_prefers_the_alternate_answer(halves):
+    # The alternates are one token of p = 1/2 each, as the refusals of DPO's test: log 2.5.
+    logits, labels = halves
+    alternate_labels = torch.tensor([[0, -100, -100], [-100, 0, -100]])
+    reference_nll = torch.tensor([2 * log(2), 2 * log(2)])
+    reference_alternate_nll = torch.tensor([2 * log(2), log(2)])
+    loss = altpo(
+        logits, labels, logits, alternate_labels, reference_nll, reference_alternate_nll, beta=1.0
+    )
+    assert loss.item() == pytest.approx(log(2.5))
+
+
+@pytest.fixture
+def states(halves):
+    """Hidden states of size 2, at (1, 0) where there is no label of ``halves``."""
+    states = torch.tensor([1.0, 0.0], dtype=torch.float64).expand(2, 3, 2).clone()
+    states[0, 1], states[0, 2], states[1, 0] = (
+        torch.tensor(one, dtype=torch.float64) for one in ([1, 2], [4, 1], [1, 4])
+    )
+    return states.requires_grad_(), halves[1]
+
+
+def test_rmu_averages_over_a_rows_own_positions_and_then_over_rows(states):
+    # From (1, 0): row 0 (0 + 4)/2 = 2 and (9 + 1)/2 = 5, mean 7/2; row 1 (0 + 16)/2 = 8.
+    # (7/2 + 8) / 2 = 23/4; over all positions it would be 5.
+    activations, labels = states
+    control_vector = torch.tensor([1.0, 0.0])
+    loss = rmu(activations, control_vector, labels)
+    assert loss.item() == 23 / 4
+    assert rmu(activations, control_vector.reshape(1, 1, 2), labels) == loss
+    assert rmu(activations[labels != -100], control_vector.reshape(1, 1, 2), labels) == loss
+
+
+def test_rmu_pulls_each_state_to_the_control_vector(states):
+    # 2 (a - c) / 2 (hidden size) / 2 (positions of row 0) / 2 (rows); row 1 has one position.
+    activations, labels = states
+    rmu(activations, torch.tensor([1.0, 0.0]), labels).backward()
+    assert activations.grad[0].tolist() == [[0, 0], [0, 0.5], [0.75, 0.25]]
+    assert activations.grad[1].tolist() == [[0, 2], [0, 0], [0, 0]]
+
+
+def test_rows_without_an_answer_are_left_out_of_rmu(states):
+    activations, labels = states
+    labels[1] = -100
+    assert rmu(activations, torch.tensor([1.0, 0.0]), labels).item() == 7 / 2

@@ -24,6 +24,12 @@ def needs_gamma(logits, labels, gamma: float):
 def of_nothing(gamma: float = 1.0):
     return gamma
 
+def of_labels(labels, reference_nll):
+    return reference_nll.mean()
+
+def of_states(activations, labels):
+    return activations.square().mean()
+
 def unreadable(logits: "Tensor", labels, gamma: "Tensor" = 1.0):
     return gamma
 
@@ -51,6 +57,12 @@ def test_a_loss_is_found_by_name_or_by_its_path(own):
     )
     assert own("HALVED").label == "HALF"
     assert loss.tensors == {"logits", "labels"}
+    assert own("of_states").tensors == {"activations", "labels"}
+
+
+def test_an_unknown_name_is_refused_with_those_there_are():
+    with pytest.raises(ValueError, match="unknown loss 'nope', choose from gradient_descent, kl"):
+        find_loss("nope", RETAIN)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +70,8 @@ def test_a_loss_is_found_by_name_or_by_its_path(own):
     [
         ("nope", "loss 'own_losses:nope' cannot be imported"),
         ("NUMBER", "loss 'own_losses:NUMBER' is no function"),
-        ("of_nothing", "loss 'own_losses:of_nothing' reads no logits"),
+        ("of_nothing", "loss 'own_losses:of_nothing' reads neither logits nor activations, only -"),
+        ("of_labels", "reads neither logits nor activations, only labels, reference_nll"),
     ],
 )
 def test_what_is_no_loss_is_refused(own, name, fault):

@@ -6,8 +6,17 @@ from math import log
 import pytest
 import torch
 
-from closer_look.losses import kl, maximum_entropy, mean_over_positions, nll, sequence_nll
-from closer_look.losses.nll import mean_nll, mean_over_answered_rows
+from closer_look.losses import (
+    ce_u,
+    flat_logits,
+    kl,
+    maximum_entropy,
+    mean_over_positions,
+    nll,
+    sequence_nll,
+    undial,
+)
+from closer_look.losses.nll import mean_nll, mean_of_rows, mean_over_answered_rows
 
 
 def test_sequence_nll_sums_over_the_answer_tokens_of_each_row(halves):
@@ -34,6 +43,11 @@ def test_row_without_a_label_has_nll_zero(halves):
     logits, labels = halves
     labels[1] = -100
     assert sequence_nll(logits, labels).tolist() == pytest.approx([3 * log(2), 0])
+
+
+def test_mean_of_rows_divides_each_row_by_its_own_count():
+    labels = torch.tensor([[-100, 0, 1], [2, -100, -100], [-100, -100, -100]])
+    assert mean_of_rows(torch.tensor([1.0, 2.0, 4.0]), labels).tolist() == [1.5, 4.0, 0.0]
 
 
 def test_gradient_of_the_nll_is_p_minus_one_hot_at_labels_and_nothing_elsewhere(halves):
@@ -65,6 +79,14 @@ def test_mean_over_positions_is_the_mean_of_all_pieces(monkeypatch, piece):
 
 
 @pytest.mark.parametrize("piece", [2, 6])
+def test_mean_over_positions_may_be_weighted(monkeypatch, piece):
+    values = torch.ones(6, 2, requires_grad=True)
+    monkeypatch.setattr(nll, "PIECE", piece)
+    (3 * mean_over_positions(lambda z: z.square().sum(-1), values)).backward()
+    torch.testing.assert_close(values.grad, torch.ones(6, 2))  # 3 * 2 z / 6
+
+
+@pytest.mark.parametrize("piece", [2, 6])
 def test_mean_over_positions_gives_the_logits_alone_a_gradient(monkeypatch, piece):
     values, others = (torch.ones(6, 2, requires_grad=True) for _ in range(2))
     monkeypatch.setattr(nll, "PIECE", piece)
@@ -84,8 +106,14 @@ def test_mean_over_positions_gives_no_gradient_where_none_is_asked_for(monkeypat
 
 @pytest.mark.parametrize(
     "loss",
-    [maximum_entropy, lambda z, labels: kl(z, torch.zeros_like(z), labels)],
-    ids=["maximum_entropy", "kl"],
+    [
+        maximum_entropy,
+        lambda z, labels: kl(z, torch.zeros_like(z), labels),
+        ce_u,
+        lambda z, labels: undial(z, labels, torch.zeros_like(z)),
+        flat_logits,
+    ],
+    ids=["maximum_entropy", "kl", "ce_u", "undial", "flat_logits"],
 )
 def test_nothing_but_a_gradient_is_kept_for_the_backward_pass(monkeypatch, loss):
     monkeypatch.setattr(nll, "PIECE", 10)

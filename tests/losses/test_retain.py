@@ -5,7 +5,7 @@ from math import log
 import pytest
 import torch
 
-from closer_look.losses.retain import answer_preservation, gradient_descent, kl
+from closer_look.losses.retain import answer_preservation, gradient_descent, kl, rmu
 
 
 def log_tensor(*probabilities):
@@ -94,3 +94,34 @@ def test_rows_without_an_answer_or_a_refusal_are_left_out_of_answer_preservation
     # Row 0 alone: -log sigma(log 2) = log 1.5.
     loss = answer_preservation(logits, labels, idk_logits, idk_labels, beta=1.0)
     assert loss.item() == pytest.approx(log(1.5))
+
+
+@pytest.fixture
+def states():
+    """States and the reference's: 2 answered positions in row 0, 1 in row 1, hidden size 2."""
+    activations = torch.tensor([[[9.0, 9.0], [1.0, 2.0], [4.0, 1.0]], [[1.0, 4.0], [9, 9], [9, 9]]])
+    reference = torch.tensor([[[0.0, 0.0], [1.0, 0.0], [4.0, 1.0]], [[-2.0, 1.0], [0, 0], [0, 0]]])
+    return activations.requires_grad_(), reference, torch.tensor([[-100, 0, 1], [2, -100, -100]])
+
+
+def test_rmu_averages_over_a_rows_own_positions_and_then_over_rows(states):
+    # Row 0 (0 + 4)/2 = 2 and 0, mean 1; row 1 (9 + 9)/2 = 9; (1 + 9) / 2 = 5. Over all positions it
+    # would be 11/3.
+    activations, reference, labels = states
+    assert rmu(activations, reference, labels).item() == 5
+    selected = (one[labels != -100] for one in (activations, reference))
+    assert rmu(*selected, labels).item() == 5
+
+
+def test_rmu_is_zero_on_the_reference_itself(states):
+    _, reference, labels = states
+    assert rmu(reference, reference, labels).item() == 0
+
+
+def test_rmu_gradient_leaves_the_reference_alone(states):
+    # 2 (a - a_ref) / 2 (hidden size) / 2 (positions of row 0) / 2 (rows); row 1 has one position.
+    activations, reference, labels = states
+    rmu(activations, reference.requires_grad_(), labels).backward()
+    assert activations.grad[0].tolist() == [[0, 0], [0, 0.5], [0, 0]]
+    assert activations.grad[1].tolist() == [[1.5, 1.5], [0, 0], [0, 0]]
+    assert reference.grad is None

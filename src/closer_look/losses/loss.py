@@ -18,9 +18,15 @@ TENSORS = (
     "idk_labels",
     "mismatch_logits",
     "mismatch_labels",
+    "alternate_logits",  # of an alternate answer: as plausible as the true one, with other facts
+    "alternate_labels",
     "reference_nll",
     "reference_idk_nll",
+    "reference_alternate_nll",
     "reference_logits",
+    "activations",  # hidden states behind one layer, (B, T, D), aligned with the labels, or (n, D)
+    "reference_activations",
+    "control_vector",  # (D,), drawn once and then fixed: where the states of a forget row are sent
 )
 """Parameters of a loss that training provides; all others are hyperparameters."""
 
@@ -82,7 +88,7 @@ def find_loss(name: str, losses: Mapping[str, Loss]) -> Loss:
         losses: ``FORGET`` or ``RETAIN``.
 
     Raises:
-        ValueError: there is none, or it reads no logits.
+        ValueError: there is none, or it reads neither logits nor activations.
     """
     if not is_dotted_path(name):
         if name not in losses:
@@ -97,8 +103,9 @@ def find_loss(name: str, losses: Mapping[str, Loss]) -> Loss:
             raise ValueError(f"loss '{name}' is no function")
         label = found.__name__.replace("_", " ")
         found = Loss(found, label, f"{label}, a loss of {found.__module__}")
-    if not any(tensor.endswith("logits") for tensor in found.tensors):
-        raise ValueError(f"loss '{name}' reads no logits, only {', '.join(found.tensors) or '-'}")
+    if not any(tensor.endswith(("logits", "activations")) for tensor in found.tensors):
+        read = ", ".join(sorted(found.tensors)) or "-"
+        raise ValueError(f"loss '{name}' reads neither logits nor activations, only {read}")
     return found
 
 

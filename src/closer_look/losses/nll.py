@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 IGNORE = -100
 Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
+Count = Annotated[int, Ge(0)]
 """Bounds of hyperparameters: values from YAML are checked against a loss's annotations."""
 
 # Positions computed at a time: few enough for the CPU cache, enough for a fast matrix product.
@@ -59,8 +60,17 @@ def sequence_nll(logits: Tensor, labels: Tensor) -> Tensor:
     Returns:
         (B,), in nats; 0 for a row without a label.
     """
-    tokens = token_nll(logits, labels)
-    return tokens.new_zeros(labels.shape).masked_scatter(labels != IGNORE, tokens).sum(dim=-1)
+    return sum_of_rows(token_nll(logits, labels), labels)
+
+
+def sum_of_rows(values: Tensor, labels: Tensor) -> Tensor:
+    """Sum the values of the positions with a label over each row: (n,), (B, T) -> (B,)."""
+    return values.new_zeros(labels.shape).masked_scatter(labels != IGNORE, values).sum(dim=-1)
+
+
+def mean_of_rows(values: Tensor, labels: Tensor) -> Tensor:
+    """Average the values of each row, (n,), (B, T) -> (B,); 0 for a row without a label."""
+    return sum_of_rows(values, labels) / (labels != IGNORE).sum(dim=-1).clamp(min=1)
 
 
 def mean_nll(logits: Tensor, labels: Tensor) -> Tensor:

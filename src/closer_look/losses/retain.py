@@ -1,8 +1,8 @@
-"""Losses that preserve what a model should not forget (arXiv 2410.08109, section 3, and its code).
+"""Losses that preserve what a model should not forget: of arXiv 2410.08109, section 3, and RMU's.
 
 Shapes: ``logits`` (B, T, V) predict ``labels`` (B, T), -100 = no label; ``idk_logits`` and
 ``idk_labels`` (B, T', V) and (B, T') are the same questions answered with a refusal. Every loss
-returns a scalar in nats.
+returns a scalar, in nats but for :func:`rmu`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import cross_entropy, logsigmoid
 
+from closer_look.losses.activations import squared_distance
 from closer_look.losses.nll import (
     Positive,
     answer_logits,
@@ -62,3 +63,16 @@ def answer_preservation(
     """
     margin = sequence_nll(idk_logits, idk_labels) - sequence_nll(logits, labels)
     return mean_over_answered_rows(-1 / beta * logsigmoid(beta * margin), labels, idk_labels)
+
+
+def rmu(activations: Tensor, reference_activations: Tensor, labels: Tensor) -> Tensor:
+    """Compute RMU's retain term: keep the hidden states of the reference (arXiv 2403.03218).
+
+    ``mean (a - a_ref) ** 2`` over the hidden size, over a row's own positions, then over rows.
+
+    Args:
+        activations: behind one layer, (B, T, D) or (n, D).
+        reference_activations: of the frozen reference, likewise; they get no gradient.
+        labels: (B, T), -100 = no label.
+    """
+    return squared_distance(activations, answer_logits(reference_activations, labels), labels)
