@@ -4,7 +4,7 @@ from kedro.pipeline import Pipeline
 
 from closer_look.pipelines import export, finetuning, forget_set, inspection
 from closer_look.pipelines.scenarios import create_measure, create_scenario
-from closer_look.project.experiment import load_experiment
+from closer_look.project.experiment import load_experiment, load_methods
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -17,13 +17,14 @@ def register_pipelines() -> dict[str, Pipeline]:
     environment with the split ``neighbour`` has ``real_world`` instead, with its only task.
     ``measure`` trains nothing: it is there if the experiment names models to measure.
     """
-    experiment = load_experiment()
+    experiment, methods = load_experiment(), load_methods()
     if "neighbour" in experiment.splits:
         scenarios = {"real_world": 1}
     else:
         scenarios = {"continual": experiment.n_tasks, "fictitious": 1}
     pipelines = {
-        name: create_scenario(name, experiment, n_tasks) for name, n_tasks in scenarios.items()
+        name: create_scenario(name, experiment, methods, n_tasks)
+        for name, n_tasks in scenarios.items()
     }
     default = next(iter(scenarios))
     exports = {

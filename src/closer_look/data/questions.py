@@ -231,3 +231,19 @@ def given_texts(questions: pd.DataFrame) -> pd.DataFrame:
     """
     trained = questions.melt(["row_id", "question"], ["answer", "reference_answer"], "kind", "text")
     return pd.concat([trained.dropna(), given_answers(questions)])
+
+
+def subjects_to_forget(questions: pd.DataFrame) -> list[str]:
+    """List the subjects of the rows to forget, each once, in their order.
+
+    Raises:
+        InputError: a row names none.
+    """
+    to_forget = questions[questions["task_id"] > 0]
+    nameless = to_forget.loc[to_forget["subject"].isna(), "row_id"]
+    if len(nameless):
+        raise InputError(
+            f"row {quote(nameless.iloc[0])}: it names no subject, on which an instruction could "
+            f"ask to be silent; add the column 'subject', or leave the method out"
+        )
+    return list(to_forget["subject"].drop_duplicates())

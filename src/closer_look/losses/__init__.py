@@ -8,7 +8,8 @@ a zero gradient.
 
 A loss is a function and a line in ``FORGET`` or ``RETAIN``. The names of its parameters say what it
 needs: training passes those in ``TENSORS``, and every other one (``beta``, ``direction``) is a
-hyperparameter. RMU has a loss on each side: ``losses.forget.rmu`` and ``losses.retain.rmu``.
+hyperparameter. Two names stand for a loss on either side: ``rmu``, which has a function in each
+module, and ``gradient_descent``, which task vectors have on the forget side.
 """
 
 from closer_look.losses.forget import (
@@ -71,7 +72,12 @@ FORGET = table(
         "make the true answer less likely at words that are neither gone nor certain",
         mean_over_positions=True,
     ),
-    Loss(ce_u, "CE-U", "share the true next word's probability out among all other words"),
+    Loss(
+        ce_u,
+        "CE-U",
+        "share the true next word's probability out among all other words",
+        stands_alone=True,
+    ),
     Loss(
         undial,
         "UNDIAL",
@@ -82,6 +88,12 @@ FORGET = table(
         flat_logits,
         "PDU",
         "let no next word stand out from the others",
+        mean_over_positions=True,
+    ),
+    Loss(
+        gradient_descent,
+        "TV",
+        "learn the true answer; what this adds to the weights is then subtracted",
         mean_over_positions=True,
     ),
     Loss(forget_rmu, "RMU", "replace what the model has in mind there by a fixed random direction"),

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from closer_look.losses import Loss
 
+TEACHES = "gradient_descent"
 SUBJECTS = "{subjects}"
 """Stands in an instruction for the names of what is to be forgotten."""
 
@@ -193,6 +194,11 @@ class MethodParameters(Parameters):
     def _trains_or_instructs(self) -> Self:
         if (self.forget is None) == (self.instruction is None):
             raise ValueError("give either 'forget' or 'instruction'")
+        if self.forget and (self.forget.loss == TEACHES) != (self.task_vector_scale is not None):
+            raise ValueError(
+                f"forget.loss {TEACHES} teaches what task_vector_scale then subtracts: give both "
+                f"or neither"
+            )
         needs_both = {"combination": self.combination, "optimiser": self.optimiser == "dual_optim"}
         for name, is_set in needs_both.items():
             if is_set and not (self.forget and self.retain):

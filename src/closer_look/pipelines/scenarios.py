@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from kedro.pipeline import Pipeline
 
 from closer_look.data.cells import (
@@ -24,12 +27,15 @@ from closer_look.pipelines import (
 )
 
 
-def create_scenario(name: str, experiment: Experiment, n_tasks: int) -> Pipeline:
+def create_scenario(
+    name: str, experiment: Experiment, methods: Mapping[str, Mapping[str, Any]], n_tasks: int
+) -> Pipeline:
     """Create a scenario's pipeline, from raw rows to the report.
 
     Args:
         name: name of the scenario, which becomes its namespace, such as "continual".
         experiment: the methods, and the shape of the run.
+        methods: parameters of the methods by name; some need nodes of their own.
         n_tasks: number of tasks that each method unlearns, one after another.
     """
     shape = experiment.model_copy(update={"n_tasks": n_tasks})
@@ -42,7 +48,7 @@ def create_scenario(name: str, experiment: Experiment, n_tasks: int) -> Pipeline
             forget_set.create_pipeline(experiment),
             finetuning.create_pipeline(experiment),
             create_measurement(name, shape),
-            *(create_chain(name, method, shape) for method in shape.methods),
+            *(create_chain(name, method, shape, methods[method]) for method in shape.methods),
             *(
                 create_downstream(cell, model)
                 for cell, model in final_models.items()
@@ -111,37 +117,86 @@ def create_measurement(scenario: str, experiment: Experiment) -> Pipeline:
     )
 
 
-def create_chain(scenario: str, method: str, experiment: Experiment) -> Pipeline:
+def create_chain(
+    scenario: str, method: str, experiment: Experiment, settings: Mapping[str, Any]
+) -> Pipeline:
     """Create a method's pipeline: unlearn task after task, evaluate each model, stack results."""
     cells = [Cell(scenario, method, task) for task in range(1, experiment.n_tasks + 1)]
     models = ["target_model", *(cell.dataset("model") for cell in cells)]
     chain = Pipeline([])
+    if settings.get("alternates"):
+        chain += create_alternates(Cell(scenario, method), experiment)
     for cell, previous_model in zip(cells, models, strict=False):
         reference_model = "target_model" if experiment.reference == "first" else previous_model
-        unlearn = create_unlearning(cell, previous_model, reference_model)
+        unlearn = create_unlearning(cell, previous_model, reference_model, settings)
         evaluate = create_evaluation(cell, cell.dataset("model"), cell.task, experiment)
         chain += Pipeline(unlearn + evaluate, tags=[method, task_name(cell.task)])
     return chain + reporting.create_method_pipeline(cells)
 
 
-def create_unlearning(cell: Cell, previous_model: str, reference_model: str) -> Pipeline:
-    """Create the pipeline that unlearns the cell's task with its method."""
+def create_alternates(cell: Cell, experiment: Experiment) -> Pipeline:
+    """Create the pipeline that makes the alternate answers of a method, for all of its tasks."""
+    plans = [f"plan_{task}" for task in experiment.tasks]
     return Pipeline(
-        reference.create_pipeline() + unlearning.create_pipeline(),
+        unlearning.create_alternates_pipeline(plans),
         namespace=cell.namespace,
-        inputs={
-            "reference_model": reference_model,
-            "previous_model": previous_model,
-            "questions": "questions",
-            "plan": f"plan_{task_name(cell.task)}",
-            "reference_cache": "reference_cache",
-        },
-        parameters={
-            "params:method": f"params:methods.{cell.method}",
-            "params:scoring": "params:scoring",
-            "params:unlearning": "params:unlearning",
-        },
+        inputs={"target_model", "questions", *plans},
+        parameters=_parameters(cell, "unlearning", "generation"),
+        tags=cell.method,
     )
+
+
+def create_unlearning(
+    cell: Cell, previous_model: str, reference_model: str, settings: Mapping[str, Any]
+) -> Pipeline:
+    """Create the pipeline that unlearns the cell's task with its method.
+
+    Args:
+        cell: names the method and the task.
+        previous_model: dataset of the model to start from.
+        reference_model: dataset of the frozen reference.
+        settings: the method's parameters; they say what it needs beside a plan.
+    """
+    plan = {"plan": f"plan_{task_name(cell.task)}"}
+    if settings.get("instruction"):
+        return Pipeline(
+            unlearning.create_instruction_pipeline(),
+            namespace=cell.namespace,
+            inputs={"target_model": "target_model", "questions": "questions"} | plan,
+            parameters=_parameters(cell),
+        )
+    own = Pipeline([])
+    if settings.get("epochs"):
+        own = Pipeline(
+            unlearning.create_plan_pipeline(),
+            namespace=cell.namespace,
+            inputs={"questions": "questions", "refusals": "refusals"} | plan,
+            parameters=_parameters(cell, "forget_set"),
+        )
+        plan = {"plan": cell.dataset("own_plan")}
+    with_alternates = bool(settings.get("alternates"))
+    inputs = {
+        "reference_model": reference_model,
+        "previous_model": previous_model,
+        "questions": "questions",
+        "reference_cache": "reference_cache",
+    }
+    if with_alternates:
+        inputs["alternates"] = cell._replace(task=None).dataset("alternates")
+    return own + Pipeline(
+        reference.create_pipeline(with_alternates=with_alternates)
+        + unlearning.create_pipeline(with_alternates=with_alternates),
+        namespace=cell.namespace,
+        inputs=inputs | plan,
+        parameters=_parameters(cell, "scoring", "unlearning"),
+    )
+
+
+def _parameters(cell: Cell, *groups: str) -> dict[str, str]:
+    """Return the parameters of a stage: those of the cell's method, and shared groups."""
+    return {"params:method": f"params:methods.{cell.method}"} | {
+        f"params:{group}": f"params:{group}" for group in groups
+    }
 
 
 def create_evaluation(cell: Cell, model: str, task: int, experiment: Experiment) -> Pipeline:

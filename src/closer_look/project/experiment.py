@@ -33,8 +33,7 @@ def load_experiment() -> Experiment:
         InputError: ``experiment:`` is malformed, a group of parameters or a method is unknown, or a
             parameter that becomes part of paths is not a valid name.
     """
-    # An OmegaConfigLoader is an empty mapping, hence falsy: compare with None.
-    loader = _project_loader() if _config_loader is None else _config_loader
+    loader = _loader()
     parameters = loader["parameters"]
     _check_names(loader["globals"], parameters)
     known_groups = (*GROUPS, *NAMED, *RUNTIME)
@@ -60,6 +59,11 @@ def load_experiment() -> Experiment:
                 f"choose from {', '.join(sorted(known))}"
             )
     return experiment.model_copy(update={"models": _models(experiment, parameters)})
+
+
+def load_methods() -> Mapping[str, Mapping[str, Any]]:
+    """Read the parameters of the methods, unchecked."""
+    return _loader()["parameters"]["methods"]
 
 
 def _models(experiment: Experiment, parameters: Mapping[str, Any]) -> tuple[str, ...]:
@@ -103,6 +107,11 @@ def _check_names(*sources: Mapping[str, Any]) -> None:
                         f"parameter {group}: {quote(name)} is not a valid name; use letters, "
                         f"digits and '_'"
                     )
+
+
+def _loader() -> AbstractConfigLoader:
+    # An OmegaConfigLoader is an empty mapping, hence falsy: compare with None.
+    return _project_loader() if _config_loader is None else _config_loader
 
 
 def _project_loader() -> OmegaConfigLoader:

@@ -43,6 +43,9 @@ LOGGED = (
 )
 """Columns of a training log."""
 
+NO_STEPS = pd.DataFrame(columns=[*LOGGED, "in_model"]).astype({"step": int, "in_model": bool})
+"""The log of a method that trains nothing."""
+
 OPTIMISERS = {
     "adamw": lambda _: None,  # the Trainer's own
     "dual_optim": lambda parameters: (DualOptim, {"lr": parameters.learning_rate}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +13,8 @@ from transformers import set_seed
 
 from closer_look.errors import InputError
 from closer_look.models.adapters import with_adapter
-from closer_look.models.hidden_states import layer_number
 from closer_look.models.language_model import LanguageModel
-from closer_look.models.output_head import OutputHead, check_output_head
+from closer_look.models.output_head import OutputHead
 from closer_look.parameters.methods import settings_of
 from closer_look.system.code import code_hash
 from closer_look.training.combination import Combination
@@ -106,37 +105,6 @@ def unlearn(
         )
         last_step = guard.restore()
     return language_model, log.assign(in_model=log["step"] <= last_step)
-
-
-def check_methods(
-    language_model: LanguageModel,
-    methods: Mapping[str, MethodParameters],
-    parameters: UnlearningParameters,
-) -> None:
-    """Check that methods can train a model, before anything is trained.
-
-    Args:
-        language_model: the model from which they will start, or one of its kind.
-        methods: by name.
-        parameters: settings that the methods share.
-
-    Raises:
-        InputError: the settings of a method do not go together; it reads a layer that is not there,
-            or trains weights that are not; or the model's logits do not follow from its last hidden
-            states.
-    """
-    model = language_model.model
-    for name, method in methods.items():
-        try:
-            settings_of(method, parameters)
-            with trainable_only(model, method.trainable):
-                pass
-            if method.reads("activations"):
-                layer_number(model, method.activations.layer)
-        except InputError as error:
-            raise InputError(f"parameter methods.{name}: {error}") from None
-    if any(method.reads("reference_logits") for method in methods.values()):
-        check_output_head(language_model)
 
 
 @contextmanager

@@ -49,7 +49,7 @@ def initialise(
     from closer_look.models.prompts import set_prompt
     from closer_look.models.readiness import check_adapters
     from closer_look.models.small_llama import small_llama, texts_to_learn
-    from closer_look.training.unlearning import check_methods
+    from closer_look.training.readiness import check_methods
 
     if base_model.pretrained:
         checked = (questions, refusals, unlearning, generation, experiment, methods)
@@ -58,7 +58,8 @@ def initialise(
     language_model = small_llama(texts, base_model.small_llama)
     set_prompt(language_model.tokenizer, base_model.prompt, prompt)
     _check_texts(language_model, questions, refusals, generation)
-    check_methods(language_model, used_methods(experiment, methods), unlearning)
+    used = used_methods(experiment, methods)
+    check_methods(language_model, used, unlearning, questions, generation.max_length)
     return check_adapters(language_model, unlearning.lora)
 
 
@@ -164,7 +165,7 @@ def _base(
 ) -> PretrainedModel:
     from closer_look.models.base_model import check_base
     from closer_look.models.readiness import check_adapters
-    from closer_look.training.unlearning import check_methods
+    from closer_look.training.readiness import check_methods
 
     if base_model.sha256:
         check_weights(base_model.pretrained, base_model.sha256)
@@ -172,7 +173,8 @@ def _base(
     check_base(model.name, experiment.finetuning, unlearning.lora)
     language_model = load_pretrained(model)
     _check_texts(language_model, questions, refusals, generation)
-    check_methods(language_model, used_methods(experiment, methods), unlearning)
+    used = used_methods(experiment, methods)
+    check_methods(language_model, used, unlearning, questions, generation.max_length)
     check_adapters(language_model, unlearning.lora)
     return model
 

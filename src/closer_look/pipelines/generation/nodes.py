@@ -40,13 +40,14 @@ def generate_answers(
     """
     from closer_look.inference.generation import generate
     from closer_look.inference.scoring import greedy_prefixes
+    from closer_look.models.instruction import instruction_length
 
     questions, gold = list(evaluation["question"]), evaluation["gold_answer"]
     hits = scores.loc[scores["kind"] == "answer", "token_hits"]
     answers = generate(
         model,
         questions,
-        generation.max_length,
+        generation.max_length + instruction_length(model.tokenizer),
         generation.batch_size,
         greedy_prefixes(model.tokenizer, questions, list(gold), list(hits)),
     )

@@ -21,9 +21,13 @@ def score_reference(
     method: MethodParameters,
     scoring: ScoringParameters,
     reference_cache: Path,
+    alternates: pd.DataFrame | None = None,
 ) -> ReferenceScores:
     """Compute the reference scores that the method's losses read."""
+    from closer_look.training.alternates import with_alternates
     from closer_look.training.reference import reference_scores
 
+    if alternates is not None:
+        plan = with_alternates(plan, alternates)
     cache = ReferenceCache(reference_cache)
     return reference_scores(model, plan, questions, method, scoring.batch_size, cache)

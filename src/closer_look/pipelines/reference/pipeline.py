@@ -5,7 +5,7 @@ from kedro.pipeline import Node, Pipeline
 from .nodes import score_reference
 
 
-def create_pipeline() -> Pipeline:
+def create_pipeline(*, with_alternates: bool = False) -> Pipeline:
     """Create the stage: reference model, plan -> reference scores."""
     return Pipeline(
         [
@@ -18,6 +18,7 @@ def create_pipeline() -> Pipeline:
                     "params:method",
                     "params:scoring",
                     "reference_cache",
+                    *(["alternates"] if with_alternates else []),
                 ],
                 "reference_scores",
                 name="score_reference",

@@ -1,11 +1,15 @@
-"""The pipeline of the unlearning stage."""
+"""The pipelines of the unlearning stage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
 
 from kedro.pipeline import Node, Pipeline
 
-from .nodes import unlearn
+from .nodes import draw_own_plan, instruct, sample_alternates, unlearn
 
 
-def create_pipeline() -> Pipeline:
+def create_pipeline(*, with_alternates: bool = False) -> Pipeline:
     """Create the stage: previous model, plan, reference scores -> unlearned model."""
     return Pipeline(
         [
@@ -19,6 +23,7 @@ def create_pipeline() -> Pipeline:
                     "params:method",
                     "params:unlearning",
                     "training_checkpoints",
+                    *(["alternates"] if with_alternates else []),
                 ],
                 ["model", "training_log"],
                 name="unlearn",
@@ -26,3 +31,28 @@ def create_pipeline() -> Pipeline:
         ],
         tags="unlearning",
     )
+
+
+def create_instruction_pipeline() -> Pipeline:
+    """Create the stage of a method that trains nothing: target model -> the model, instructed."""
+    inputs = ["target_model", "plan", "questions", "params:method"]
+    return Pipeline(
+        [Node(instruct, inputs, ["model", "training_log"], name="instruct")], tags="unlearning"
+    )
+
+
+def create_plan_pipeline() -> Pipeline:
+    """Create the pipeline of a method with epochs of its own: plan of all -> its own plan."""
+    inputs = ["questions", "refusals", "plan", "params:forget_set", "params:method"]
+    return Pipeline(
+        [Node(draw_own_plan, inputs, "own_plan", name="draw_own_plan")], tags="unlearning"
+    )
+
+
+def create_alternates_pipeline(plans: Sequence[str]) -> Pipeline:
+    """Create the pipeline that makes a method's alternates: target model, plans -> alternates."""
+    names = ("method", "unlearning", "generation")
+    inputs = {"target_model": "target_model", "questions": "questions"}
+    inputs |= {name: f"params:{name}" for name in names} | {plan: plan for plan in plans}
+    node = Node(sample_alternates, inputs, "alternates", name="sample_alternates")
+    return Pipeline([node], tags="unlearning")

@@ -1,0 +1,78 @@
+"""An instruction in a model's prompts, in place of training (arXiv 2403.03329)."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from closer_look.data.questions import subjects_to_forget
+from closer_look.errors import InputError, listed
+from closer_look.models.language_model import LanguageModel
+from closer_look.models.prompts import QUESTION, render_prompts
+from closer_look.models.tokens import encode_prompts
+from closer_look.parameters.methods import SUBJECTS
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+INSTRUCTED = re.compile(r"\{#- an instruction of (\d+) tokens -#\}")
+SYSTEM = re.compile(r"\{%- set messages = \[(\{.*?\})\] \+ messages -%\}")
+
+
+def instruct(language_model: LanguageModel, text: str, questions: pd.DataFrame) -> LanguageModel:
+    """Write an instruction into a model's chat template, as a system message.
+
+    It follows the run's own system message, if there is one.
+
+    Args:
+        language_model: stays as it is; the weights are shared.
+        text: the instruction; ``{subjects}`` in it becomes the names of what is to be forgotten.
+        questions: rows to forget, among others, with their ``subject``.
+
+    Raises:
+        InputError: the chat template takes no system message, or a row to forget has no subject.
+    """
+    model, tokenizer = language_model
+    instructed = copy.deepcopy(tokenizer)
+    (before,) = encode_prompts(tokenizer, [QUESTION])
+    if SUBJECTS in text:
+        text = text.replace(SUBJECTS, listed(subjects_to_forget(questions)))
+    instructed.chat_template = _with_system(tokenizer.chat_template, text)
+    fault = InputError(
+        f"{tokenizer.name_or_path}: its chat template takes no system message, in which the "
+        f"instruction is to stand; use prompt 'plain', or leave the method out"
+    )
+    try:
+        if text not in render_prompts(instructed, [QUESTION])[0]:
+            raise fault
+    except InputError:
+        raise fault from None
+    (after,) = encode_prompts(instructed, [QUESTION])
+    note = f"{{#- an instruction of {len(after) - len(before)} tokens -#}}"
+    instructed.chat_template = note + instructed.chat_template
+    return LanguageModel(model, instructed)
+
+
+def instruction_length(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the number of tokens that an instruction adds to each prompt; 0 without one."""
+    found = INSTRUCTED.match(str(tokenizer.chat_template))
+    return int(found[1]) if found else 0
+
+
+def _with_system(template: str, text: str) -> str:
+    def joined(found: re.Match[str]) -> str:
+        content = json.loads(found[1])["content"]
+        return _system_message(f"{content}\n\n{text}")
+
+    if SYSTEM.search(template):
+        return SYSTEM.sub(joined, template, count=1)
+    return _system_message(text) + template
+
+
+def _system_message(text: str) -> str:
+    message = json.dumps({"role": "system", "content": text})
+    return f"{{%- set messages = [{message}] + messages -%}}"
