@@ -21,7 +21,6 @@ without a node.
 """
 
 import json
-import math
 import re
 import runpy
 import shlex
@@ -38,6 +37,7 @@ import torch
 import yaml
 from markdown_it import MarkdownIt
 
+from closer_look.losses import undial
 from closer_look.metrics import Metric, row_metrics
 from closer_look.parameters.groups import GROUPS, RUNTIME
 
@@ -425,11 +425,12 @@ def test_python(demonstrated, surroundings, document):
 
 
 def check_loss(names):
-    """Of four words equally likely the mean nll is log 4, however long the answer."""
-    logits, labels = torch.zeros(2, 3, 4), torch.tensor([[1, 2, -100], [1, 2, 3]])
-    expected = 2 / 2.5 * math.log1p(4**-2.5)
-    assert names["simnpo"](logits, labels).item() == pytest.approx(expected)
-    assert names["simnpo"](logits, torch.full_like(labels, -100)) == 0
+    """It is the project's own loss of the same method."""
+    logits, reference = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
+    labels = torch.tensor([[1, 2, -100], [1, 2, 3]])
+    expected = undial(logits, labels, reference, beta=2.0)
+    assert names["my_undial"](logits, labels, reference, beta=2.0).allclose(expected)
+    assert names["my_undial"](logits, torch.full_like(labels, -100), reference) == 0
 
 
 def check_metric(names):
