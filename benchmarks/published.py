@@ -31,11 +31,13 @@ def tokenise(tokenizer, plan, questions):
         "retain_idk": (retain["question"], plan["refusal"]),
         "forget_mismatch": (forget["question"], retain["answer"]),
     }
-    return {name: _padded(tokenizer, *map(list, pairs[name]), LENGTH) for name in VARIANTS}
+    return {name: padded(tokenizer, *map(list, pairs[name]), LENGTH) for name in VARIANTS}
 
 
-def _padded(tokenizer, asked, answers, length):
+def padded(tokenizer, asked, answers, length=None):
+    """Tokenise and pad rows, to the longest of them if no length is given."""
     rows = encode(tokenizer, asked, answers)
+    length = length or max(map(len, rows))
     ids = torch.full((len(rows), length), tokenizer.eos_token_id)
     labels = torch.full((len(rows), length), IGNORED)
     for i, row in enumerate(rows):
@@ -86,7 +88,7 @@ def score(language_model, answers, length):
     for _, kind in answers.groupby("kind"):
         for start in range(0, len(kind), BATCH_SIZE):
             rows = kind.iloc[start : start + BATCH_SIZE]
-            batch = _padded(tokenizer, list(rows["question"]), list(rows["text"]), length)
+            batch = padded(tokenizer, list(rows["question"]), list(rows["text"]), length)
             sequence_nll(_logits(model, batch), batch["labels"][:, 1:])
 
 

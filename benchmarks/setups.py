@@ -12,8 +12,8 @@ from closer_look.datasets.raw_rows import QuestionsDataset, RefusalsDataset
 from closer_look.models.language_model import load_language_model
 from closer_look.models.prompts import set_prompt
 from closer_look.models.small_llama import small_llama
-from closer_look.parameters.models import SmallLlamaParameters
 from closer_look.parameters.methods import MethodParameters
+from closer_look.parameters.models import SmallLlamaParameters
 
 ROOT = Path(__file__).parents[1]
 ROWS = ROOT.parent / "shared" / "data" / "closer_look"

@@ -1,9 +1,10 @@
-"""Unlearning steps in two ways, here and by the published protocol, on batches of four rows."""
+"""Unlearning steps here and by published protocols, on batches of four rows."""
 
 import copy
 import itertools
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
+import public_benchmark
 import published
 import torch
 
@@ -36,7 +37,8 @@ def step_here(language_model, plan, questions, method):
         losses = objective.losses(language_model.model, batch, head)
         return combination.total(losses, 1.0, language_model.model.parameters())
 
-    with packed_attention(language_model.model), tied_embeddings(language_model.model):
+    tied = nullcontext() if objective.layer_blocks else tied_embeddings(language_model.model)
+    with packed_attention(language_model.model), tied:
         yield _stepper(language_model.model, loss)
 
 
@@ -52,6 +54,23 @@ def step_published(language_model, plan, questions, method):
         batch = plan.iloc[start : start + BATCH_SIZE]
         variants = published.tokenise(tokenizer, batch, questions)
         return published.loss(model, reference_model, variants, method)
+
+    return _stepper(model, loss)
+
+
+def step_of_public_benchmark(language_model, plan, questions, key):
+    """Return a function that makes a step by the public benchmark's protocol."""
+    model = copy.deepcopy(language_model.model)
+    reference_model = copy.deepcopy(language_model.model).eval()
+    tokenizer = language_model.tokenizer
+    starts = itertools.cycle(range(0, len(plan), BATCH_SIZE))
+
+    def loss():
+        start = next(starts)
+        batches = public_benchmark.tokenise(
+            tokenizer, plan.iloc[start : start + BATCH_SIZE], questions
+        )
+        return public_benchmark.LOSSES[key](model, reference_model, batches)
 
     return _stepper(model, loss)
 
