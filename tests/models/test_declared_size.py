@@ -70,6 +70,13 @@ def test_layers_that_no_weight_has_are_refused(folder, refused, n):
     assert message.startswith((TOO_MANY, "to read config.json as AutoModelForCausalLM takes more"))
 
 
+def test_layers_are_counted_as_they_are_built(folder, refused, monkeypatch):
+    """Where no process can be copied, nothing else would end the building."""
+    monkeypatch.setattr("psutil.LINUX", False)
+    change(folder, num_hidden_layers=10**6)
+    assert refused().startswith(TOO_MANY)
+
+
 @pytest.mark.parametrize("n", MANY)
 def test_heads_that_no_weight_has_are_refused(folder, refused, n):
     change(folder, num_attention_heads=n, num_key_value_heads=n)

@@ -250,19 +250,12 @@ def load_embedder(name: str) -> SentenceTransformer:
 
 def _rehearse_embedder(folders: Sequence[str], load: Callable[[], object]) -> None:
     """Load it in a copy of this process: its modules may be of any size, and have no header."""
-    import torch
-
     files = [path for folder in folders for path in Path(folder).rglob("*")]
     for path in files:
         if path.name == tokenizer_files.FILE:
             tokenizer_files.check_tokenizer(str(path.parent))
-
-    def load_alone() -> None:
-        torch.set_num_threads(1)
-        load()
-
     n_bytes = sum(path.stat().st_size for path in files if path.suffix == ".safetensors")
-    rehearse(folders, "the sentence-embedding model", load_alone, n_bytes)
+    rehearse(folders, "the sentence-embedding model", load, n_bytes)
 
 
 def bundled_embedder() -> Path:

@@ -69,7 +69,6 @@ def _build(name: str, kind: Any, most: int) -> None:
     import torch
     from transformers import AutoConfig
 
-    torch.set_num_threads(1)
     adapters = adapter_settings(name)
     base = str(adapters.get("base_model_name_or_path")) if adapters else name
     if not Path(base).is_dir():

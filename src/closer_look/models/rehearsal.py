@@ -25,7 +25,7 @@ def rehearse(
     Args:
         folders: all folders that the work reads; the first is named in messages.
         file: whose fault it is if the work fails, for messages and to tell one work from another.
-        work: see ``within_limits``; its result is not looked at.
+        work: see ``within_limits``; its result, perhaps a model, is not handed over.
         n_bytes: what honest files may take beyond the time and memory of small ones.
 
     Raises:
@@ -37,12 +37,16 @@ def rehearse(
         return
     seconds = SECONDS + n_bytes // 2**25  # of a disk that is far away
     try:
-        within_limits(partial(in_plain_words, work), seconds, MEMORY + 4 * n_bytes)
+        within_limits(partial(_without_result, work), seconds, MEMORY + 4 * n_bytes)
     except LimitExceededError as error:
         raise InputError(
             f"{folders[0]}: to read {file} {error}; use a folder as save_pretrained writes it"
         ) from None
     _passed.add(key)
+
+
+def _without_result(work: Callable[[], object]) -> None:
+    in_plain_words(work)
 
 
 def in_plain_words(work: Callable[[], Result]) -> Result:

@@ -6,6 +6,7 @@ import faulthandler
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import TypeVar
@@ -69,6 +70,8 @@ def _limited(sender: Connection, work: Callable[[], Result], seconds: int, n_byt
     resource.setrlimit(resource.RLIMIT_AS, (size + n_bytes, size + n_bytes))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)  # others of the parent are not here, and would be waited for
     faulthandler.disable()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what foreign code prints as it fails
     try:
