@@ -57,7 +57,7 @@ def in_plain_words(work: Callable[[], Result]) -> Result:
     """
     try:
         return work()
-    except (InputError, LimitExceededError, MemoryError):
+    except (InputError, LimitExceededError, MemoryError, KeyboardInterrupt):
         raise
     except BaseException as error:  # a panic of Rust is no Exception, and cannot be handed over
         raise ValueError(first_line(error) or type(error).__name__) from None

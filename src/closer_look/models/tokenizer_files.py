@@ -70,6 +70,8 @@ def _try_on_probes(path: Path, settings: dict[str, Any]) -> None:
             tokenizer.encode(text)
             if tokenizer.decoder:
                 tokenizer.decoder.decode([text, text])
+        except (MemoryError, KeyboardInterrupt):
+            raise
         except BaseException as error:  # a panic of Rust is no Exception
             raise InputError(
                 f"{path.parent}: {FILE} fails on {quote(text)} ({first_line(error)}); take another "
