@@ -27,6 +27,6 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join(", ".join(part) for part in (words[:-1], words[-1:]) if part)
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Return the first line of an error message, without a trailing colon."""
     return str(error).strip().partition("\n")[0].rstrip(": ")
