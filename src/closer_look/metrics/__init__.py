@@ -1,7 +1,8 @@
 """Metrics of an unlearned model: pure functions on arrays and tables.
 
-``text`` and ``likelihood`` compute a number per row, ``aggregates`` a number over rows. ``records``
-lists the metrics with their labels; ``rows`` and ``summaries`` apply them to whole tables.
+``text`` and ``likelihood`` compute a number per row, ``aggregates`` a number over rows,
+``intervals`` how far it may be off. ``records`` lists the metrics with their labels; ``rows`` and
+``summaries`` apply them to whole tables.
 """
 
 from closer_look.metrics.aggregates import (
@@ -11,6 +12,7 @@ from closer_look.metrics.aggregates import (
     model_utility,
     retain_truth_ratio,
 )
+from closer_look.metrics.intervals import proportion_interval
 from closer_look.metrics.likelihood import probability, probability_among, truth_ratio
 from closer_look.metrics.records import METRICS, Metric, Rows, with_own_metrics
 from closer_look.metrics.rows import row_metrics, truth_ratios
@@ -29,6 +31,7 @@ __all__ = [
     "model_utility",
     "probability",
     "probability_among",
+    "proportion_interval",
     "retain_truth_ratio",
     "rouge_l_recall",
     "row_metrics",
