@@ -1,8 +1,8 @@
 """Metrics of an unlearned model: pure functions on arrays and tables.
 
-``text`` and ``likelihood`` compute a number per row, ``aggregates`` a number over rows,
-``intervals`` how far it may be off. ``records`` lists the metrics with their labels; ``rows`` and
-``summaries`` apply them to whole tables.
+``text``, ``likelihood`` and ``memorisation`` compute a number per row, ``aggregates`` a number over
+rows, ``intervals`` how far it may be off. ``records`` lists the metrics with their labels; ``rows``
+and ``summaries`` apply them to whole tables.
 """
 
 from closer_look.metrics.aggregates import (
@@ -14,6 +14,7 @@ from closer_look.metrics.aggregates import (
 )
 from closer_look.metrics.intervals import proportion_interval
 from closer_look.metrics.likelihood import probability, probability_among, truth_ratio
+from closer_look.metrics.memorisation import exact_memorisation, extraction_strength, leak_at_k
 from closer_look.metrics.records import METRICS, Metric, Rows, with_own_metrics
 from closer_look.metrics.rows import row_metrics, truth_ratios
 from closer_look.metrics.summaries import NO_RETAIN_ONLY_MODEL, aggregate, summarise
@@ -25,9 +26,12 @@ __all__ = [
     "Metric",
     "Rows",
     "aggregate",
+    "exact_memorisation",
+    "extraction_strength",
     "forget_efficacy",
     "forget_quality",
     "forget_truth_ratio",
+    "leak_at_k",
     "model_utility",
     "probability",
     "probability_among",
