@@ -179,5 +179,7 @@ def test_a_number_that_was_not_measured_is_not_in_the_metadata(write, table):
     table = table.assign(model_utility=np.nan, model_utility_low=np.nan, model_utility_high=np.nan)
     (result,) = ModelCard(write(table=table)).data.eval_results
     assert result.metric_type == "forget_efficacy_of_tasks_so_far"
-    nothing = table.assign(**{"forget_efficacy_of_tasks_so_far": np.nan})
-    assert not ModelCard(write(table=nothing)).data.eval_results
+    nothing = table.assign(forget_efficacy_of_tasks_so_far=np.nan, forget_efficacy_terms="")
+    card = ModelCard(write(table=nothing))
+    assert not card.data.eval_results
+    assert "FE holds nothing." in card.text

@@ -15,7 +15,7 @@ from closer_look.losses import FORGET, RETAIN
 from closer_look.metrics import NO_RETAIN_ONLY_MODEL
 from closer_look.parameters.evaluation import JudgesParameters
 from closer_look.parameters.training import UnlearningParameters
-from closer_look.pipelines.reporting.nodes import write_report
+from closer_look.pipelines.reporting.nodes import tabulate_summary, write_report
 from closer_look.reporting import figures, report, sentences, wording
 from closer_look.reporting.results import summary_table
 from closer_look.reporting.run_record import run_record
@@ -666,6 +666,23 @@ class TestWords:
         row = {"model_utility_low": float("nan"), "model_utility_high": float("nan")}
         assert report._number(float("nan")) == "n/a"
         assert report._interval(row, "model_utility") == ""
+
+    def test_a_summary_without_a_number_says_so(self, render, summary, caplog):
+        reason = "no row has rouge of retain"
+        empty = summary.assign(value=np.nan, ci_low=np.nan, ci_high=np.nan, terms="", reason=reason)
+        with caplog.at_level("INFO"):
+            table = tabulate_summary(empty, **LABELS)
+        assert "MU holds nothing" in caplog.messages
+        drawn = {
+            "curves": figures.curves(empty, LABELS),
+            "trade_off": figures.trade_off(empty, LABELS),
+            "forgetting_matrix": figures.forgetting_matrix(empty, LABELS),
+        }
+        html = render(summary=empty, summary_table=table, figures=drawn)
+        words = Page(html).words
+        assert "NaN" not in re.sub(r"<script>.*?</script>", "", html, flags=re.S)
+        assert words.count("n/a") > 6
+        assert "Forget efficacy, model utility: no row has ROUGE-L of the retain set." in words
 
     def test_a_small_p_value_is_not_zero(self):
         values = [2.194e-16, 0.0431, 1.0]
