@@ -59,6 +59,12 @@ def test_a_name_that_is_shown_is_seen(name):
     )
 
 
+def test_a_chain_is_no_longer_than_its_pipeline_can_be():
+    assert Experiment(**EXPERIMENT | {"n_tasks": 99}).tasks[-1] == "task_99"
+    message = refused(Experiment, EXPERIMENT | {"n_tasks": 10**9})
+    assert message == "n_tasks: Input should be less than or equal to 99"
+
+
 @pytest.mark.parametrize("group", GROUPS)
 def test_misspelt_parameter_is_named_in_every_group(group):
     assert "epochz: Extra inputs are not permitted" in refused(GROUPS[group], {"epochz": 2})
