@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from closer_look.parameters.base import Parameters
+from closer_look.parameters.base import Name, Parameters
 from closer_look.parameters.experiment import Experiment, Split
 from closer_look.plugins import is_dotted_path
 
@@ -143,7 +143,7 @@ NOT_PROVIDED = {
 class MethodParameters(Parameters):
     """An unlearning method: weight * forget loss + weight * retain loss."""
 
-    label: str
+    label: Name
     forget: LossParameters
     retain: LossParameters
     learning_rate: PositiveFloat | None = None
