@@ -14,7 +14,8 @@ PYTEST := $(BIN)/pytest --numprocesses=$(or $(JOBS),2) --dist=worksteal
 test: $(STAMP)  ## the tests of the gate; make test JOBS=8 on a larger machine
 	$(PYTEST) -m "not slow"
 
-test-all: $(STAMP)  ## every test
+test-all: export FUZZ_EXAMPLES = 2000
+test-all: $(STAMP)  ## every test, and 2,000 inputs that nobody thought of
 	$(PYTEST)
 
 test-slow: $(STAMP)  ## the tests that the gate leaves out; make test-slow TESTS=tests/test_viz.py

@@ -10,10 +10,11 @@ HEADS = [{"selector": "th", "props": [("text-align", "left")]}]
 
 
 def show(table: pd.DataFrame) -> Styler:
-    """Show a table without its index; texts are escaped, and the longest of them cut."""
+    """Show a table without its index; texts and heads are escaped, and the longest texts cut."""
     texts = table.select_dtypes(["string", "object"]).columns
     styled = table.reset_index(drop=True).style.format(precision=3, na_rep="").hide(axis="index")
     styled = styled.format(_cut, subset=texts, na_rep="", escape="html")
+    styled = styled.format_index(escape="html", axis="columns")
     styled = styled.set_properties(**CELLS).set_properties(texts, **TEXTS)
     return styled.set_table_styles(HEADS)
 

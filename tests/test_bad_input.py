@@ -430,6 +430,28 @@ def test_base_model_that_holds_more_than_data_is_refused(
     assert not (data / "06_models").exists()
 
 
+@pytest.mark.parametrize("name", ["config.json", *slow("tokenizer.json", "adapter_config.json")])
+def test_base_model_with_a_pipe_is_refused(refused, model_folder, make_corpus, data, name):
+    (model_folder / name).unlink(missing_ok=True)
+    os.mkfifo(model_folder / name)
+    corpus = str(make_corpus())
+    message = refused("forget_set", "finetuning", corpus=corpus, **start_from(model_folder))
+    assert message.startswith(f"{model_folder}: {name} is a pipe, a device, or a link")
+    assert not (data / "06_models").exists()
+
+
+def test_base_model_that_asks_for_more_than_its_weights_is_refused(
+    refused, model_folder, make_corpus, data
+):
+    settings = json.loads((model_folder / "config.json").read_text(encoding="utf-8"))
+    settings["intermediate_size"] = 10**9
+    (model_folder / "config.json").write_text(json.dumps(settings), encoding="utf-8")
+    corpus = str(make_corpus())
+    message = refused("forget_set", "finetuning", corpus=corpus, **start_from(model_folder))
+    assert message.startswith(f"{model_folder}: config.json asks for a model of more than ")
+    assert not (data / "06_models").exists()
+
+
 @pytest.mark.parametrize("judge", ["embedder", "entailment"])
 def test_judge_that_holds_more_than_data_is_refused(
     refused, model_folder, make_corpus, data, judge

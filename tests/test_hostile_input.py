@@ -93,3 +93,9 @@ def test_answer_of_100_kb_is_refused_by_the_context(refused, change_row, tmp_pat
         message,
     )
     assert not (tmp_path / "data" / "06_models").exists()
+
+
+def test_message_is_one_line_whatever_it_names(open_session, tmp_path):
+    with pytest.raises(InputError) as caught, open_session(tmp_path, {"a\n\x1b": 1}) as session:
+        session.run()
+    assert str(caught.value).startswith(r"unknown parameter 'a\n\x1b', choose from experiment, ")

@@ -1,9 +1,11 @@
 """The notebooks run, show what they promise, log quietly and are kept without outputs."""
 
 import os
+import runpy
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 import yaml
 from nbclient import NotebookClient
@@ -67,6 +69,14 @@ def test_notebooks_log_as_the_command_line_does(root):
         for folder in (root, root / "notebooks")
     )
     assert notebooks == command_line
+
+
+def test_tables_show_texts_and_heads_as_texts(root):
+    show = runpy.run_path(root / "notebooks" / "tables.py")["show"]
+    attack = "<script>alert(1)</script>"
+    html = show(pd.DataFrame({"question": [attack], attack: [attack], "value": [0.5]})).to_html()
+    assert attack not in html
+    assert html.count("&lt;script&gt;alert(1)") == 3
 
 
 def test_explore_results(execute, copied_run):

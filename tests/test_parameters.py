@@ -12,8 +12,12 @@ from closer_look.parameters.evaluation import (
 )
 from closer_look.parameters.experiment import Experiment, ForgetSetParameters
 from closer_look.parameters.groups import GROUPS
-from closer_look.parameters.models import BaseModelParameters, SmallLlamaParameters
 from closer_look.parameters.methods import LossParameters, MethodParameters
+from closer_look.parameters.models import (
+    BaseModelParameters,
+    MeasuredModelParameters,
+    SmallLlamaParameters,
+)
 from closer_look.parameters.training import UnlearningParameters
 
 UNLEARNING = {"learning_rate": 1e-3, "epochs": 2, "batch_size": 4, "seed": 1}
@@ -42,6 +46,24 @@ def refused(model, values):
 
 def test_misspelt_parameter_is_named():
     assert refused(UnlearningParameters, UNLEARNING | {"epoch": 2}).startswith("epoch: ")
+
+
+@pytest.mark.parametrize(
+    "name", ["", " ", "a\nb", "a\x00", "\u202eGA", "a\u200bb", "\ud83d", "a\u2028"]
+)
+def test_a_name_that_is_shown_is_seen(name):
+    fault = f"{name!r} must be a name on one line, without characters that are not seen"
+    assert refused(MethodParameters, METHOD | {"label": name}) == f"label: {fault}"
+    measured = {"base_model": name, "label": name}
+    assert refused(MeasuredModelParameters, measured) == (
+        f"base_model.pretrained: {fault}; label: {fault}"
+    )
+
+
+def test_a_chain_is_no_longer_than_its_pipeline_can_be():
+    assert Experiment(**EXPERIMENT | {"n_tasks": 99}).tasks[-1] == "task_99"
+    message = refused(Experiment, EXPERIMENT | {"n_tasks": 10**9})
+    assert message == "n_tasks: Input should be less than or equal to 99"
 
 
 @pytest.mark.parametrize("group", GROUPS)

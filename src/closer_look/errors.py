@@ -13,8 +13,12 @@ class InputError(click.ClickException):
     """Raised for a fault of the input: data, parameters, folders or disk space.
 
     ``kedro run`` prints the message as one line and exits with status 1; in Python it is an
-    ordinary exception. The message names the file, row or parameter and says what to do.
+    ordinary exception. The message names the file, row or parameter and says what to do. What a
+    terminal would not show as it is, such as a line break in a name, is written as in Python.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
 
 
 def quote(value: object) -> str:
@@ -27,6 +31,6 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join(", ".join(part) for part in (words[:-1], words[-1:]) if part)
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Return the first line of an error message, without a trailing colon."""
     return str(error).strip().partition("\n")[0].rstrip(": ")

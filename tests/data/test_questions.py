@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from closer_look.data.questions import QUESTIONS, check_characters, check_questions, to_questions
+from closer_look.data.questions import QUESTIONS, check_questions, check_text, to_questions
 from closer_look.datasets.lines import read_json
 from closer_look.errors import InputError
 
@@ -238,12 +238,22 @@ def test_control_character_is_refused(column, character):
     )
 
 
+@pytest.mark.parametrize("column", ["row_id", "question", "answer", "wrong_answers"])
+def test_a_text_of_ten_megabytes_is_refused(column):
+    text = "A word. " * 1_250_000
+    value = ["He.", text] if column == "wrong_answers" else text
+    assert refused([ROW, ROW | {column: value}]) == (
+        f"rows.jsonl: row 2: {column} has 10,000,000 characters; leave it out, or keep 1,000,000 "
+        f"of them"
+    )
+
+
 def test_no_control_character_but_line_break_and_tab_is_accepted():
     accepted = []
     for character in map(chr, range(sys.maxunicode + 1)):
         if unicodedata.category(character) in ("Cc", "Cs"):
             try:
-                check_characters(character, "row 1")
+                check_text(character, "row 1")
             except InputError:
                 continue
             accepted.append(character)

@@ -197,3 +197,14 @@ class TestCsv:
     def test_cell_that_is_too_long_is_named_by_its_line(self, write):
         message = refused(write(f"a\nb\n{'x' * 200_000}\n"), read_csv)
         assert message.startswith(": line 3 cannot be read (field larger than field limit")
+
+
+def test_a_hundred_thousand_names_are_looked_through_once(write):
+    names = [f"column {n}" for n in range(100_000)]
+    row = ", ".join(f'"{name}": 1' for name in names)
+    assert len(read_json(write(f"{{{row}}}"))[0]) == len(names)
+    assert refused(write(f'{{{row}, "column 7": 1}}')) == (
+        ": line 1 cannot be read ('column 7' occurs more than once)"
+    )
+    header = ",".join(names)
+    assert refused(write(f"{header},column 7\n1"), read_csv).startswith(": line 1 cannot be read")

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import json
 import shutil
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -22,6 +23,7 @@ from closer_look.evaluation.judges import (
     load_embedder,
     load_nli,
 )
+from closer_look.models import rehearsal
 
 NLI = Path(__file__).parents[3] / "shared" / "models" / "nli-minilm"
 
@@ -226,8 +228,8 @@ def test_entailment_model_that_does_not_exist_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("load", "message"),
     [
-        (load_embedder, "parameter judges.embedder: no sentence-embedding model at "),
-        (load_nli, "parameter judges.entailment: no text classifier at "),
+        (load_embedder, "parameter judges.embedder: no sentence-embedding model at '{}' ("),
+        (load_nli, "{}: model.safetensors cannot be read as safetensors ("),
     ],
 )
 def test_judge_with_weights_that_are_cut_short_is_refused(language_model, tmp_path, load, message):
@@ -237,8 +239,88 @@ def test_judge_with_weights_that_are_cut_short_is_refused(language_model, tmp_pa
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(InputError) as caught:
         load(str(tmp_path))
-    assert str(caught.value).startswith(f"{message}'{tmp_path}' (")
+    assert str(caught.value).startswith(message.format(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def own_embedder(embedder, tmp_path, monkeypatch):
+    """A copy of the bundled embedding model, as a folder of the user's own."""
+    monkeypatch.setattr(rehearsal, "SECONDS", 1)
+    return Path(shutil.copytree(judges.bundled_embedder(), tmp_path / "own"))
+
+
+@pytest.fixture
+def own_nli(language_model, tmp_path, monkeypatch):
+    from transformers import LlamaForSequenceClassification
+
+    monkeypatch.setattr(rehearsal, "SECONDS", 1)
+    config = type(language_model.model.config)(**language_model.model.config.to_dict())
+    config.id2label, config.label2id = {0: "entailment", 1: "no"}, {"entailment": 0, "no": 1}
+    LlamaForSequenceClassification(config).save_pretrained(tmp_path)
+    language_model.tokenizer.save_pretrained(tmp_path)
+    return tmp_path
+
+
+def change(path, **settings):
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+
+
+def refused(load, folder):
+    with pytest.raises(InputError) as caught:
+        load(str(folder))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_embedder_of_ones_own_is_loaded(own_embedder, embedder):
+    texts = ["Where was she born?"]
+    bundled, own = (load_embedder(name).encode(texts) for name in (embedder, str(own_embedder)))
+    np.testing.assert_array_equal(own, bundled)
+
+
+@pytest.mark.parametrize("size", ["num_hidden_layers", "vocab_size", "intermediate_size"])
+def test_embedder_that_asks_for_more_than_its_weights_is_refused(own_embedder, size):
+    change(own_embedder / "config.json", **{size: 10**9})
+    assert str(own_embedder) in refused(load_embedder, own_embedder)
+
+
+def test_module_of_an_embedder_that_asks_for_all_memory_is_refused(own_embedder):
+    modules = json.loads((own_embedder / "modules.json").read_text())
+    dense = {"idx": 2, "name": "2", "path": "2", "type": "sentence_transformers.models.Dense"}
+    (own_embedder / "modules.json").write_text(json.dumps([*modules, dense]))
+    settings = {"in_features": 384, "out_features": 10**9, "bias": True}
+    activation = {"activation_function": "torch.nn.modules.activation.Tanh"}
+    (own_embedder / "2").mkdir()
+    (own_embedder / "2" / "config.json").write_text(json.dumps(settings | activation))
+    assert "can't allocate memory" in refused(load_embedder, own_embedder)
+
+
+def test_entailment_model_of_ones_own_is_loaded(own_nli):
+    load_nli(str(own_nli))
+
+
+@pytest.mark.parametrize("size", ["num_hidden_layers", "vocab_size", "intermediate_size"])
+def test_entailment_model_that_asks_for_more_than_its_weights_is_refused(own_nli, size):
+    change(own_nli / "config.json", **{size: 10**9})
+    assert refused(load_nli, own_nli).startswith(f"{own_nli}: ")
+
+
+def test_entailment_model_without_an_embedding_for_a_token_is_refused(own_nli):
+    tokenizer = json.loads((own_nli / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"]["far"] = 10**9
+    change(own_nli / "tokenizer.json", model=tokenizer["model"])
+    assert "its tokenizer knows 1000000001 tokens" in refused(load_nli, own_nli)
+
+
+@pytest.mark.parametrize(
+    ("load", "judge"), [(load_embedder, "own_embedder"), (load_nli, "own_nli")]
+)
+def test_judge_whose_tokenizer_loops_is_refused(request, load, judge):
+    folder = request.getfixturevalue(judge)
+    loops = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated"}
+    change(folder / "tokenizer.json", pre_tokenizer=loops | {"invert": False})
+    assert refused(load, folder).startswith(f"{folder}: tokenizer.json fails on 'aaaa")
 
 
 def test_entailment_model_whose_head_is_missing_is_refused(nli, tmp_path):

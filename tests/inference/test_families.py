@@ -8,16 +8,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from closer_look.errors import InputError
 from closer_look.inference import decoding
 from closer_look.inference.generation import generate
 from closer_look.inference.scoring import score
-from closer_look.models import packing
+from closer_look.models import declared_size, packing
 from closer_look.models.language_model import model_kind
 from closer_look.models.output_head import check_output_head
 from closer_look.models.readiness import check_model
 from closer_look.models.tokens import encode, encode_prompts
+from closer_look.models.weights_files import read_headers
 from closer_look.parameters.training import FinetuningParameters
 from closer_look.training.finetuning import finetune
 
@@ -164,6 +166,20 @@ def test_a_family_is_scored_and_answers_as_it_does_plainly(make_family, family):
     is_packed = packing._proven.get(kind, (0, False))[1]
     found = ("packed" if is_packed else "row by row", NAMES[decoding._chosen[kind][1]])
     assert read_table()[family] == found
+
+
+@pytest.mark.parametrize(
+    "family",
+    [*FAMILIES, *(pytest.param(one, marks=pytest.mark.slow) for one in MORE_FAMILIES)],
+)
+def test_a_family_has_no_more_weights_than_its_files(make_family, tmp_path, monkeypatch, family):
+    settings = (FAMILIES | MORE_FAMILIES)[family]
+    make_family(family.partition(" ")[0], **settings).model.save_pretrained(tmp_path)
+    n_values = read_headers([str(tmp_path)]).n_values
+    buffers = 2100  # GPT-J saves no table of its positions
+    declared_size._build(str(tmp_path), AutoModelForCausalLM, n_values + buffers)
+    with pytest.raises(declared_size._TooManyError):
+        declared_size._build(str(tmp_path), AutoModelForCausalLM, n_values * 9 // 10)
 
 
 def test_the_table_names_what_was_tried_and_nothing_else():

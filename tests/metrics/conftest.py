@@ -1,4 +1,4 @@
-"""TOFU's published per-row logs, and small tables with numbers known by hand."""
+"""Published values, and small tables with numbers known by hand."""
 
 import json
 from pathlib import Path
@@ -6,14 +6,24 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-GOLDENS = Path(__file__).parents[3] / "shared" / "goldens" / "tofu_phi_eval_logs.json"
+GOLDENS = Path(__file__).parents[3] / "shared" / "goldens"
+
+
+def published(name):
+    path = GOLDENS / name
+    if not path.exists():
+        pytest.skip(f"the published values are not beside the repository ({path})")
+    return json.loads(path.read_text())
 
 
 @pytest.fixture(scope="session")
 def tofu_logs():
-    if not GOLDENS.exists():
-        pytest.skip(f"the published logs are not beside the repository ({GOLDENS})")
-    return json.loads(GOLDENS.read_text())
+    return published("tofu_phi_eval_logs.json")
+
+
+@pytest.fixture(scope="session")
+def memorisation():
+    return published("memorisation.json")
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 
 import pytest
 import torch
@@ -84,6 +85,12 @@ def test_broken_files_are_left_to_who_loads_them(folder, file, content):
         check_base(str(folder), True, None)
         load_pretrained(PretrainedModel(str(folder), "plain"))
     assert str(caught.value).startswith(f"{folder}: ")
+
+
+def test_folder_is_looked_at_before_anything_is_read(folder):
+    os.truncate(folder / "config.json", 2**30)
+    with pytest.raises(InputError, match=r"config\.json is larger than 100 MB"):
+        check_base(str(folder), finetuning=True, lora=None)
 
 
 def test_whole_models_may_be_trained_in_any_way(folder):

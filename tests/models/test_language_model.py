@@ -72,7 +72,7 @@ def test_weights_that_are_pickled_are_refused(folder, language_model):
 def test_weights_that_are_cut_short_are_refused(folder):
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    assert refused(folder).startswith("no causal language model there")
+    assert refused(folder).startswith("model.safetensors cannot be read as safetensors (")
 
 
 def test_weights_that_are_missing_are_not_made_up(folder):

@@ -1,6 +1,8 @@
 """A model's folder: what is not data is refused before anything of it is loaded."""
 
 import json
+import os
+import socket
 
 import pytest
 
@@ -125,8 +127,66 @@ def test_links_that_stay_in_the_folder_pass(folder, tmp_path):
     check_folder(str(tmp_path / "latest"))
 
 
+def test_links_that_lead_round_pass_if_nothing_reads_them(folder):
+    (folder / "here").symlink_to(".")
+    check_folder(str(folder))
+
+
+NO_FILE = "is a pipe, a device, or a link that leads to no file; take it out"
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "1_Pooling/config.json", "x"])
+def test_pipe_is_never_opened(folder, name):
+    (folder / "1_Pooling").mkdir()
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    assert refused(folder) == f"{name} {NO_FILE}"
+
+
+def test_socket_is_refused(folder, monkeypatch):
+    monkeypatch.chdir(folder)  # the path of a socket has to be short
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind("s")
+        assert refused(folder) == f"s {NO_FILE}"
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_device_is_never_opened(folder, name):
+    (folder / name).unlink()
+    (folder / name).symlink_to("/dev/zero")
+    assert refused(folder).startswith(f"{name} is a link out of the folder")
+
+
+@pytest.mark.parametrize("leads_to", ["config.json", "nowhere.json"])
+def test_link_that_leads_to_no_file_is_refused(folder, leads_to):
+    (folder / "config.json").unlink()
+    (folder / "config.json").symlink_to(leads_to)
+    assert refused(folder) == f"config.json {NO_FILE}"
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "vocab.txt", "sub/vocab.json"])
+def test_text_too_large_for_any_model_is_never_read(folder, name):
+    (folder / "sub").mkdir()
+    (folder / name).touch()
+    os.truncate(folder / name, 100 * 2**20)
+    check_folder(str(folder))
+    os.truncate(folder / name, 100 * 2**20 + 1)
+    assert refused(folder) == f"{name} is larger than 100 MB, which no model needs; take it out"
+
+
+def test_files_that_nobody_reads_may_be_large(folder):
+    for name in ("rows.json", "model.safetensors", "trainer_state.json"):
+        (folder / name).touch()
+        os.truncate(folder / name, 2**30)
+    check_folder(str(folder))
+
+
 @pytest.mark.parametrize(
-    "file", ["weights.bin", "../other/model.safetensors", "/model.safetensors"]
+    "file",
+    [
+        *("weights.bin", "../other/model.safetensors", "/model.safetensors", "/dev/zero", "."),
+        "model.safetensors.index.json",
+    ],
 )
 def test_other_weights_that_a_file_names_are_refused(folder, file):
     write(folder / "model.safetensors.index.json", {"weight_map": {"lm_head.weight": file}})

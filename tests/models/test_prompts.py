@@ -49,6 +49,16 @@ def test_question_of_which_a_chat_template_makes_no_prompt_is_named(tokenizer):
         render_prompts(tokenizer, ["Who?", "", "Where?"])
 
 
+@pytest.mark.parametrize(
+    "template", ["\ud83d{}", "{{% if add_generation_prompt %}}\ud83d{{% endif %}}{}"]
+)
+def test_chat_template_that_writes_half_a_character_is_refused(tokenizer, template):
+    tokenizer.chat_template = template.format("{{ messages[0]['content'] }}")
+    with pytest.raises(InputError, match=r"its chat template fails on 'Who\?' \(.*surrogates"):
+        set_prompt(tokenizer, "chat_template")
+        encode(tokenizer, ["Who?"], ["She."])
+
+
 def test_chat_template_asks_for_the_answer(tokenizer):
     tokenizer.chat_template = "{% if add_generation_prompt %}ASSISTANT{% endif %}"
     assert render_prompts(tokenizer, ["Who?"]) == ["ASSISTANT"]

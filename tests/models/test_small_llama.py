@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from closer_look.models.small_llama import END_OF_SEQUENCE, small_llama
+from closer_look.models.small_llama import END_OF_SEQUENCE, small_llama, small_tokenizer
 from closer_look.parameters.models import SmallLlamaParameters
 
 TEXTS = ["Ilse Marwood was born in Keswick.", "Ilse Marwood is a botanist.", "I do not know."]
@@ -77,3 +77,11 @@ def test_larger_vocabulary_takes_fewer_tokens(made):
 def test_every_text_comes_back_from_its_tokens(made, text):
     ids = made.tokenizer(text, add_special_tokens=False)["input_ids"]
     assert made.tokenizer.decode(ids) == text
+
+
+def test_a_word_of_a_million_letters_is_learned_from_its_beginning():
+    long = small_tokenizer(
+        [*TEXTS, "ab" * 5_000 + "xy" * 500_000], SmallLlamaParameters(**SIZES)
+    ).get_vocab()
+    start = small_tokenizer([*TEXTS, "ab" * 5_000], SmallLlamaParameters(**SIZES)).get_vocab()
+    assert long == start

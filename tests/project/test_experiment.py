@@ -49,6 +49,29 @@ def test_method_that_only_a_runtime_parameter_names_is_refused(configure, monkey
         load_experiment()
 
 
+@pytest.mark.parametrize(
+    ("label", "of"), [("GA+GD", "methods.ga_gd"), ("before", "the tables of a run")]
+)
+def test_a_label_stands_for_one_model(configure, monkeypatch, label, of):
+    configure(methods=["ga_gd", "me_gd"])
+    methods = GOOD["methods"] | {"me_gd": {"label": label}}
+    monkeypatch.setitem(experiment._config_loader["parameters"], "methods", methods)
+    with pytest.raises(InputError) as caught:
+        load_experiment()
+    assert str(caught.value) == (
+        f"parameter methods.me_gd.label: '{label}' is the label of {of} already; use another one"
+    )
+
+
+def test_a_model_made_elsewhere_has_a_label_of_its_own(configure, monkeypatch):
+    configure()
+    elsewhere = {"theirs": {"base_model": "x", "label": "ME+GD"}}
+    parameters = experiment._config_loader["parameters"] | {"models": elsewhere}
+    monkeypatch.setitem(experiment._config_loader, "parameters", parameters)
+    with pytest.raises(InputError, match=r"^parameter models\.theirs\.label: 'ME\+GD' is the"):
+        load_experiment()
+
+
 def test_run_named_in_an_environment_is_refused_too(configure, monkeypatch):
     configure()
     monkeypatch.setitem(experiment._config_loader, "globals", {"run": "../x"})

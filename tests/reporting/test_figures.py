@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from closer_look.data.questions import SPLITS
+from closer_look.metrics import METRICS
 from closer_look.reporting import drawing, figures, wording
 
 LABELS = {"ga_gd": "GA+GD", "me_gd": "ME+GD", "idk_ap": "IDK+AP"}
@@ -190,6 +191,20 @@ class TestEveryFigure:
         figure = figures.curves(many, labels)
         looks = {(t.line.color, t.marker.symbol) for t in figure.data if t.name in labels.values()}
         assert len(looks) == 10
+
+    def test_labels_are_no_markup(self, summary, metrics, logs):
+        markup = "<b>A</b><br><a href='x'>B</a>"
+        drawn = every_figure(summary, metrics, logs, LABELS | {"ga_gd": markup})
+        for name, figure in drawn.items():
+            shown = str(figure.to_dict())
+            assert "<b>" not in shown, name
+            assert ("&lt;b&gt;A&lt;/b&gt;" in shown) == (name != "finetuning_curves"), name
+
+    def test_labels_of_own_metrics_are_no_markup(self, metrics):
+        records = {"rouge": METRICS["rouge"]._replace(label="<b>R</b>")}
+        shown = str(figures.metric_values(metrics, LABELS, records).to_dict())
+        assert "<b>" not in shown
+        assert shown.count("&lt;b&gt;R&lt;/b&gt;") > 1  # on the axis and in the hover box
 
 
 class TestStyles:

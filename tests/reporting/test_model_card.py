@@ -5,7 +5,9 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from huggingface_hub import ModelCard
+from markdown_it import MarkdownIt
 
 from closer_look.parameters.methods import MethodParameters
 from closer_look.reporting.model_card import model_card
@@ -153,3 +155,31 @@ def test_a_folder_is_named_without_the_machine(write, tmp_path):
     assert "chat-7b, as it came" in card.text
     assert str(tmp_path) not in card.content
     assert "somebody" not in card.content
+
+
+def test_names_are_no_markdown(write, monkeypatch, table):
+    label = "<b>A</b> [x](javascript:y) **z** `q` _u_ | a_b &lt; ```"
+    named = METHOD.model_copy(update={"label": label})
+    monkeypatch.setattr(f"{__name__}.METHOD", named)
+    base = pretrained("models/<img src=x>_w_")
+    text = ModelCard(write(table=table.replace("ME+GD", label), base_model=base)).text
+    tokens = MarkdownIt("commonmark").enable("table").parse(text)
+    inline = [token for token in tokens if token.type == "inline"]
+    shown = ["".join(child.content for child in token.children) for token in inline]
+    assert shown[0] == f"<img src=x>_w_ after unlearning with {label}"
+    assert f"The method is {label}. On what" in " ".join(shown)
+    kinds = {child.type for token in inline for child in token.children}
+    assert not kinds & {"html_inline", "link_open", "em_open", "image"}
+    assert "html_block" not in {token.type for token in tokens}
+    (fence,) = [token for token in tokens if token.type == "fence" and token.info == "yaml"]
+    assert yaml.safe_load(fence.content)["method"]["label"] == label
+
+
+def test_a_number_that_was_not_measured_is_not_in_the_metadata(write, table):
+    table = table.assign(model_utility=np.nan, model_utility_low=np.nan, model_utility_high=np.nan)
+    (result,) = ModelCard(write(table=table)).data.eval_results
+    assert result.metric_type == "forget_efficacy_of_tasks_so_far"
+    nothing = table.assign(forget_efficacy_of_tasks_so_far=np.nan, forget_efficacy_terms="")
+    card = ModelCard(write(table=nothing))
+    assert not card.data.eval_results
+    assert "FE holds nothing." in card.text

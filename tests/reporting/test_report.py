@@ -15,7 +15,7 @@ from closer_look.losses import FORGET, RETAIN
 from closer_look.metrics import NO_RETAIN_ONLY_MODEL
 from closer_look.parameters.evaluation import JudgesParameters
 from closer_look.parameters.training import UnlearningParameters
-from closer_look.pipelines.reporting.nodes import write_report
+from closer_look.pipelines.reporting.nodes import tabulate_summary, write_report
 from closer_look.reporting import figures, report, sentences, wording
 from closer_look.reporting.results import summary_table
 from closer_look.reporting.run_record import run_record
@@ -667,6 +667,23 @@ class TestWords:
         assert report._number(float("nan")) == "n/a"
         assert report._interval(row, "model_utility") == ""
 
+    def test_a_summary_without_a_number_says_so(self, render, summary, caplog):
+        reason = "no row has rouge of retain"
+        empty = summary.assign(value=np.nan, ci_low=np.nan, ci_high=np.nan, terms="", reason=reason)
+        with caplog.at_level("INFO"):
+            table = tabulate_summary(empty, **LABELS)
+        assert "MU holds nothing" in caplog.messages
+        drawn = {
+            "curves": figures.curves(empty, LABELS),
+            "trade_off": figures.trade_off(empty, LABELS),
+            "forgetting_matrix": figures.forgetting_matrix(empty, LABELS),
+        }
+        html = render(summary=empty, summary_table=table, figures=drawn)
+        words = Page(html).words
+        assert "NaN" not in re.sub(r"<script>.*?</script>", "", html, flags=re.S)
+        assert words.count("n/a") > 6
+        assert "Forget efficacy, model utility: no row has ROUGE-L of the retain set." in words
+
     def test_a_small_p_value_is_not_zero(self):
         values = [2.194e-16, 0.0431, 1.0]
         assert [report._p_value(value, "") for value in values] == ["2.2e-16", "0.043", "1"]
@@ -710,7 +727,7 @@ class TestInABrowser:
             assert any(f"https://{kind}.example.org/" in line for line in refused), kind
 
     def test_markup_in_texts_is_shown_and_not_obeyed(self, render, browse, summary):
-        markup = "<img src=x onerror=\"document.title = 'obeyed'\">"
+        markup = "<img src=x onerror=\"document.title = 'obeyed'\"><a href='x'><b>&lt;</b></a>"
         answers = make_answers(4, 3).rename(columns={"ME+GD": markup})
         answers.loc[:, ["question", "reference", "before", markup]] = markup
         drawn = {"curves": figures.curves(summary, LABELS | {"me_gd": markup})}
@@ -719,9 +736,19 @@ class TestInABrowser:
         )
         assert "<title>Unlearning report: " in dom
         assert "<img" not in dom
+        assert f">{htmllib.escape(markup, quote=False)}</text>" in dom.partition("</figure>")[0]
         cells = dom.partition('id="rows"')[2].partition("</tbody>")[0]
         assert cells.count(htmllib.escape(markup, quote=False)) == 7 * 4
         assert console == []
+
+    def test_a_text_does_not_turn_the_text_around_it(self, render, browse):
+        answers = make_answers(4, 3)
+        texts = ["question", "reference", "before", "ME+GD", "IDK+AP"]
+        answers.loc[:, texts] = "Who \u2069\u202e was it?"
+        dom, _ = browse(with_script(render(answers), FIND_TURNED_TEXTS))
+        n_texts, turned = re.search(r'data-seen="(\d+)" data-turned="(.*?)"', dom).groups()
+        assert int(n_texts) > 100
+        assert turned == ""
 
     @pytest.mark.slow
     def test_two_thousand_rows_are_searched(self, render, browse):
@@ -794,4 +821,26 @@ setTimeout(() => {
     Math.abs(mark.top - boxes[i][0].top) < 9 && mark.left < boxes[i][1].right);
   Object.assign(document.body.dataset, {names: boxes.length, covered: covered.length});
 }, 500);
+"""
+
+# Among texts that hold no override, one whose last letter stands before its first.
+FIND_TURNED_TEXTS = """
+const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), turned = [];
+const place = (node, at) => {
+  const range = document.createRange();
+  range.setStart(node, at);
+  range.setEnd(node, at + 1);
+  return range.getBoundingClientRect();
+};
+let seen = 0;
+while (walk.nextNode()) {
+  const node = walk.currentNode, text = node.data.trimEnd();
+  const start = text.search(/\\S/);
+  if (start < 0 || text.length < start + 2 || text.includes("\\u202e")) continue;
+  const first = place(node, start), last = place(node, text.length - 1);
+  if (!first.width || !last.width) continue;
+  seen++;
+  if (first.top === last.top && last.left < first.left) turned.push(text);
+}
+Object.assign(document.body.dataset, {seen, turned: turned.join(" / ")});
 """

@@ -39,3 +39,9 @@ def test_memory_is_limited():
     with pytest.raises(LimitExceededError, match="takes more than 256 MB of memory"):
         within_limits(lambda: bytearray(2**30), 5, ROOM)
     assert within_limits(lambda: len(bytearray(2**20)), 5, ROOM) == 2**20
+
+
+def test_code_that_is_not_of_python_and_finds_no_memory_is_given_up(capfd):
+    with pytest.raises(LimitExceededError, match="takes more than 256 MB of memory"):
+        within_limits(lambda: (os.write(2, b"memory allocation failed"), os.abort()), 5, ROOM)
+    assert capfd.readouterr().err == ""

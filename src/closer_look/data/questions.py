@@ -32,6 +32,7 @@ PUBLISHED_NAMES = {
 # All but line break and tab. Texts do not need them, and terminals execute some of them. Half a
 # surrogate pair, which JSON can contain, is not a valid character.
 CONTROL_CHARACTER = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+LONGEST_TEXT = 1_000_000  # characters: more than a context holds, and tokenised within seconds
 
 
 def _is_text(value: object) -> bool:
@@ -135,30 +136,40 @@ def check_questions(table: pd.DataFrame, source: str) -> pd.DataFrame:
     Raises:
         InputError: a value breaks it; the message names the source, the row and the column.
     """
-    _check_characters(table, source)  # first: pandera cannot print half a surrogate pair
+    _check_texts(table, source)  # first: pandera cannot print half a surrogate pair
     try:
         return QUESTIONS.validate(table)
     except SchemaError as error:
         raise InputError(f"{source}: {_first_fault(error, table)}") from None
 
 
-def check_characters(text: str, name: str) -> None:
-    """Refuse control characters other than line break and tab.
+def check_text(text: str, name: str) -> None:
+    """Refuse control characters other than line break and tab, and what no model can read at once.
 
     Raises:
-        InputError: the text holds one; the message says ``name`` and the character.
+        InputError: the text holds one, or is too long; the message says ``name`` and which.
     """
+    fault = _fault_of(text)
+    if fault:
+        raise InputError(f"{name} {fault}")
+
+
+def _fault_of(text: str) -> str | None:
     found = CONTROL_CHARACTER.search(text)
     if found:
-        raise InputError(f"{name} holds the control character {found[0]!r}: {quote(text)}")
+        return f"holds the control character {found[0]!r}: {quote(text)}"
+    if len(text) > LONGEST_TEXT:
+        return f"has {len(text):,} characters; leave it out, or keep {LONGEST_TEXT:,} of them"
+    return None
 
 
-def _check_characters(table: pd.DataFrame, source: str) -> None:
+def _check_texts(table: pd.DataFrame, source: str) -> None:
     for column in table:
         for number, value in enumerate(table[column], start=1):
-            for text in value if isinstance(value, list) else [value]:
-                if isinstance(text, str):
-                    check_characters(text, f"{source}: row {number}: {column}")
+            for text in value if isinstance(value, list) else (value,):
+                fault = _fault_of(text) if isinstance(text, str) else None
+                if fault:
+                    raise InputError(f"{source}: row {number}: {column} {fault}")
 
 
 def _task_ids(values: pd.Series, source: str) -> pd.Series:

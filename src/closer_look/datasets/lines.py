@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -131,13 +132,7 @@ def _numbered(text: str, filepath: str) -> dict[int, str]:
 def _parse(text: str, filepath: str, number: int | None = None) -> Any:
     """Parse a line of JSON, or a whole file."""
     try:
-        return json.loads(
-            text,
-            object_pairs_hook=_row,
-            parse_int=str,
-            parse_float=str,
-            parse_constant=_no_number,
-        )
+        return DECODER.decode(text)
     except json.JSONDecodeError as error:
         raise InputError(
             f"{filepath}: line {number or error.lineno} is not JSON ({error.msg}); each line "
@@ -157,8 +152,10 @@ def _row(cells: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _named_twice(names: Sequence[str]) -> str | None:
     """Describe the fault if a name occurs twice: one of its values would be lost."""
-    twice = [name for name in names if names.count(name) > 1]
-    return f"{quote(twice[0])} occurs more than once" if twice else None
+    if len(set(names)) == len(names):
+        return None
+    name, _ = Counter(names).most_common(1)[0]
+    return f"{quote(name)} occurs more than once"
 
 
 def _no_number(written: str) -> None:
@@ -166,4 +163,12 @@ def _no_number(written: str) -> None:
 
 
 def _n_cells(header: str, delimiter: str) -> int:
-    return len(next(csv.reader([header], delimiter=delimiter), []))
+    try:
+        return len(next(csv.reader([header], delimiter=delimiter), []))
+    except csv.Error:  # a cell too long, if this is the delimiter
+        return 0
+
+
+DECODER = json.JSONDecoder(
+    object_pairs_hook=_row, parse_int=str, parse_float=str, parse_constant=_no_number
+)

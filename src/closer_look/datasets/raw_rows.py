@@ -10,7 +10,7 @@ import pandas as pd
 from kedro.io.core import AbstractDataset, DatasetError
 from kedro_datasets._typing import TablePreview
 
-from closer_look.data.questions import check_characters, to_questions
+from closer_look.data.questions import check_text, to_questions
 from closer_look.datasets.lines import read_lines
 from closer_look.datasets.row_files import find_tables, read_rows, table_files
 from closer_look.datasets.table_dataset import preview_rows
@@ -127,11 +127,12 @@ class RefusalsDataset(_ReadOnlyDataset):
         """Read the sentences.
 
         Raises:
-            InputError: the file is missing or empty, or a line holds a control character.
+            InputError: the file is missing or empty, or a line is too long or holds a control
+                character.
         """
         lines = read_lines(self._filepath, self._source)
         for number, line in lines.items():
-            check_characters(line, f"{self._filepath}: line {number}")
+            check_text(line, f"{self._filepath}: line {number}")
         return list(lines.values())
 
     def preview(self, nrows: int = 5) -> TablePreview:

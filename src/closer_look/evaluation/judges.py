@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,11 @@ import pandas as pd
 
 from closer_look.errors import InputError, first_line, quote
 from closer_look.metrics.scripts import names
+from closer_look.models import tokenizer_files
+from closer_look.models.declared_size import check_declared_size
 from closer_look.models.language_model import check_complete
 from closer_look.models.model_folder import check_folder
+from closer_look.models.rehearsal import rehearse
 from closer_look.system.fingerprints import file_sha256
 from closer_look.system.progress import progress_bar
 
@@ -219,22 +222,40 @@ def load_embedder(name: str) -> SentenceTransformer:
 
     Raises:
         InputError: there is no model under that name, its folder holds pickles, code or links (see
-            ``model_folder.check_folder``), or the bundled model's package is not installed or has
-            other weights than expected.
+            ``model_folder.check_folder``), it takes more to load than its files explain, or the
+            bundled model's package is not installed or has other weights than expected.
     """
     from sentence_transformers import SentenceTransformer
 
     folder = str(bundled_embedder()) if name == BUNDLED_EMBEDDER else name
-    check_folder(folder)
+    folders = check_folder(folder)
+    load = partial(
+        SentenceTransformer,
+        folder,
+        trust_remote_code=False,
+        model_kwargs={"use_safetensors": True},
+    )
     try:
-        return SentenceTransformer(
-            folder, trust_remote_code=False, model_kwargs={"use_safetensors": True}
-        )
+        if folders and name != BUNDLED_EMBEDDER:
+            _rehearse_embedder(folders, partial(load, device="cpu"))
+        return load()
+    except InputError:
+        raise
     except Exception as error:  # broken files raise anything
         raise InputError(
             f"parameter judges.embedder: no sentence-embedding model at '{name}' "
             f"({first_line(error)})"
         ) from None
+
+
+def _rehearse_embedder(folders: Sequence[str], load: Callable[[], object]) -> None:
+    """Load it in a copy of this process: its modules may be of any size, and have no header."""
+    files = [path for folder in folders for path in Path(folder).rglob("*")]
+    for path in files:
+        if path.name == tokenizer_files.FILE:
+            tokenizer_files.check_tokenizer(str(path.parent))
+    n_bytes = sum(path.stat().st_size for path in files if path.suffix == ".safetensors")
+    rehearse(folders, "the sentence-embedding model", load, n_bytes)
 
 
 def bundled_embedder() -> Path:
@@ -265,23 +286,31 @@ def load_nli(name: str) -> TextClassificationPipeline:
 
     Raises:
         InputError: there is no model under that name, weights are missing, its folder holds
-            pickles, code or links (see ``model_folder.check_folder``), or it has no label
-            "entailment".
+            pickles, code or links (see ``model_folder.check_folder``), its configuration asks for
+            more (see ``declared_size``), its tokenizer knows more tokens than it, or it has no
+            label "entailment".
     """
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
+    from closer_look.models.readiness import check_vocabulary
+
     check_folder(name)
     try:  # the user chose the folder or name: there is no revision to pin
+        tokenizer_files.check_tokenizer(name)
+        check_declared_size(name, AutoModelForSequenceClassification)
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)  # nosec B615
         model, found = AutoModelForSequenceClassification.from_pretrained(  # nosec B615
             name, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
         classifier = pipeline("text-classification", model=model, tokenizer=tokenizer)
+    except InputError:
+        raise
     except Exception as error:  # broken files raise anything
         raise InputError(
             f"parameter judges.entailment: no text classifier at '{name}' ({first_line(error)})"
         ) from None
     check_complete(name, found)
+    check_vocabulary(model, tokenizer)
     labels = classifier.model.config.label2id
     if "entailment" not in {label.casefold() for label in labels}:
         raise InputError(

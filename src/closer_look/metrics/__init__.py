@@ -1,7 +1,9 @@
 """Metrics of an unlearned model: pure functions on arrays and tables.
 
-``text`` and ``likelihood`` compute a number per row, ``aggregates`` a number over rows. ``records``
-lists the metrics with their labels; ``rows`` and ``summaries`` apply them to whole tables.
+``text``, ``likelihood`` and ``memorisation`` compute a number per row, ``membership`` also whether
+these tell two sets of rows apart; ``aggregates`` computes a number over rows, ``intervals`` how far
+it may be off. ``records`` lists the metrics with their labels; ``rows`` and ``summaries`` apply
+them to whole tables.
 """
 
 from closer_look.metrics.aggregates import (
@@ -11,7 +13,19 @@ from closer_look.metrics.aggregates import (
     model_utility,
     retain_truth_ratio,
 )
+from closer_look.metrics.intervals import proportion_interval
 from closer_look.metrics.likelihood import probability, probability_among, truth_ratio
+from closer_look.metrics.membership import (
+    loss_score,
+    membership_auc,
+    membership_auc_interval,
+    min_k,
+    min_k_plus_plus,
+    privleak,
+    reference_score,
+    zlib_score,
+)
+from closer_look.metrics.memorisation import exact_memorisation, extraction_strength, leak_at_k
 from closer_look.metrics.records import METRICS, Metric, Rows, with_own_metrics
 from closer_look.metrics.rows import row_metrics, truth_ratios
 from closer_look.metrics.summaries import NO_RETAIN_ONLY_MODEL, aggregate, summarise
@@ -23,12 +37,23 @@ __all__ = [
     "Metric",
     "Rows",
     "aggregate",
+    "exact_memorisation",
+    "extraction_strength",
     "forget_efficacy",
     "forget_quality",
     "forget_truth_ratio",
+    "leak_at_k",
+    "loss_score",
+    "membership_auc",
+    "membership_auc_interval",
+    "min_k",
+    "min_k_plus_plus",
     "model_utility",
+    "privleak",
     "probability",
     "probability_among",
+    "proportion_interval",
+    "reference_score",
     "retain_truth_ratio",
     "rouge_l_recall",
     "row_metrics",
@@ -37,4 +62,5 @@ __all__ = [
     "truth_ratio",
     "truth_ratios",
     "with_own_metrics",
+    "zlib_score",
 ]

@@ -11,6 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 
+def per_token(nll: ArrayLike, n_tokens: ArrayLike) -> NDArray[np.float64]:
+    """Compute ``nll / n``, elementwise, in nats; NaN where there is no token."""
+    n_tokens = np.asarray(n_tokens, dtype=float)
+    return np.asarray(nll, dtype=float) / np.where(n_tokens == 0, np.nan, n_tokens)
+
+
 def probability(nll: ArrayLike, n_tokens: ArrayLike) -> NDArray[np.float64]:
     """Compute the geometric mean of each answer's token probabilities, ``exp(-nll / n)``.
 
@@ -23,7 +29,7 @@ def probability(nll: ArrayLike, n_tokens: ArrayLike) -> NDArray[np.float64]:
     Returns:
         (N,), between 0 and 1.
     """
-    return np.exp(-_per_token(nll, n_tokens))
+    return np.exp(-per_token(nll, n_tokens))
 
 
 def probability_among(
@@ -43,8 +49,8 @@ def probability_among(
     Returns:
         (N,), between 0 and 1; NaN where there is no wrong option.
     """
-    log_p = -_per_token(nll, n_tokens)
-    log_p_wrong = -_per_token(wrong_nll, wrong_n_tokens)
+    log_p = -per_token(nll, n_tokens)
+    log_p_wrong = -per_token(wrong_nll, wrong_n_tokens)
     is_option = ~np.isnan(log_p_wrong)
     log_p_wrong_sum = np.logaddexp.reduce(np.where(is_option, log_p_wrong, -np.inf), axis=1)
     among = np.exp(log_p - np.logaddexp(log_p, log_p_wrong_sum))
@@ -72,12 +78,8 @@ def truth_ratio(
         (N,), from 0 to infinity, above 1 where the true answer is likelier; NaN where there is no
         wrong answer.
     """
-    wrong = _per_token(wrong_nll, wrong_n_tokens)
+    wrong = per_token(wrong_nll, wrong_n_tokens)
     n_wrong = (~np.isnan(wrong)).sum(axis=1)
     mean_wrong = np.nansum(wrong, axis=1) / np.where(n_wrong == 0, np.nan, n_wrong)
     with np.errstate(over="ignore"):  # infinity is the right answer there
-        return np.exp(mean_wrong - _per_token(paraphrased_nll, paraphrased_n_tokens))
-
-
-def _per_token(nll: ArrayLike, n_tokens: ArrayLike) -> NDArray[np.float64]:
-    return np.asarray(nll, dtype=float) / np.asarray(n_tokens, dtype=float)
+        return np.exp(mean_wrong - per_token(paraphrased_nll, paraphrased_n_tokens))

@@ -25,6 +25,7 @@ from closer_look.metrics.aggregates import (
     forget_quality,
     model_utility,
 )
+from closer_look.metrics.intervals import percentile_interval
 from closer_look.metrics.records import METRICS, Metric
 from closer_look.metrics.rows import KEY
 
@@ -63,7 +64,7 @@ def aggregate(
                     f"metric '{metric}' is {estimate.value:g} over the rows of {split}; "
                     f"over rows it must lie between 0 and 1"
                 )
-            interval = _interval(estimate.resampled)
+            interval = percentile_interval(estimate.resampled)
             lines.append((split, task_id, metric, estimate.value, *interval, estimate.n_rows))
     columns = ["split", "task_id", "metric", "value", "ci_low", "ci_high", "n_rows"]
     return pd.DataFrame(lines, columns=columns)
@@ -147,11 +148,6 @@ def _estimate(
     return groups
 
 
-def _interval(resampled: NDArray[np.float64]) -> tuple[float, float]:
-    low, high = np.percentile(resampled, [2.5, 97.5])
-    return float(low), float(high)
-
-
 def _combine(
     summary: Callable, terms: tuple[str, ...], splits: Mapping[str, Mapping[str, _Estimate]]
 ) -> tuple[float, float, float, str, str]:
@@ -162,7 +158,7 @@ def _combine(
         return np.nan, np.nan, np.nan, "", reason
     value = float(summary([estimate.value for estimate in held]))
     resampled = summary(np.stack([estimate.resampled for estimate in held], axis=-1))
-    return value, *_interval(resampled), _held(terms, splits), reason
+    return value, *percentile_interval(resampled), _held(terms, splits), reason
 
 
 def _tofu_model_utility(

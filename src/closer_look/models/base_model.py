@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from closer_look.errors import InputError, quote
-from closer_look.models.model_folder import read_settings
+from closer_look.models.model_folder import check_folder, read_settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -100,9 +100,11 @@ def check_base(name: str, finetuning: bool, lora: LoraParameters | None) -> None
         lora: the adapters of unlearning; None if it trains all weights.
 
     Raises:
-        InputError: all weights are to be trained, but they are quantised; or the model is itself
-            adapters, which cannot be merged or which new ones cannot stand on.
+        InputError: see ``model_folder.check_folder``; or all weights are to be trained, but they
+            are quantised; or the model is itself adapters, which cannot be merged or which new ones
+            cannot stand on.
     """
+    check_folder(name)
     adapters, quantised = adapter_settings(name), quantisation(name)
     merge = "merge them with PEFT's merge_and_unload, and name the folder with the whole model"
     if adapters is not None:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from closer_look.errors import InputError, first_line
 from closer_look.models.base_model import adapter_settings, check_quantisation, compute_exactly
+from closer_look.models.declared_size import check_declared_size
 from closer_look.models.model_folder import check_folder
 from closer_look.models.prompts import set_prompt
+from closer_look.models.tokenizer_files import check_tokenizer
 from closer_look.parameters.models import PromptParameters
 from closer_look.system.fingerprints import file_sha256
 
@@ -130,9 +132,12 @@ def load_tokenizer(
 
     check_folder(name)
     try:  # the user chose the folder or name: there is no revision to pin
+        check_tokenizer(name)
         tokenizer = AutoTokenizer.from_pretrained(  # nosec B615
             name, trust_remote_code=False
         )
+    except InputError:
+        raise
     except Exception as error:  # broken files raise anything
         raise InputError(
             f"{name}: no tokenizer there that transformers can read ({first_line(error)})"
@@ -158,8 +163,9 @@ def load_language_model(
 
     Raises:
         InputError: there is no model or no usable tokenizer under that name, weights are missing,
-            its folder holds pickles, code or links (see ``model_folder.check_folder``), or they are
-            quantised in a way that is not supported (see ``base_model``).
+            its folder holds pickles, code or links (see ``model_folder.check_folder``), its
+            configuration asks for more (see ``declared_size``), or they are quantised in a way that
+            is not supported (see ``base_model``).
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -168,6 +174,7 @@ def load_language_model(
     gc.collect()  # a model trained in bf16 is a reference cycle; free it before loading another
     check_quantisation(name)
     try:
+        check_declared_size(name, AutoModelForCausalLM)
         options = {"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False}
         if adapter_settings(name):
             from peft import AutoPeftModelForCausalLM
@@ -178,6 +185,8 @@ def load_language_model(
             model, found = AutoModelForCausalLM.from_pretrained(  # nosec B615
                 name, output_loading_info=True, **options
             )
+    except InputError:
+        raise
     except Exception as error:
         raise InputError(f"{name}: no causal language model there ({first_line(error)})") from None
     check_complete(name, found)

@@ -1,4 +1,4 @@
-"""Checks that a model's folder holds data only: no pickle, no code, no link out of it."""
+"""Checks that a model's folder holds data only: no pickle, code, device, or link out of it."""
 
 from __future__ import annotations
 
@@ -21,27 +21,35 @@ PICKLED = (
     "*.pkl",
     "*.pickle",
 )
+READ = (  # files that loaders read as a whole
+    *("*config*.json", "tokenizer*.json", "vocab*", "merges.txt", "*.model", "*.index.json"),
+    *("special_tokens_map.json", "added_tokens.json", "modules.json", "chat_template*"),
+)
+LARGEST_READ = 100 * 2**20  # bytes; a tokenizer of 256,000 tokens has 35 MB
 CONFIGURATIONS = ("config.json", "adapter_config.json")
 SAFE_WEIGHTS = (".safetensors", ".safetensors.index.json")
 
 
-def check_folder(name: str) -> None:
+def check_folder(name: str) -> list[str]:
     """Check that a model's folder, and the folders of its adapters' base models, hold only data.
 
     Args:
         name: a folder; a hub name passes unchecked.
 
+    Returns:
+        The folders.
+
     Raises:
-        InputError: a file is a pickle, code or a link out of the folder, or refers to one of
-            these; the message names the first.
+        InputError: a file is a pickle, code, a device, too large or a link out of the folder, or
+            refers to one of these; the message names the first.
     """
-    checked: set[str] = set()
+    checked: list[str] = []
     waiting = [name]
     while waiting:
         name = waiting.pop()
         if name in checked or not os.path.isdir(name):
             continue
-        checked.add(name)
+        checked.append(name)
         folder = Path(name)
         for path in sorted(folder.rglob("*")):
             fault = _find_fault(path, folder)
@@ -49,6 +57,7 @@ def check_folder(name: str) -> None:
                 raise InputError(f"{folder}: {path.relative_to(folder)} {fault}")
             if path.name == "adapter_config.json":
                 waiting.append(str(read_settings(path).get("base_model_name_or_path")))
+    return checked
 
 
 def local_folder(name: str) -> str | None:
@@ -73,16 +82,28 @@ def local_folder(name: str) -> str | None:
 
 
 def _find_fault(path: Path, folder: Path) -> str | None:
+    return _fault_of_file(path, folder) or _fault_of_content(path)
+
+
+def _fault_of_file(path: Path, folder: Path) -> str | None:
     if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(folder.resolve()):
         return (
             "is a link out of the folder; put the file itself there "
             "(hf download NAME --local-dir FOLDER does, for a model of the hub)"
         )
+    if not (path.is_file() or path.is_dir()):  # to read from a pipe may take for ever
+        return "is a pipe, a device, or a link that leads to no file; take it out"
+    if any(fnmatch(path.name, pattern) for pattern in READ) and path.stat().st_size > LARGEST_READ:
+        return f"is larger than {LARGEST_READ // 2**20} MB, which no model needs; take it out"
     if any(fnmatch(path.name.lower(), pattern) for pattern in PICKLED):
         return (
             "is a pickle, which may run code when it is read; take it out, "
             "and have the weights in safetensors, as save_pretrained writes them"
         )
+    return None
+
+
+def _fault_of_content(path: Path) -> str | None:
     if path.suffix == ".py" or (fnmatch(path.name, "*config*.json") and _asks_for_code(path)):
         what = "is code" if path.suffix == ".py" else "asks for code of the model's own (auto_map)"
         return f"{what}, which is never run; take it out if transformers knows the model without it"
@@ -90,7 +111,8 @@ def _find_fault(path: Path, folder: Path) -> str | None:
         if not module.startswith("sentence_transformers."):
             return f"asks for code of the model's own ({module}), which is never run"
     for file in _named_weights(path):
-        if not str(file).endswith(SAFE_WEIGHTS) or Path(file).name != file:
+        suffixes = SAFE_WEIGHTS if path.name == "config.json" else SAFE_WEIGHTS[:1]
+        if not str(file).endswith(suffixes) or Path(file).name != file:
             return f"names the weights {quote(file)}; only safetensors in the same folder are read"
     return None
 

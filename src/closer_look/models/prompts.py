@@ -236,6 +236,7 @@ def _apply(
         text = tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=answer is None
         )
+        text.encode()  # half a surrogate pair, which no tokenizer reads, fails here
     except MemoryError:
         raise
     except Exception as error:  # it may raise anything

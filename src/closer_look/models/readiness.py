@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -13,12 +14,14 @@ from accelerate.utils.memory import should_reduce_batch_size
 from closer_look.errors import InputError, first_line, quote
 from closer_look.models.adapters import with_adapter
 from closer_look.models.language_model import LanguageModel
-from closer_look.models.prompts import check_texts
-from closer_look.models.tokens import check_lengths, encode, encode_prompts
+from closer_look.models.prompts import check_texts, render_prompts
+from closer_look.models.rehearsal import MEMORY, SECONDS, in_plain_words
+from closer_look.models.tokens import Tokens, check_lengths, encode, encode_prompts
+from closer_look.system.limits import LimitExceededError, within_limits
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from closer_look.parameters.training import LoraParameters
 
@@ -45,10 +48,27 @@ def check_rows(language_model: LanguageModel, rows: pd.DataFrame) -> None:
     names = [f"row {quote(row_id)}" for row_id in rows["row_id"]]
     for column in ("question", "text"):
         check_texts(language_model.tokenizer, names, rows[column])
+    encoded = _encode(language_model, list(rows["question"]), list(rows["text"]))
     longest = context_length(language_model)
     if longest is not None:
-        encoded = encode(language_model.tokenizer, rows["question"], rows["text"])
         check_lengths(encoded, rows["row_id"], longest)
+
+
+def _encode(
+    language_model: LanguageModel, questions: Sequence[str], texts: Sequence[str]
+) -> list[Tokens]:
+    """Tokenise rows in a copy of this process: an expression may take for ever on one."""
+    tokenizer = language_model.tokenizer
+    render_prompts(tokenizer, questions)  # here: what was rendered is kept
+    seconds = SECONDS + sum(map(len, (*questions, *texts))) // 100_000
+    try:
+        return within_limits(
+            partial(in_plain_words, lambda: encode(tokenizer, questions, texts)), seconds, MEMORY
+        )
+    except (LimitExceededError, ValueError) as error:
+        raise InputError(
+            f"{tokenizer.name_or_path}: its tokenizer fails on these rows ({error}); take another"
+        ) from None
 
 
 def check_refusals(
@@ -71,7 +91,8 @@ def check_refusals(
         return
     lengths = map(len, encode_prompts(tokenizer, questions))
     _, question = max(zip(lengths, questions, strict=True))
-    for number, row in enumerate(encode(tokenizer, [question] * len(refusals), refusals), start=1):
+    encoded = _encode(language_model, [question] * len(refusals), refusals)
+    for number, row in enumerate(encoded, start=1):
         if len(row) > longest:
             raise InputError(
                 f"refusal {number}: with the longest question to forget it takes {len(row)} "
@@ -120,17 +141,26 @@ def check_model(language_model: LanguageModel) -> None:
             what it predicts.
     """
     model, tokenizer = language_model
+    check_vocabulary(model, tokenizer)
+    if not _is_causal(model, tokenizer("One, two.")["input_ids"]):
+        raise InputError(
+            f"{tokenizer.name_or_path}: {type(model).__name__} is no causal language model; tokens "
+            f"after an answer change what it predicts"
+        )
+
+
+def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Check that a model has an embedding for each token.
+
+    Raises:
+        InputError: it has fewer.
+    """
     n_embeddings = model.get_input_embeddings().weight.shape[0]
     n_tokens = max(tokenizer.get_vocab().values()) + 1
     if n_tokens > n_embeddings:
         raise InputError(
             f"{tokenizer.name_or_path}: its tokenizer knows {n_tokens} tokens, the model has "
             f"embeddings for {n_embeddings}; tokenizer and model are not of one kind"
-        )
-    if not _is_causal(model, tokenizer("One, two.")["input_ids"]):
-        raise InputError(
-            f"{tokenizer.name_or_path}: {type(model).__name__} is no causal language model; tokens "
-            f"after an answer change what it predicts"
         )
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from closer_look.parameters.models import SmallLlamaParameters
 
 END_OF_SEQUENCE = "<|end|>"
+LONGEST_LEARNED = 10_000  # characters of a text: a word without blanks takes time by their square
 
 
 def texts_to_learn(questions: pd.DataFrame, refusals: Iterable[str]) -> list[str]:
@@ -25,13 +26,13 @@ def texts_to_learn(questions: pd.DataFrame, refusals: Iterable[str]) -> list[str
 def small_tokenizer(
     texts: Iterable[str], parameters: SmallLlamaParameters
 ) -> PreTrainedTokenizerBase:
-    """Train a byte-level BPE tokenizer on texts."""
+    """Train a byte-level BPE tokenizer on the beginnings of texts."""
     from tokenizers import ByteLevelBPETokenizer
     from transformers import PreTrainedTokenizerFast
 
     bpe = ByteLevelBPETokenizer()
     bpe.train_from_iterator(
-        texts,
+        (text[:LONGEST_LEARNED] for text in texts),
         vocab_size=parameters.vocabulary_size,
         special_tokens=[END_OF_SEQUENCE],
         show_progress=False,

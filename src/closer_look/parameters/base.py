@@ -8,8 +8,23 @@ from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
+from closer_look.errors import quote
+
 Node = TypeVar("Node", bound=Callable)
-FolderOrName = Annotated[str, AfterValidator(os.path.expanduser)]
+
+
+def _visible(text: str) -> str:
+    """Refuse what would look like another name, or turn the text around it: a page says names."""
+    if not text.strip() or not text.isprintable():
+        raise ValueError(
+            f"{quote(text)} must be a name on one line, without characters that are not seen"
+        )
+    return text
+
+
+Name = Annotated[str, AfterValidator(_visible)]
+"""What tables, figures and sentences call something."""
+FolderOrName = Annotated[Name, AfterValidator(os.path.expanduser)]
 """A folder, which may begin with ``~``, or the name of something else."""
 
 

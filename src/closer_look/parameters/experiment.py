@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
@@ -23,7 +23,8 @@ class Experiment(Parameters):
     methods: tuple[str, ...] = Field(min_length=1)
     models: tuple[str, ...] | None = None
     """Models made elsewhere to measure beside the methods; all of ``models`` if absent."""
-    n_tasks: PositiveInt
+    n_tasks: Annotated[int, Field(ge=1, le=99)]
+    """Kedro takes half a minute to build the pipeline of a hundred."""
     splits: tuple[Split, ...]
     """The raw tables; each is read from the catalog entry ``raw_<split>``."""
     finetuning: bool = True

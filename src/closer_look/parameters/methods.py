@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from closer_look.errors import InputError
-from closer_look.parameters.base import Parameters
+from closer_look.parameters.base import Name, Parameters
 from closer_look.parameters.experiment import Experiment
 from closer_look.parameters.training import Optimiser, UnlearningParameters
 from closer_look.plugins import is_dotted_path
@@ -131,7 +131,7 @@ NOT_PROVIDED = {
 class MethodParameters(Parameters):
     """An unlearning method: weight * forget loss + weight * retain loss, or an instruction."""
 
-    label: str
+    label: Name
     forget: LossParameters | None = None
     retain: LossParameters | None = None
     """If absent, the method reads no row to retain."""

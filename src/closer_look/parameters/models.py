@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from closer_look.parameters.base import FolderOrName, Parameters
+from closer_look.parameters.base import FolderOrName, Name, Parameters
 
 Style = Literal["plain", "llama2", "chat_template"]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*$")]
@@ -100,7 +100,7 @@ class MeasuredModelParameters(Parameters):
     """A model made elsewhere, measured beside a run's methods; its key names it in paths."""
 
     base_model: PretrainedParameters
-    label: str | None = None
+    label: Name | None = None
     """Its name in tables and figures; the key if absent."""
 
     @field_validator("base_model", mode="before")

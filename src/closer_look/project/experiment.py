@@ -17,6 +17,12 @@ from closer_look.errors import InputError, quote
 from closer_look.parameters.experiment import Experiment
 from closer_look.parameters.groups import GROUPS, NAMED, RUNTIME
 
+TAKEN_LABELS = (
+    *("split", "task_id", "row_id", "question", "reference"),
+    *(BEFORE, "retain-only", "questions", "shared", "all"),
+)
+"""Columns and lines of the tables in which methods have a column or a line each."""
+
 _config_loader: AbstractConfigLoader | None = None
 
 
@@ -58,7 +64,24 @@ def load_experiment() -> Experiment:
                 f"parameter experiment.methods: unknown method '{method}', "
                 f"choose from {', '.join(sorted(known))}"
             )
-    return experiment.model_copy(update={"models": _models(experiment, parameters)})
+    experiment = experiment.model_copy(update={"models": _models(experiment, parameters)})
+    _check_labels(experiment, parameters)
+    return experiment
+
+
+def _check_labels(experiment: Experiment, parameters: Mapping[str, Any]) -> None:
+    """Check that each label stands for one model: it names columns and lines of tables."""
+    taken = dict.fromkeys(TAKEN_LABELS, "the tables of a run")
+    for group, names in (("methods", experiment.methods), ("models", experiment.models or ())):
+        for name in names:
+            settings = parameters[group][name]
+            label = settings.get("label", name) if isinstance(settings, Mapping) else name
+            if label in taken:
+                raise InputError(
+                    f"parameter {group}.{name}.label: {quote(label)} is the label of "
+                    f"{taken[label]} already; use another one"
+                )
+            taken[label] = f"{group}.{name}"
 
 
 def load_methods() -> Mapping[str, Mapping[str, Any]]:

@@ -8,6 +8,7 @@ other on a phone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from itertools import cycle
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -87,7 +88,13 @@ def references(table: pd.DataFrame) -> list[str]:
 def looks(table: pd.DataFrame, labels: Mapping[str, str]) -> dict[str, tuple[str, Style]]:
     """Return label and style of the models to compare with, then of the methods."""
     looks = {name: (REFERENCES[name].label, REFERENCES[name].style) for name in references(table)}
-    return looks | {method: (labels[method], style) for method, style in styles(labels).items()}
+    of_methods = styles(labels).items()
+    return looks | {method: (as_text(labels[method]), style) for method, style in of_methods}
+
+
+def as_text(label: str) -> str:
+    """Write a label so that plotly, which understands some HTML, shows what it is."""
+    return escape(label, quote=False)
 
 
 def marker(style: Style, size: float | list[float]) -> dict[str, object]:
@@ -124,8 +131,8 @@ def add_line(
         error_y=intervals(rows),
         customdata=described(rows, moments(rows)),
         hovertemplate="%{customdata}",
-        name=label,
-        legendgroup=label,
+        name=as_text(label),
+        legendgroup=as_text(label),
         showlegend=panel == 0,
         mode="lines+markers",
         line={"color": style.colour, "dash": style.dash, "width": style.width},
@@ -156,7 +163,7 @@ def intervals(rows: pd.DataFrame) -> dict[str, object]:
 def described(rows: pd.DataFrame, heads: Sequence[str]) -> list[str]:
     """Write each value with its interval after a heading, for the hover box."""
     return [
-        f"{head}: {row.value:.3f} [{row.ci_low:.3f}, {row.ci_high:.3f}]"
+        f"{as_text(head)}: {row.value:.3f} [{row.ci_low:.3f}, {row.ci_high:.3f}]"
         for head, row in zip(heads, rows.itertuples(), strict=True)
     ]
 
@@ -210,7 +217,7 @@ def panels(
         rows=n_rows,
         cols=n_columns,
         specs=cells,
-        subplot_titles=titles,
+        subplot_titles=[as_text(panel) for panel in titles],
         horizontal_spacing=gap / 700 if n_columns > 1 else 0,
         vertical_spacing=BETWEEN_ROWS / inner_height if n_rows > 1 else 0,
     )

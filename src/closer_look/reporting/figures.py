@@ -148,7 +148,7 @@ def metric_values(
     figure.update_xaxes(range=[-0.03, 1.04], dtick=0.25, tickformat=".2~f")
     return figure.update_yaxes(
         tickvals=list(order.values()),
-        ticktext=list(metric_labels.values()),
+        ticktext=[draw.as_text(label) for label in metric_labels.values()],
         range=[len(order) - 0.5, -0.5],
         zeroline=False,
     )
@@ -223,7 +223,7 @@ def training_curves(logs: pd.DataFrame, labels: Mapping[str, str]) -> go.Figure:
             figure.add_scatter(
                 x=steps,
                 y=log[column].tolist(),
-                name=labels[method],
+                name=draw.as_text(labels[method]),
                 legendgroup=method,
                 showlegend=column == "gradient_norm",
                 mode="lines",

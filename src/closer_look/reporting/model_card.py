@@ -6,6 +6,7 @@ It holds counts of rows, never their texts: a card that quotes what was forgotte
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -61,8 +62,9 @@ def model_card(
     lora = parameters["unlearning"].get("lora")
     is_separate = bool(lora) and adapters == "separate"
     task_ids = questions["task_id"]
-    environment = page_environment().overlay(autoescape=False)  # Markdown, which no browser reads
+    environment = page_environment().overlay(autoescape=False)  # Markdown has an escape of its own
     environment.filters["measured"] = _measured
+    environment.filters["literal"] = _literal
     return environment.get_template("model_card.md.jinja").render(
         card_data=_card_data(base, method, after, parameters, is_separate=is_separate).to_yaml(),
         title=_title(base, method),
@@ -134,6 +136,7 @@ def _card_data(
             metric_value=round(float(after[column]), 4),
         )
         for column, label in SCORES.items()
+        if not pd.isna(after[column])
     ]
     return ModelCardData(
         base_model=name if name and _is_of_the_hub(name) else None,
@@ -152,6 +155,11 @@ def _settings(method: MethodParameters, parameters: Mapping[str, Any]) -> str:
         group: parameters[group] for group in SETTINGS if group in parameters
     }
     return yaml.safe_dump(groups, sort_keys=False, allow_unicode=True).rstrip()
+
+
+def _literal(text: str) -> str:
+    """Write a name in Markdown so that it shows as what it is."""
+    return re.sub(r"([\\`*\[\]<>&|~$]|(?<!\w)_|_(?!\w))", r"\\\1", text)
 
 
 def _measured(row: Mapping[str, Any], name: str) -> str:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
+import os
+import signal
+import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import TypeVar
@@ -44,7 +48,10 @@ def within_limits(work: Callable[[], Result], seconds: int, n_bytes: int) -> Res
             raise LimitExceededError(f"takes more than {seconds} seconds")
         result, error = receiver.recv()
     except EOFError:  # the system has ended the child
-        raise LimitExceededError(f"takes more than {seconds} seconds") from None
+        process.join()
+        if process.exitcode in (-signal.SIGXCPU, -signal.SIGKILL):
+            raise LimitExceededError(f"takes more than {seconds} seconds") from None
+        result, error = None, MemoryError()  # code that is not Python's gave up
     finally:
         process.kill()
         process.join()
@@ -62,6 +69,11 @@ def _limited(sender: Connection, work: Callable[[], Result], seconds: int, n_byt
     size = psutil.Process().memory_info().vms
     resource.setrlimit(resource.RLIMIT_AS, (size + n_bytes, size + n_bytes))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)  # others of the parent are not here, and would be waited for
+    faulthandler.disable()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what foreign code prints as it fails
     try:
         answer = (work(), None)
     except Exception as error:

@@ -47,7 +47,7 @@ def tabulate_summary(summary: pd.DataFrame, **labels: Label) -> pd.DataFrame:
     )
     for name, terms in (("MU", "model_utility_terms"), ("FE", "forget_efficacy_terms")):
         for held in table[terms].unique():
-            log.info("%s holds %s", name, held)
+            log.info("%s holds %s", name, held or "nothing")
     log.info("Result\n%s", text)
     return table
 
