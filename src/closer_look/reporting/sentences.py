@@ -13,6 +13,7 @@ from closer_look.errors import listed
 from closer_look.metrics import METRICS, NO_RETAIN_ONLY_MODEL
 from closer_look.parameters.methods import MethodParameters
 from closer_look.parameters.models import MeasuredModelParameters
+from closer_look.reporting.method_sentences import describe_method
 from closer_look.reporting.results import REFERENCE_LABELS
 from closer_look.reporting.wording import (
     FIGURES,
@@ -61,13 +62,11 @@ def describe_elsewhere(parameters: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def describe_methods(parameters: Mapping[str, Any], names: Collection[str]) -> list[dict[str, str]]:
-    """Describe what each of these methods does on the forget rows and on the retain rows."""
+def describe_methods(parameters: Mapping[str, Any], names: Collection[str]) -> list[dict[str, Any]]:
+    """Describe these methods, each by its label and sentences on what it does."""
     methods = [method for name, method in parameters["methods"].items() if name in names]
     return [
-        {"label": method.label}
-        | {side: loss.sentence for side, loss in method.losses.items()}
-        | {f"{side}_weight": getattr(method, side).weight for side in method.losses}
+        {"label": method.label, "sentences": describe_method(method)}
         for method in map(MethodParameters.model_validate, methods)
     ]
 
