@@ -8,7 +8,7 @@ import pytest
 
 from closer_look.data.questions import SPLITS
 from closer_look.metrics import METRICS
-from closer_look.reporting import drawing, figures, wording
+from closer_look.reporting import drawing, figures, figures_of_many, wording
 
 LABELS = {"ga_gd": "GA+GD", "me_gd": "ME+GD", "idk_ap": "IDK+AP"}
 ALL_LABELS = {
@@ -205,6 +205,82 @@ class TestEveryFigure:
         shown = str(figures.metric_values(metrics, LABELS, records).to_dict())
         assert "<b>" not in shown
         assert shown.count("&lt;b&gt;R&lt;/b&gt;") > 1  # on the axis and in the hover box
+
+
+@pytest.fixture
+def labels_of_many():
+    """Twenty-four methods, two of which are another way of one with the same losses."""
+    others = {f"other_{n}": f"Other {n}" for n in range(11)}
+    return ALL_LABELS | others | {"ways": "ME+GD, DualOptim", "surgery": "NPO+GD, surgery"}
+
+
+@pytest.fixture
+def many(summary, metrics, logs, add_retain_only, labels_of_many):
+    """The tables with rows of so many methods, of which the first is the best."""
+
+    def of_many(table):
+        rows = table[table["method"] == "me_gd"]
+        others = table[~table["method"].isin(list(LABELS))]
+        return pd.concat([others, *(rows.assign(method=method) for method in labels_of_many)])
+
+    tables = [add_retain_only(of_many(summary)), add_retain_only(of_many(metrics)), of_many(logs)]
+    tables[0].loc[tables[0]["method"] == "surgery", "value"] += 0.05
+    return tables
+
+
+class TestManyMethods:
+    def test_all_marks_differ_and_ways_share_the_filling_of_their_losses(self, labels_of_many):
+        styles = drawing.styles(labels_of_many)
+        assert len({(style.colour, style.symbol) for style in styles.values()}) == 24
+        assert styles["npo_kl"].dash == "dash" != styles["surgery"].dash == "solid"
+
+    def test_curves_have_a_panel_each_and_one_legend(self, many, labels_of_many):
+        figure = figures.curves(many[0], labels_of_many)
+        assert [title.text for title in figure.layout.annotations] == [*labels_of_many.values()]
+        shown = [trace.name for trace in figure.data if trace.showlegend]
+        assert shown == ["MU, before", "MU, retain-only", "MU", "FE"]
+        assert list(panel(figure, "MU", "x3").y) == [0.9, 0.8, 0.7]
+        assert list(panel(figure, "FE", "x3").y) == [0.6, 0.9]
+
+    def test_the_trade_off_is_of_the_last_models_the_best_first(self, many, labels_of_many):
+        figure = figures.trade_off(many[0], labels_of_many)
+        assert figure.data[0].name == "NPO+GD, surgery"
+        assert {len(trace.x) for trace in figure.data} == {1}
+        assert len(figure.data) == 26
+
+    def test_names_stand_beside_the_marks(self, many, labels_of_many):
+        figure = figures.trade_off(many[0], labels_of_many)
+        names = {note.text: (note.x, note.y) for note in figure.layout.annotations}
+        assert names["NPO+GD, surgery"] == pytest.approx((0.7, 0.75))
+        assert all(note.showarrow for note in figure.layout.annotations)
+
+    def test_metrics_have_a_row_for_each_model(self, many, labels_of_many):
+        forget, facts = figures.metric_values(many[1], labels_of_many).data
+        assert list(forget.y) == ["Before", "Retain-only", *labels_of_many.values()]
+        assert list(forget.x) == ["ROUGE-L", "Entropy"]
+        assert list(forget.z[2]) == pytest.approx([0.65, 0.65])
+        assert list(facts.text[2]) == [".50", ".50"]
+
+    def test_gradient_norms_are_said_and_not_drawn(self, many, labels_of_many):
+        figure = figures.training_curves(many[2], labels_of_many)
+        assert figure.layout.meta["n_panels"] == 24
+        assert figure.data[-1].customdata[0] == [2.0, 1e-5]
+
+    def test_panels_are_as_high_as_they_say(self, many, labels_of_many):
+        for figure in every_figure(*many, labels_of_many).values():
+            low, high = figure.layout.yaxis.domain
+            room = figure.layout.height - figure.layout.margin.t - figure.layout.margin.b
+            said = figure.layout.meta["height"]
+            assert said <= (high - low) * room <= said + 40
+
+    def test_two_panels_fit_beside_each_other_on_a_phone(self, many, labels_of_many):
+        for name, figure in every_figure(*many, labels_of_many).items():
+            if figure.layout.meta["n_panels"] > 10:
+                assert figure.layout.meta["width"] <= 175, name
+
+    @pytest.mark.parametrize("colour", [colour for _, colour in figures_of_many.LOW_TO_HIGH])
+    def test_numbers_show_on_every_cell(self, colour):
+        assert contrast(drawing.DARK_TEXT, colour) >= 4.5
 
 
 class TestStyles:
@@ -498,6 +574,10 @@ class TestTruthRatios:
         assert panel(figure, "Retain-only", "x").x == (0.5, 0.5, 1.0, 1.25)
         assert [a.text for a in figure.layout.annotations] == ["ME+GD, p = 1"]
 
+    def test_titles_name_the_methods_and_the_legend_what_they_share(self, row_metrics):
+        figure = figures.truth_ratios(row_metrics, LABELS)
+        assert [t.name for t in figure.data if t.showlegend] == ["Before"]
+
     def test_without_one_no_p_value_is_said(self, row_metrics):
         figure = figures.truth_ratios(row_metrics, LABELS)
         assert [a.text for a in figure.layout.annotations] == list(LABELS.values())
@@ -525,6 +605,22 @@ class TestTrainingCurves:
         dotted = [t for t in figure.data if t.name == "ME+GD" and t.line.dash == "dot"]
         assert [t.xaxis for t in dotted] == ["x2"]
         assert list(dotted[0].y) == pytest.approx([0.1, 0.2, 0.3] * 2)
+
+    def test_a_method_without_retain_loss_has_no_dotted_line(self, logs):
+        logs.loc[logs["method"] == "me_gd", "retain_loss"] = np.nan
+        figure = figures.training_curves(logs, LABELS)
+        assert [t.line.dash for t in figure.data if t.xaxis == "x2"] == ["solid"]
+
+    def test_a_method_without_steps_has_no_panel(self, logs):
+        figure = figures.training_curves(logs, LABELS | {"prompt_guard": "Prompt guard"})
+        assert figure == figures.training_curves(logs, LABELS)
+
+    def test_a_weight_that_training_changes_has_a_panel(self, logs):
+        weights = logs["step"].where(logs["method"] == "ga_gd")
+        figure = figures.training_curves(logs.assign(retain_weight=weights), LABELS)
+        assert figure.layout.annotations[-1].text == "Retain weight"
+        (line,) = [trace for trace in figure.data if trace.xaxis == "x6"]
+        assert (line.name, list(line.y)) == ("GA+GD", [1, 2, 3, 1, 2, 3])
 
     def test_gradient_norms_and_learning_rates_share_panels(self, logs):
         figure = figures.training_curves(logs, LABELS)

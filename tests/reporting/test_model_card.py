@@ -57,10 +57,10 @@ def table():
 
 @pytest.fixture
 def write(questions, table):
-    def write(adapters="merged", table=table, **parameters):
+    def write(adapters="merged", table=table, method=METHOD, **parameters):
         record = RECORD | {"parameters": RECORD["parameters"] | parameters}
         return model_card(
-            method=METHOD,
+            method=method,
             summary_table=table,
             questions=questions,
             run_record=record,
@@ -113,6 +113,12 @@ def test_method_settings_and_versions_are_in_it(write):
     assert "learning_rate: 0.0003" in settings
     assert "Made with torch 2.9.1, Python 3.11.9, commit c0ffee." in text
     assert "All weights were trained." in text
+
+
+def test_a_method_without_training_quotes_its_instruction(write):
+    text = write(method=MethodParameters(label="ME+GD", instruction="Say no word of {subjects}."))
+    assert "its prompt asks the model: “Say no word of {subjects}.”" in text
+    assert "weights were trained" not in text
 
 
 def test_what_the_numbers_do_not_show_is_said(write):

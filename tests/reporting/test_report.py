@@ -500,6 +500,88 @@ class TestContent:
         assert said == ["Model utility: odd."]
 
 
+N_MANY = 14
+MANY_LABELS = {f"method_{n:02}": f"M{n:02}+GD" for n in range(N_MANY)}
+
+
+@pytest.fixture
+def render_many(render, summary):
+    """The report of fourteen methods, each better than the one before it."""
+    rows = summary[summary["method"] == "me_gd"]
+    better = [
+        rows.assign(method=method, value=0.3 + 0.04 * n) for n, method in enumerate(MANY_LABELS)
+    ]
+    many = pd.concat([summary[summary["method"] == "before"], *better], ignore_index=True)
+    answers = make_answers(4, 3).drop(columns=LABELS.values())
+    answers = answers.assign(**{label: f"says {label}" for label in MANY_LABELS.values()})
+    losses = PARAMETERS["methods"]["me_gd"]
+    parameters = PARAMETERS | {
+        "methods": {method: losses | {"label": label} for method, label in MANY_LABELS.items()},
+        "experiment": {"methods": list(MANY_LABELS), "n_tasks": 2},
+    }
+    of_one = measured(answers)
+    of_one = of_one[of_one["method"] == "me_gd"]
+    row_metrics = [measured(answers).query("method == 'before'")]
+    row_metrics = pd.concat([*row_metrics, *(of_one.assign(method=m) for m in MANY_LABELS)])
+    return lambda: render(
+        answers,
+        parameters,
+        summary=many,
+        summary_table=summary_table(many, MANY_LABELS),
+        row_metrics=row_metrics,
+        figures={"trade_off": figures.trade_off(many, MANY_LABELS)},
+    )
+
+
+class TestManyMethods:
+    def test_the_page_begins_with_their_number(self, render_many):
+        page = Page(render_many())
+        assert "This page shows, for 14 methods," in page.words
+        assert "<title>Unlearning report: 14 methods</title>" in render_many()
+
+    def test_long_lists_are_folded(self, render_many, render):
+        assert "<summary>14 methods</summary>" in render_many()
+        assert "<summary>2 methods</summary>" not in render()
+
+    def test_answers_of_the_best_are_shown_and_all_can_be(self, render_many, render):
+        boxes = [at for tag, at in Page(render_many()).tags if at.get("type") == "checkbox"]
+        assert len(boxes) == 2 * (1 + N_MANY)  # in both sections with answers
+        shown = [int(box["value"]) for box in boxes[: 1 + N_MANY] if "checked" in box]
+        assert shown == [0, N_MANY - 2, N_MANY - 1, N_MANY]
+        assert "the best 3 by the mean" in render_many()
+        assert 'type="checkbox"' not in render()
+
+    @pytest.mark.slow
+    def test_a_box_shows_a_method_in_both_sections(self, render_many, browse):
+        act = """
+        const seen = () => [...document.querySelectorAll("[data-model='1']")].filter(
+          (one) => one.getBoundingClientRect().height > 0 && one.tagName !== "OPTION").length;
+        const before = seen();
+        const box = document.querySelector(".choice input[value='1']");
+        box.checked = true; box.dispatchEvent(new Event("input"));
+        document.body.dataset.seen = `${before} ${seen()}`;
+        search.value = "says M03"; search.dispatchEvent(new Event("input"));
+        """
+        dom, console = browse(with_script(render_many(), act), width=1200)
+        assert 'data-seen="0 15"' in dom  # 7 examples, the head of the table and its 7 rows
+        assert ">0 of 7 questions" in dom  # what is not shown is not searched
+        assert console == []
+
+    @pytest.mark.slow
+    def test_results_are_sorted_by_a_click(self, render_many, browse):
+        act = """
+        const names = () => [...document.querySelectorAll(".sortable")][0].innerText.match(
+          /before|M\\d\\d/g).slice(0, 2).join();
+        const click = (n) => document.querySelectorAll(".sortable th button")[n].click();
+        const seen = [names()];
+        for (const n of [2, 2, 0]) { click(n); seen.push(names()); }
+        document.body.dataset.order = seen.join(" ");
+        """.replace("\\\\", "\\")
+        dom, console = browse(with_script(render_many(), act))
+        assert 'data-order="before,M00 before,M13 before,M00 before,M00"' in dom
+        assert console == []
+
+
 class TestForgetQuality:
     def test_stands_in_the_result_table_with_utility_as_tofu_has_it(self, render, compared):
         words = Page(render(summary=compared, summary_table=summary_table(compared, LABELS))).words
@@ -627,9 +709,9 @@ class TestWords:
         methods["mine"]["retain"] = {"loss": "kl", "weight": 2}
         parameters = {"experiment": {"methods": ["mine"]}, "methods": methods}
         (method,) = sentences.describe_methods(parameters, ["mine"])
-        assert method["forget"] == FORGET["npo"].sentence
-        assert method["retain"] == RETAIN["kl"].sentence
-        assert (method["forget_weight"], method["retain_weight"]) == (1, 2)
+        assert method["label"] == "Mine"
+        assert FORGET["npo"].sentence in method["sentences"][0]
+        assert f"{RETAIN['kl'].sentence} (weight 2)" in method["sentences"][1]
 
     @pytest.mark.parametrize(
         ("splits", "sets"),

@@ -381,6 +381,15 @@ class TestLoggedTable:
         _, lines = printed(summary[summary["metric"] != "forget_quality"], **LABELS)
         assert lines[0].split() == ["method", "task", "MU", "FE", "FE", "so", "far"]
 
+    def test_a_long_table_is_of_the_last_task_and_the_best_come_first(self, printed, summary):
+        rows = summary[summary["method"] == "me_gd"]
+        labels = {f"m{n:02}": f"M{n:02}" for n in range(12)}
+        many = [rows.assign(method=m, value=0.01 * n) for n, m in enumerate(labels)]
+        table, lines = printed(pd.concat([summary[summary["method"] == "before"], *many]), **labels)
+        assert len(table) > len(lines) == 1 + 1 + 12
+        assert [line.split()[0] for line in lines[1:4]] == ["before", "M11", "M10"]
+        assert {line.split()[1] for line in lines[2:]} == {"2"}
+
     def test_fits_into_a_terminal(self, printed, with_retain_only):
         _, lines = printed(with_retain_only, me_gd="A method with a long name")
         assert max(map(len, lines)) <= 80

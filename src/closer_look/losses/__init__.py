@@ -101,7 +101,7 @@ FORGET = table(
     Loss(
         flat,
         "FLAT",
-        "tell a refusal (“I don't know that”) from the true answer, with no data to retain",
+        "tell a refusal (“I don't know that”) from the true answer",
     ),
 )
 

@@ -27,6 +27,8 @@ FILLINGS = (("", "solid"), ("-open", "dash"), ("-open-dot", "dot"))
 GREY = "#868686"
 DARK_TEXT = "#1D2126"
 GRID = "rgba(128,128,128,0.22)"
+MANY = 12
+"""With more methods than this, no panel shows them all with lines of their own."""
 BETWEEN_ROWS = 90  # px, for tick labels, an axis title and the title of the panel below
 
 
@@ -61,9 +63,14 @@ REFERENCES = {
 def styles(labels: Mapping[str, str]) -> dict[str, Style]:
     """Give each method a style from its label, such as GA+KL.
 
-    Colour and shape stand for the forget loss, filling and dash for the retain loss.
+    Colour and shape stand for the forget loss, filling and dash for the retain loss. What follows
+    a comma, as in "ME+GD, DualOptim", makes another forget loss.
     """
-    losses = {method: label.partition("+")[::2] for method, label in labels.items()}
+    losses = {}
+    for method, label in labels.items():
+        forget, _, retain = label.partition("+")
+        retain, comma, way = retain.partition(",")
+        losses[method] = (forget + comma + way, retain)
     retain_losses = dict.fromkeys(retain for _, retain in losses.values() if retain)
     if len(retain_losses) > len(FILLINGS):
         losses, retain_losses = {method: (label, "") for method, label in labels.items()}, {}
@@ -194,7 +201,7 @@ def axes(panel: int) -> dict[str, str]:
 def panels(
     title: str, titles: Sequence[str], width: int, height: int = 320, gap: int = 60
 ) -> go.Figure:
-    """Create a figure of empty panels in two or three columns, filled row by row.
+    """Create a figure of empty panels in two to four columns, filled row by row.
 
     Args:
         title: title of the figure.
@@ -206,7 +213,7 @@ def panels(
     from plotly.subplots import make_subplots
 
     n_panels = len(titles)
-    n_columns = min(n_panels, 2 if n_panels <= 4 else 3)
+    n_columns = min(n_panels, 2 if n_panels <= 4 else 3 if n_panels <= MANY else 4)
     n_rows = -(-n_panels // n_columns)
     inner_height = n_rows * height + (n_rows - 1) * BETWEEN_ROWS
     cells = [

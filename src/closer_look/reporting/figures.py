@@ -11,6 +11,7 @@ import pandas as pd
 from closer_look.data.cells import BEFORE, RETAIN_ONLY
 from closer_look.metrics import METRICS, Metric, forget_quality
 from closer_look.reporting import drawing as draw
+from closer_look.reporting import figures_of_many
 from closer_look.reporting.results import (
     average_tasks,
     current_tasks,
@@ -25,12 +26,17 @@ if TYPE_CHECKING:
 
 DRAWN_RATIOS = (1e-8, 1e8)  # truth ratios of a broken model may be 0 or infinite
 REMEMBERED_TO_FORGOTTEN = ((0, "#FBE6C5"), (0.5, "#C9DAE6"), (1, "#4F93C9"))
+SHARED_PANELS = {"gradient_norm": "Gradient norm, log", "learning_rate": "Learning rate"}
+LOSS_DASHES = {"forget_loss": "solid", "retain_loss": "dot"}
 UTILITY, EFFICACY = "Model utility (MU)", "Forget efficacy (FE)"
 
 
 def curves(summary: pd.DataFrame, labels: Mapping[str, str]) -> go.Figure:
     """Draw MU and FE against the number of tasks unlearned, a line per method, with intervals."""
-    figure = draw.panels("Kept and forgotten, task by task", [UTILITY, EFFICACY], width=330)
+    title = "Kept and forgotten, task by task"
+    if len(labels) > draw.MANY:
+        return figures_of_many.curves(title, summary, labels)
+    figure = draw.panels(title, [UTILITY, EFFICACY], width=330)
     n_tasks = len(current_tasks(summary, BEFORE))
     for name in draw.references(summary):
         label, _, style = draw.REFERENCES[name]
@@ -49,12 +55,19 @@ def curves(summary: pd.DataFrame, labels: Mapping[str, str]) -> go.Figure:
 
 
 def trade_off(summary: pd.DataFrame, labels: Mapping[str, str]) -> go.Figure:
-    """Draw MU against FE over all tasks so far; the upper right corner is best."""
-    figure = draw.panels("MU against FE over all tasks so far", [""], width=330, height=440)
+    """Draw MU against FE over all tasks so far; the upper right corner is best.
+
+    Of many methods, only the last models are drawn, with their names, the best first.
+    """
+    are_many = len(labels) > draw.MANY
+    height = figures_of_many.NAMED_PLOT[1] if are_many else 440
+    figure = draw.panels("MU against FE over all tasks so far", [""], width=330, height=height)
     for method, (label, style) in draw.looks(summary, labels).items():
         kept = utility(summary, method)
         cells = efficacy(summary, method).groupby("after_task")
         forgotten = pd.DataFrame([average_tasks(tasks) for _, tasks in cells])
+        if are_many:
+            kept, forgotten = kept.tail(1), forgotten.tail(1)
         n_points = len(kept)
         sizes = [13 if n_points == 1 else 7 + 7 * n / (n_points - 1) for n in range(n_points)]
         figure.add_scatter(
@@ -64,10 +77,13 @@ def trade_off(summary: pd.DataFrame, labels: Mapping[str, str]) -> go.Figure:
             hovertemplate="%{customdata}<br>MU %{y:.3f}, FE %{x:.3f}",
             name=label,
             legendgroup=method,
-            mode="lines+markers",
+            mode="markers" if are_many else "lines+markers",
             line={"color": style.colour, "width": 1.5, "dash": style.dash},
             marker=draw.marker(style, sizes) | {"opacity": 1},
         )
+    if are_many:
+        figure.data = sorted(figure.data, key=lambda mark: -np.nan_to_num(mark.x[-1] + mark.y[-1]))
+        figures_of_many.name_marks(figure, upper=1.04)
     figure.update_xaxes(title=EFFICACY, range=[0, 1.04], dtick=0.2)
     return figure.update_yaxes(title=UTILITY, range=[0, 1.04], dtick=0.2)
 
@@ -80,7 +96,8 @@ def forgetting_matrix(summary: pd.DataFrame, labels: Mapping[str, str]) -> go.Fi
     before = efficacy(summary, BEFORE)
     n_tasks = len(before)
     panels = list(labels.values())
-    height, width = 110 + 34 * n_tasks, max(280, 34 * (n_tasks + 1))
+    cell, least = (24, 170) if len(labels) > draw.MANY else (34, 280)
+    height, width = 4 * cell - 26 + cell * n_tasks, max(least, cell * (n_tasks + 1))
     figure = draw.panels("FE of task (row) after task (column)", panels, width=width, height=height)
     for panel, method in enumerate(labels):
         cells = pd.concat([before, efficacy(summary, method)])
@@ -97,7 +114,7 @@ def forgetting_matrix(summary: pd.DataFrame, labels: Mapping[str, str]) -> go.Fi
             ygap=2,
             text=[[draw.short(cell) for cell in row] for row in matrix.to_numpy()],
             texttemplate="%{text}",
-            textfont={"size": 12 if n_tasks <= 5 else 10, "color": draw.DARK_TEXT},
+            textfont={"size": 12 if n_tasks <= 5 and cell > 30 else 10, "color": draw.DARK_TEXT},
             hoverongaps=False,
             hovertemplate="task %{y}, tasks unlearned: %{x}<br>FE %{z:.3f}<extra></extra>",
             **draw.axes(panel),
@@ -117,13 +134,16 @@ def metric_values(
         labels: method -> label.
         records: name -> metric to draw.
     """
+    title = "Every metric, before and after"
+    if len(labels) > draw.MANY:
+        return figures_of_many.metric_values(title, metrics, labels, records)
     metric_labels = {name: metric.label for name, metric in records.items()}
     looks = draw.looks(metrics, labels)
     measured = {method: final_metrics(metrics, method) for method in looks}
     splits = [split for split in SPLIT_LABELS if split in set(metrics["split"])]
     height = 90 + len(metric_labels) * max(28, 11 * len(looks))
     panels = [SPLIT_LABELS[split] for split in splits]
-    figure = draw.panels("Every metric, before and after", panels, width=320, height=height, gap=90)
+    figure = draw.panels(title, panels, width=320, height=height, gap=90)
     order = {metric: position for position, metric in enumerate(metric_labels)}
     shifts = draw.spread(len(looks), most=0.78)
     for (method, (label, style)), shift in zip(looks.items(), shifts, strict=True):
@@ -162,12 +182,14 @@ def truth_ratios(row_metrics: pd.DataFrame, labels: Mapping[str, str]) -> go.Fig
     """
     forget = row_metrics[row_metrics["split"] == "forget"]
     ratios = forget.pivot(index="row_id", columns="method", values="truth_ratio").dropna()
-    titles = dict(labels)
+    titles, are_many = dict(labels), len(labels) > draw.MANY
     if RETAIN_ONLY in ratios and len(ratios):
         for method, label in labels.items():
             p_value = forget_quality(ratios[method], ratios[RETAIN_ONLY])
-            titles[method] = f"{label}, p = {p_value:.2g}"
-    figure = draw.panels("Truth ratios of what was forgotten", list(titles.values()), width=300)
+            titles[method] = f"{label}{'<br>' if are_many else ', '}p = {p_value:.2g}"
+    width, height = (170, 180) if are_many else (300, 320)
+    title = "Truth ratios of what was forgotten"
+    figure = draw.panels(title, list(titles.values()), width=width, height=height)
     if ratios.empty:
         return figure
     ratios = ratios.clip(*DRAWN_RATIOS)
@@ -182,7 +204,7 @@ def truth_ratios(row_metrics: pd.DataFrame, labels: Mapping[str, str]) -> go.Fig
                 y=share,
                 name=label,
                 legendgroup=name,
-                showlegend=name == own or panel == 0,
+                showlegend=name != own and panel == 0,
                 mode="lines",
                 line={
                     "color": style.colour,
@@ -202,37 +224,55 @@ def truth_ratios(row_metrics: pd.DataFrame, labels: Mapping[str, str]) -> go.Fig
 def training_curves(logs: pd.DataFrame, labels: Mapping[str, str]) -> go.Figure:
     """Draw each method's losses, gradient norm and learning rate, step by step through all tasks.
 
+    Gradient norms and learning rates share panels; those of many methods are in the hover boxes.
+
     Args:
         logs: the stacked training logs, with method, after_task, step and the logged columns.
-        labels: method -> label.
+        labels: method -> label; those without a step have no panel.
     """
-    panels = [*labels.values(), "Gradient norm, log", "Learning rate"]
-    figure = draw.panels("Unlearning, by optimiser step", panels, width=320, height=240)
-    for name, dash in (("Forget loss", "solid"), ("Retain loss", "dot")):
-        line = {"color": draw.GREY, "dash": dash}
-        figure.add_scatter(x=[None], y=[None], mode="lines", line=line, name=name, **draw.axes(0))
-    for own_panel, (method, style) in enumerate(draw.styles(labels).items()):
+    trained = set(logs["method"])
+    styles = {key: style for key, style in draw.styles(labels).items() if key in trained}
+    shared = dict(SHARED_PANELS) if len(styles) <= draw.MANY else {}
+    if "retain_weight" in logs and logs["retain_weight"].notna().any():
+        shared["retain_weight"] = "Retain weight"
+    height = 240 if len(styles) <= draw.MANY else 170
+    figure = draw.panels(
+        "Unlearning, by optimiser step",
+        [*(labels[method] for method in styles), *shared.values()],
+        width=320 if len(styles) <= draw.MANY else 170,
+        height=height,
+    )
+    for column, dash in LOSS_DASHES.items():
+        line, name = {"color": draw.GREY, "dash": dash}, column.replace("_", " ").capitalize()
+        figure.add_scatter(
+            x=[None], y=[None], mode="lines", line=line, name=name, legendgroup=name, **draw.axes(0)
+        )
+    in_shared = {column: len(styles) + place for place, column in enumerate(shared)}
+    for own_panel, (method, style) in enumerate(styles.items()):
         log = logs[logs["method"] == method]
         steps = list(range(1, len(log) + 1))
-        for panel, column, dash in (
-            (own_panel, "forget_loss", "solid"),
-            (own_panel, "retain_loss", "dot"),
-            (len(labels), "gradient_norm", style.dash),
-            (len(labels) + 1, "learning_rate", style.dash),
-        ):
+        lines = [(own_panel, column, dash) for column, dash in LOSS_DASHES.items()]
+        lines += [(panel, column, style.dash) for column, panel in in_shared.items()]
+        for panel, column, dash in lines:
+            if column not in log or log[column].isna().all():
+                continue
             figure.add_scatter(
                 x=steps,
                 y=log[column].tolist(),
+                customdata=log[list(SHARED_PANELS)].to_numpy().tolist(),
                 name=draw.as_text(labels[method]),
                 legendgroup=method,
                 showlegend=column == "gradient_norm",
                 mode="lines",
                 line={"color": style.colour, "dash": dash, "width": 1.5},
-                hovertemplate=f"step %{{x}}: {column.replace('_', ' ')} %{{y:.4g}}",
+                hovertemplate=f"step %{{x}}: {column.replace('_', ' ')} %{{y:.4g}}<br>gradient "
+                "norm %{customdata[0]:.3g}, learning rate %{customdata[1]:.3g}",
                 **draw.axes(panel),
             )
         draw.mark_tasks(figure, own_panel, log)
-    figure.update_layout({f"yaxis{len(labels) + 1}": {"type": "log", "dtick": 1}})
+    if "gradient_norm" in in_shared:
+        norms = f"yaxis{in_shared['gradient_norm'] + 1}"
+        figure.update_layout({norms: {"type": "log", "dtick": 1}})
     return figure.update_yaxes(exponentformat="e")
 
 

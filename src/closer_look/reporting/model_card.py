@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
+from closer_look.reporting.method_sentences import describe_method
 from closer_look.reporting.pages import page_environment
 from closer_look.reporting.report import HEADLINE_LIBRARIES
 from closer_look.reporting.run_record import plain
@@ -74,7 +75,7 @@ def model_card(
         n_forgotten=int(task_ids.between(1, n_tasks).sum()),
         n_kept=int((~task_ids.between(1, n_tasks)).sum()),
         method=method,
-        losses=method.losses,
+        sentences=describe_method(method),
         lora=lora,
         is_separate=is_separate,
         numbers=[before.to_dict(), after.to_dict()],

@@ -22,6 +22,7 @@ from closer_look.reporting.pages import page_environment
 from closer_look.reporting.results import (
     REFERENCE_LABELS,
     STAGES,
+    best_first,
     costs_table,
     machines,
     pick_examples,
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 N_EXAMPLES = 4
+FIT_SIDE_BY_SIDE = 4
 HEADLINE_LIBRARIES = (
     *("closer-look", "torch", "transformers", "tokenizers", "peft", "accelerate"),
     *("sentence-transformers", "rouge-score", "numpy", "pandas", "kedro"),
@@ -163,6 +165,7 @@ def render_report(
         efficacy_terms=[records[term].label for term in FORGET_EFFICACY_TERMS],
         examples=pick_by_split(answers),
         answer_columns=columns,
+        first_shown=first_shown(columns, summary_table),
         answer_labels=[BEFORE_LABEL if column == BEFORE else column for column in columns],
         split_labels=SPLIT_LABELS,
         table=tabulate_answers(answers, columns, row_metrics, labels),
@@ -210,6 +213,23 @@ def pick_by_split(answers: pd.DataFrame) -> list[dict[str, Any]]:
         {"title": title, "rows": pick_examples(rows, N_EXAMPLES).to_dict("records")}
         for title, rows in groups.items()
     ]
+
+
+def first_shown(columns: list[str], summary_table: pd.DataFrame) -> list[int]:
+    """Choose answers to show before a reader chooses: of the model before and the best methods.
+
+    Args:
+        columns: the columns of answers.
+        summary_table: table from ``results.summary_table``.
+
+    Returns:
+        Their positions; none if all fit side by side.
+    """
+    if len(columns) <= FIT_SIDE_BY_SIDE:
+        return []
+    names = [column for column in best_first(summary_table) if column in columns]
+    best = sorted(columns.index(name) for name in names[: FIT_SIDE_BY_SIDE - 1])
+    return [*([columns.index(BEFORE)] if BEFORE in columns else []), *best]
 
 
 def tabulate_answers(

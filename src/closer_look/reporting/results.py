@@ -160,6 +160,13 @@ def summary_table(summary: pd.DataFrame, labels: Mapping[str, str]) -> pd.DataFr
     return pd.DataFrame(rows)
 
 
+def best_first(table: pd.DataFrame) -> list[str]:
+    """Order the methods of a ``summary_table`` by MU + FE of all tasks so far, after the last."""
+    last = table[table["after_task"] > 0].drop_duplicates("method", keep="last")
+    result = last["model_utility"] + last["forget_efficacy_of_tasks_so_far"]
+    return last.loc[result.sort_values(ascending=False, kind="stable").index, "method"].tolist()
+
+
 def _joined(texts: pd.Series) -> str:
     return "; ".join(texts.drop_duplicates())
 

@@ -13,8 +13,11 @@ from closer_look.errors import listed
 from closer_look.metrics import METRICS, NO_RETAIN_ONLY_MODEL
 from closer_look.parameters.methods import MethodParameters
 from closer_look.parameters.models import MeasuredModelParameters
+from closer_look.reporting.drawing import MANY
+from closer_look.reporting.method_sentences import describe_method
 from closer_look.reporting.results import REFERENCE_LABELS
 from closer_look.reporting.wording import (
+    AIDS_OF_MANY,
     FIGURES,
     JUDGES,
     NO_FORGET_QUALITY,
@@ -22,6 +25,7 @@ from closer_look.reporting.wording import (
     RETAIN_ONLY_MODELS,
     RETAIN_ONLY_RATIOS_AID,
     SHOW_RETAIN_ONLY,
+    SHOW_RETAIN_ONLY_OF_MANY,
     SPLIT_LABELS,
     SPLIT_MEANINGS,
     SPLITS_IN_A_SENTENCE,
@@ -61,13 +65,11 @@ def describe_elsewhere(parameters: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def describe_methods(parameters: Mapping[str, Any], names: Collection[str]) -> list[dict[str, str]]:
-    """Describe what each of these methods does on the forget rows and on the retain rows."""
+def describe_methods(parameters: Mapping[str, Any], names: Collection[str]) -> list[dict[str, Any]]:
+    """Describe these methods, each by its label and sentences on what it does."""
     methods = [method for name, method in parameters["methods"].items() if name in names]
     return [
-        {"label": method.label}
-        | {side: loss.sentence for side, loss in method.losses.items()}
-        | {f"{side}_weight": getattr(method, side).weight for side in method.losses}
+        {"label": method.label, "sentences": describe_method(method)}
         for method in map(MethodParameters.model_validate, methods)
     ]
 
@@ -152,10 +154,14 @@ def describe_knowledge(knowledge: pd.DataFrame, parameters: Mapping[str, Any]) -
 def describe_figure(name: str, summary: pd.DataFrame) -> tuple[str, str]:
     """Return title and reading aid of a figure."""
     title, aid = FIGURES[name]
+    are_many = len(set(summary["method"]) - set(REFERENCE_LABELS)) > MANY
+    if are_many:
+        aid = AIDS_OF_MANY.get(name, aid)
     is_compared = summary.loc[summary["metric"] == "forget_quality", "value"].notna().any()
     if name == "truth_ratios" and is_compared:
         aid = f"{aid} {RETAIN_ONLY_RATIOS_AID}"
-    if name in SHOW_RETAIN_ONLY and RETAIN_ONLY in set(summary["method"]):
+    shown = SHOW_RETAIN_ONLY_OF_MANY if are_many else SHOW_RETAIN_ONLY
+    if name in shown and RETAIN_ONLY in set(summary["method"]):
         aid = f"{aid} {RETAIN_ONLY_AID}"
     return title, aid
 

@@ -57,8 +57,8 @@ FIGURES = {
     "training_curves": (
         "How unlearning went",
         "In a method's own panel, the solid line is the forget loss and the dotted one the retain "
-        "loss, against optimiser steps through all tasks; vertical lines separate the tasks. "
-        "Losses of different methods are not comparable.",
+        "loss, if it has one, against optimiser steps through all tasks; vertical lines separate "
+        "the tasks. Losses of different methods are not comparable.",
     ),
     "finetuning_curves": (
         "How the model had learned it",
@@ -66,6 +66,18 @@ FIGURES = {
         "known can be forgotten.",
     ),
 }
+
+AIDS_OF_MANY = {
+    "curves": "A panel for each method, and higher is better for both lines: MU is what the model "
+    "still does well, FE how much of the task just unlearned is gone. Whiskers are 95 % intervals.",
+    "trade_off": "The upper right corner is best. Each mark is the model after the last task; FE "
+    "is the mean over all tasks. The legend begins with the best, by the mean of MU and FE; "
+    "where marks crowd, some go without a name, and a click in the legend hides a method.",
+    "metric_values": "A row for each model, after the last task. On the forget set, cells should "
+    "be paler than in the row of the model before (except for entropy); elsewhere they should be "
+    "as dark. The forget set is the mean over its tasks.",
+}
+"""In place of the aids above for more methods than share a panel."""
 
 RETAIN_ONLY_AID = (
     "Hollow grey stars are a model that was never trained on what is forgotten, which is where "
@@ -77,6 +89,7 @@ RETAIN_ONLY_RATIOS_AID = (
     "test cannot tell the two apart."
 )
 SHOW_RETAIN_ONLY = ("curves", "trade_off", "metric_values")
+SHOW_RETAIN_ONLY_OF_MANY = ("trade_off",)  # the others name it where it stands
 
 RETAIN_ONLY_MODELS = {
     "finetuned": "It is compared with a retain-only model, trained in the same way, but never on "
