@@ -14,7 +14,11 @@ from closer_look.inference.scoring import score
 from closer_look.losses import FORGET, Loss
 from closer_look.models.language_model import LanguageModel
 from closer_look.parameters.methods import MethodParameters
-from closer_look.parameters.training import FinetuningParameters, LoraParameters, UnlearningParameters
+from closer_look.parameters.training import (
+    FinetuningParameters,
+    LoraParameters,
+    UnlearningParameters,
+)
 from closer_look.training import finetuning, trainer, unlearning
 from closer_look.training.reference import reference_scores
 
