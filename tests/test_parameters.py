@@ -12,8 +12,8 @@ from closer_look.parameters.evaluation import (
 )
 from closer_look.parameters.experiment import Experiment, ForgetSetParameters
 from closer_look.parameters.groups import GROUPS
-from closer_look.parameters.models import BaseModelParameters, SmallLlamaParameters
 from closer_look.parameters.methods import LossParameters, MethodParameters
+from closer_look.parameters.models import BaseModelParameters, SmallLlamaParameters
 from closer_look.parameters.training import UnlearningParameters
 
 UNLEARNING = {"learning_rate": 1e-3, "epochs": 2, "batch_size": 4, "seed": 1}

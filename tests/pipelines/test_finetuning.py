@@ -18,7 +18,11 @@ from closer_look.parameters.models import (
     RetainOnlyParameters,
     SmallLlamaParameters,
 )
-from closer_look.parameters.training import FinetuningParameters, LoraParameters, UnlearningParameters
+from closer_look.parameters.training import (
+    FinetuningParameters,
+    LoraParameters,
+    UnlearningParameters,
+)
 from closer_look.pipelines.finetuning import nodes
 from closer_look.training import finetuning as training
 

@@ -10,8 +10,8 @@ from closer_look.errors import InputError
 from closer_look.models.small_llama import small_llama, texts_to_learn
 from closer_look.models.tokens import encode, end_token, split_text
 from closer_look.parameters.experiment import ForgetSetParameters
-from closer_look.parameters.models import BaseModelParameters, PromptParameters
 from closer_look.parameters.methods import MethodParameters
+from closer_look.parameters.models import BaseModelParameters, PromptParameters
 from closer_look.pipelines.inspection.nodes import show_rows
 from closer_look.reporting.inspection import (
     as_text,
