@@ -39,6 +39,7 @@ def instruct(language_model: LanguageModel, text: str, questions: pd.DataFrame) 
     model, tokenizer = language_model
     instructed = copy.deepcopy(tokenizer)
     (before,) = encode_prompts(tokenizer, [QUESTION])
+    text = text.strip()  # as templates do
     if SUBJECTS in text:
         text = text.replace(SUBJECTS, listed(subjects_to_forget(questions)))
     instructed.chat_template = _with_system(tokenizer.chat_template, text)
@@ -74,5 +75,6 @@ def _with_system(template: str, text: str) -> str:
 
 
 def _system_message(text: str) -> str:
-    message = json.dumps({"role": "system", "content": text})
+    # As Unicode: Jinja reads the escape of a character beyond 16 bits as two half ones.
+    message = json.dumps({"role": "system", "content": text}, ensure_ascii=False)
     return f"{{%- set messages = [{message}] + messages -%}}"
