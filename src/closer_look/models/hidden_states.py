@@ -58,7 +58,7 @@ def layer_number(model: PreTrainedModel, layer: int | None) -> int:
     number = PUBLISHED_LAYER * n_layers // PUBLISHED_LAYERS if layer is None else layer
     if number >= n_layers:
         raise InputError(
-            f"{_kind(model)} has no layer {layer}, only {n_layers} layers, from 0 to {n_layers - 1}"
+            f"{_kind(model)} has no layer {layer}: its layers are numbered from 0 to {n_layers - 1}"
         )
     return number
 
