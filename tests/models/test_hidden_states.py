@@ -103,6 +103,7 @@ def test_gradient_checkpointing_changes_no_gradient(make_family, name):
         torch.testing.assert_close(found[one], gradient, msg=one)
 
 
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out")
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
 def test_adapters_have_gradients_up_to_the_layer(make_family, name):
     made = make_family(name, **FAMILIES[name])
@@ -149,7 +150,9 @@ def test_layer_that_does_not_exist_is_refused(make_family):
     assert layer_number(model, 2) == 2
     with pytest.raises(InputError) as caught:
         layer_number(model, 3)
-    assert str(caught.value) == "LlamaForCausalLM has no layer 3, only 3 layers, from 0 to 2"
+    assert (
+        str(caught.value) == "LlamaForCausalLM has no layer 3: its layers are numbered from 0 to 2"
+    )
 
 
 def test_model_whose_layers_stand_in_no_list_is_refused(make_family):

@@ -59,7 +59,7 @@ def test_shipped_methods_pass(language_model, questions, shipped_methods):
 def test_layer_that_does_not_exist_is_refused(check, refused):
     check(RMU | {"activations": {"layer": 0}})
     message = refused(RMU | {"activations": {"layer": 1}})
-    assert message == "LlamaForCausalLM has no layer 1, only 1 layers, from 0 to 0"
+    assert message == "LlamaForCausalLM has no layer 1: its layers are numbered from 0 to 0"
     check(PLAIN | {"activations": {"layer": 1}})  # which reads none
 
 
