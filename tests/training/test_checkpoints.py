@@ -358,6 +358,18 @@ def test_room_is_for_the_optimiser_s_moments_too(
     assert bool(saved) == (copies == 4)
 
 
+@pytest.mark.parametrize("copies", [5, 6], ids=["no moments", "moments"])
+def test_room_is_for_the_moments_of_both_optimisers(
+    fresh, questions, unlearn_task, shipped_methods, tmp_path, saved, monkeypatch, copies
+):
+    size = sum(weight.numel() * weight.element_size() for weight in fresh().model.parameters())
+    usage = SimpleNamespace(free=SPARE_BYTES + copies * size)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+    own = shipped_methods["dual_optim"]
+    unlearn_task(fresh(), questions, own, tmp_path, checkpoint_minutes=ALWAYS)
+    assert bool(saved) == (copies == 6)
+
+
 def test_key_tells_apart_tensors_of_other_shapes(fresh):
     shapes = [(2, 3), (3, 2), (6,)]
     keys = {training_key(fresh(), [{"states": torch.ones(shape)}], {}) for shape in shapes}

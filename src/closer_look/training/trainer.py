@@ -51,6 +51,8 @@ OPTIMISERS = {
     "dual_optim": lambda parameters: (DualOptim, {"lr": parameters.learning_rate}),
 }
 
+MOMENTS = {"adamw": 2, "dual_optim": 4}  # that each keeps of a trained weight
+
 LESS_MEMORY = "; gradient_checkpointing and LoRA need less memory"
 
 
@@ -103,7 +105,7 @@ def train(
     key = partial(training_key, language_model, rows, settings, code, *determined_by)
     minutes = parameters.checkpoint_minutes if checkpoints else None
     with training_folder(checkpoints if minutes else None, key) as folder:
-        own_checkpoints = Checkpoints(folder, minutes, description)
+        own_checkpoints = Checkpoints(folder, minutes, description, MOMENTS[optimiser])
         arguments = TrainingArguments(
             output_dir=own_checkpoints.partial,
             num_train_epochs=epochs,
