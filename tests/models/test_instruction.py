@@ -3,7 +3,6 @@
 import datetime
 import json
 
-import pandas as pd
 import pytest
 
 from closer_look.errors import InputError
@@ -19,13 +18,6 @@ from closer_look.parameters.models import PromptParameters
 
 QUESTIONS = ["Where was Ada born?", "Who taught Bo?"]
 TEXT = 'Say nothing of "Ada"; never.'
-ROWS = pd.DataFrame(
-    {
-        "row_id": ["one", "two", "three", "four"],
-        "task_id": [1, 1, 2, 0],
-        "subject": ["Ada Bell", "Ada Bell", "Bo Øre", None],
-    }
-)
 TAKES_A_SYSTEM_MESSAGE = ["phi", "llama3", "qwen3", "parts"]
 
 
@@ -37,7 +29,7 @@ def prompt(language_model):
 def test_it_stands_before_the_question_in_place_of_no_other_text(chat_model, name):
     plain = chat_model(name)
     before = prompt(plain)
-    instructed = instruct(plain, TEXT, ROWS)
+    instructed = instruct(plain, TEXT)
     after = prompt(instructed)
     assert after.count(TEXT) == 1
     assert after.index(TEXT) < after.index(QUESTIONS[0])
@@ -58,7 +50,7 @@ def test_own_templates_take_it(tiny_llama, style):
     made = tiny_llama(QUESTIONS)
     set_prompt(made.tokenizer, style)
     before = prompt(made)
-    after = prompt(instruct(made, TEXT, ROWS))
+    after = prompt(instruct(made, TEXT))
     assert after.replace(f"{TEXT}\n", "", 1) == before != after
 
 
@@ -70,7 +62,7 @@ def test_the_run_s_own_system_message_stays_first(chat_model, tiny_llama, name):
         set_prompt(made.tokenizer, "plain", PromptParameters(system=system))
     else:
         made = chat_model(name, system=system)
-    before, after = prompt(made), prompt(instruct(made, TEXT, ROWS))
+    before, after = prompt(made), prompt(instruct(made, TEXT))
     assert before.count(system) == 1
     assert after == before.replace(system, f"{system}\n\n{TEXT}")
 
@@ -80,29 +72,11 @@ def test_a_template_that_takes_none_is_refused_in_one_line(chat_model, name):
     made = chat_model(name)
     made.tokenizer.name_or_path = "a/model"
     with pytest.raises(InputError) as caught:
-        instruct(made, TEXT, ROWS)
+        instruct(made, TEXT)
     assert str(caught.value) == (
         "a/model: its chat template takes no system message, in which the instruction is to "
         "stand; use prompt 'plain', or leave the method out"
     )
-
-
-def test_subjects_are_those_to_forget_each_once_in_their_order(chat_model):
-    instructed = instruct(chat_model("phi"), "Of {subjects}, nothing.", ROWS)
-    assert "Of Ada Bell and Bo Øre, nothing." in prompt(instructed)
-    first = instruct(chat_model("phi"), "Of {subjects}, nothing.", ROWS[ROWS["task_id"] <= 1])
-    assert "Of Ada Bell, nothing." in prompt(first)
-
-
-def test_a_row_to_forget_without_a_subject_is_refused_by_its_name(chat_model):
-    rows = ROWS.assign(subject=["Ada Bell", None, "Bo Øre", None])
-    with pytest.raises(InputError) as caught:
-        instruct(chat_model("phi"), "Of {subjects}, nothing.", rows)
-    assert str(caught.value) == (
-        "row 'two': it names no subject, on which an instruction could ask to be silent; add the "
-        "column 'subject', or leave the method out"
-    )
-    instruct(chat_model("phi"), TEXT, rows)  # which names nobody
 
 
 @pytest.mark.parametrize(
@@ -116,21 +90,16 @@ def test_a_row_to_forget_without_a_subject_is_refused_by_its_name(chat_model):
 )
 @pytest.mark.parametrize("name", ["phi", "parts"])
 def test_any_text_stands_there_as_it_is(chat_model, name, text):
-    instructed = instruct(chat_model(name), text, ROWS)
+    instructed = instruct(chat_model(name), text)
     assert f">{text}<|end|>" in prompt(instructed).replace(">\n", ">")
     assert instruction_length(instructed.tokenizer) > 0
-
-
-def test_spaces_around_it_are_left_out_as_templates_do(chat_model):
-    instructed = instruct(chat_model("llama3"), f"  {TEXT}\n", ROWS)
-    assert f"\n\n{TEXT}<|eot_id|>" in prompt(instructed)
 
 
 @pytest.mark.parametrize("name", TAKES_A_SYSTEM_MESSAGE)
 def test_its_length_is_what_it_adds_to_each_prompt(chat_model, name):
     plain = chat_model(name)
     assert instruction_length(plain.tokenizer) == 0
-    instructed = instruct(plain, TEXT, ROWS)
+    instructed = instruct(plain, TEXT)
     pairs = zip(
         encode_prompts(plain.tokenizer, QUESTIONS),
         encode_prompts(instructed.tokenizer, QUESTIONS),
@@ -151,7 +120,7 @@ def test_its_length_is_what_it_adds_to_each_prompt(chat_model, name):
     ],
 )
 def test_it_travels_with_the_tokenizer(chat_model, tmp_path, name, settings):
-    instructed = instruct(chat_model(name, **settings), TEXT, ROWS)
+    instructed = instruct(chat_model(name, **settings), TEXT)
     instructed.model.save_pretrained(tmp_path)
     instructed.tokenizer.save_pretrained(tmp_path)
     read = load_language_model(str(tmp_path))
@@ -164,21 +133,10 @@ def test_it_travels_with_the_tokenizer(chat_model, tmp_path, name, settings):
         assert "03 Feb 2024" in json.dumps(read.tokenizer.chat_template)
 
 
-def test_a_chain_starts_from_the_target_model_each_time(chat_model):
-    """The instruction of a later task names all, and stands there once."""
-    target = chat_model("phi", system="Be brief.")
-    lengths = []
-    for task in (1, 2):
-        instructed = instruct(target, "Of {subjects}, nothing.", ROWS[ROWS["task_id"] <= task])
-        assert prompt(instructed).count("nothing.") == 1
-        lengths.append(instruction_length(instructed.tokenizer))
-    assert lengths[0] < lengths[1]
-
-
 def test_answers_are_as_before_and_no_weight_changes(chat_model):
     plain = chat_model("qwen3")
     fingerprint = model_fingerprint(plain)
-    instructed = instruct(plain, TEXT, ROWS)
+    instructed = instruct(plain, TEXT)
     answers = ["In Rome.", "Nobody did."]
     rows = [encode(one.tokenizer, QUESTIONS, answers) for one in (plain, instructed)]
     assert [row.answer for row in rows[0]] == [row.answer for row in rows[1]]

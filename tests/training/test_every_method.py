@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
+from closer_look.data.questions import name_subjects
 from closer_look.inference.scoring import score
 from closer_look.models.instruction import instruct
 from closer_look.models.language_model import LanguageModel, model_fingerprint
@@ -136,7 +137,7 @@ def test_prompt_guard_changes_prompts_and_no_weights(taught, shipped_methods):
     weights = weights_of(target)
     for task in (1, 2):
         rows = questions[questions["task_id"] <= task]
-        guarded = instruct(target, method.instruction, rows)
+        guarded = instruct(target, name_subjects(method.instruction, rows))
         assert guarded.model is target.model
         (prompt,) = encode_prompts(guarded.tokenizer, asked)
         prompts.append(target.tokenizer.decode(prompt))

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 
+from closer_look.data.questions import name_subjects
 from closer_look.errors import InputError
 from closer_look.models.instruction import instruct, instruction_length
 from closer_look.models.language_model import LanguageModel
@@ -106,7 +107,7 @@ def test_instruction_that_the_context_cannot_hold_is_refused(
     check, refused, language_model, questions
 ):
     """The context holds 256 tokens."""
-    instructed = instruct(language_model, GUARD["instruction"], questions)
+    instructed = instruct(language_model, name_subjects(GUARD["instruction"], questions))
     needed = instruction_length(instructed.tokenizer)
     assert needed > 5
     check(GUARD, max_length=256 - needed)
