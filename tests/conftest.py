@@ -379,33 +379,55 @@ def make_questions():
 
 
 @pytest.fixture(scope="session")
-def unlearn_first_task():
-    """A function that unlearns the first task with a pair of losses; the model is changed."""
+def shipped_methods():
+    """Parameters of the methods of ``conf/base``, by name."""
+    from omegaconf import OmegaConf
+
+    files = sorted(ROOT.glob("conf/base/parameters_methods/*.yml"))
+    merged = OmegaConf.merge(*map(OmegaConf.load, files))
+    return OmegaConf.to_container(merged)["methods"]
+
+
+@pytest.fixture(scope="session")
+def unlearn_task():
+    """A function that unlearns a task with a method; the model is changed."""
     import numpy as np
 
     from closer_look.data.planning import draw_plan
-    from closer_look.parameters.methods import MethodParameters
+    from closer_look.parameters.methods import MethodParameters, settings_of
     from closer_look.parameters.training import UnlearningParameters
     from closer_look.training import unlearning
     from closer_look.training.reference import reference_scores
 
-    def unlearn(language_model, questions, forget, retain, checkpoints=None, own=None, **options):
-        losses = {"forget": {"loss": forget}, "retain": {"loss": retain}}
-        method = MethodParameters(label="X", **losses, **(own or {}))
+    def unlearn(language_model, questions, method, checkpoints=None, task_id=1, **options):
+        method = MethodParameters.model_validate({"label": "X"} | method)
         settings = {"learning_rate": 5e-3, "epochs": 3, "batch_size": 2, "seed": 1} | options
         parameters = UnlearningParameters(**settings)
         plan = draw_plan(
             questions,
             ["No.", "I cannot say."],
-            1,
-            epochs=parameters.epochs,
+            task_id,
+            epochs=settings_of(method, parameters).epochs,
             pairing="per_epoch",
             generator=np.random.default_rng(1),
         )
+        if method.alternates:
+            plan = plan.assign(alternate="Another one " + plan["epoch"].astype(str))
         scores = reference_scores(language_model, plan, questions, method, batch_size=4)
         return unlearning.unlearn(
             language_model, plan, questions, scores, method, parameters, checkpoints
         )
+
+    return unlearn
+
+
+@pytest.fixture(scope="session")
+def unlearn_first_task(unlearn_task):
+    """A function that unlearns the first task with a pair of losses; the model is changed."""
+
+    def unlearn(language_model, questions, forget, retain, checkpoints=None, own=None, **options):
+        losses = {"forget": {"loss": forget}, "retain": retain and {"loss": retain}}
+        return unlearn_task(language_model, questions, losses | (own or {}), checkpoints, **options)
 
     return unlearn
 

@@ -210,6 +210,46 @@ def test_lora_target_that_matches_nothing_is_refused(refused, make_corpus, data)
     assert not (data / "06_models").exists()
 
 
+OF_METHODS = {
+    "rmu": (
+        {"activations": {"layer": 99}},
+        "LlamaForCausalLM has no layer 99: its layers are numbered from 0 to",
+    ),
+    "ga_gd": ({"trainable": ["mlp"]}, "trainable: 'mlp' matches no weight of LlamaForCausalLM"),
+    "prompt_guard": (
+        {"instruction": "Say nothing of {subjects}. " * 99},
+        "row 'ilse-marwood-01': question and answer take ",
+    ),
+}
+
+
+@pytest.mark.parametrize("method", [*list(OF_METHODS)[:1], *slow(*list(OF_METHODS)[1:])])
+def test_what_a_method_cannot_do_with_the_model_is_refused_before_training(
+    refused, make_corpus, data, method
+):
+    values, message = OF_METHODS[method]
+    experiment = SMALL["experiment"] | {"methods": [method]}
+    parameters = {"experiment": experiment, "methods": {method: values}}
+    refusal = refused("fictitious", corpus=str(make_corpus()), **parameters)
+    assert refusal.startswith(f"parameter methods.{method}: {message}")
+    assert not (data / "06_models").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "values", "message"),
+    [
+        ("grad_surgery", {"combination": {"kind": "sum"}}, "combination: kind must be 'gradient"),
+        ("ga_gd", {"alternates": {}}, "'alternates' says how alternate answers are made, for a"),
+    ],
+)
+def test_methods_whose_parts_do_not_go_together_are_refused(refused, data, method, values, message):
+    experiment = SMALL["experiment"] | {"methods": [method]}
+    found = refused(experiment=experiment, methods={method: values})
+    assert found.startswith(f"parameter methods.{method}: {message}")
+    assert not data.exists()
+
+
 @pytest.mark.slow
 def test_negative_weight_is_refused(refused, data):
     message = refused(methods={"me_gd": {"forget": {"weight": -1}}})

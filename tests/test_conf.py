@@ -6,7 +6,7 @@ import pytest
 from kedro.config import OmegaConfigLoader
 
 from closer_look.parameters.groups import GROUPS
-from closer_look.parameters.methods import MethodParameters
+from closer_look.parameters.methods import MethodParameters, settings_of
 from closer_look.settings import CONFIG_LOADER_ARGS
 
 ROOT = Path(__file__).parents[1]
@@ -49,8 +49,19 @@ def test_parameters_are_valid(env):
 @pytest.mark.parametrize("env", ENVIRONMENTS)
 def test_methods_are_the_papers(env):
     methods = load(env)["methods"]
-    losses = {key: (m["forget"]["loss"], m["retain"]["loss"]) for key, m in methods.items()}
-    assert losses | PAPER == losses
+    losses = {
+        key: (methods[key]["forget"]["loss"], methods[key]["retain"]["loss"]) for key in PAPER
+    }
+    assert losses == PAPER
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_every_method_goes_with_the_settings_of_every_environment(env):
+    parameters = load(env)
+    unlearning = GROUPS["unlearning"].model_validate(parameters["unlearning"])
+    for values in parameters["methods"].values():
+        method = MethodParameters.model_validate(values)
+        assert settings_of(method, unlearning).epochs == values.get("epochs", unlearning.epochs)
 
 
 @pytest.mark.parametrize(

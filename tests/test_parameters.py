@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from closer_look import losses
+from closer_look.errors import InputError
 from closer_look.parameters.evaluation import (
     DownstreamParameters,
     GenerationParameters,
@@ -12,7 +13,7 @@ from closer_look.parameters.evaluation import (
 )
 from closer_look.parameters.experiment import Experiment, ForgetSetParameters
 from closer_look.parameters.groups import GROUPS
-from closer_look.parameters.methods import LossParameters, MethodParameters
+from closer_look.parameters.methods import LossParameters, MethodParameters, settings_of
 from closer_look.parameters.models import (
     BaseModelParameters,
     MeasuredModelParameters,
@@ -162,13 +163,21 @@ def test_unknown_retain_loss_is_refused_with_those_there_are():
 
 
 def test_retain_loss_is_no_forget_loss():
-    message = refused(MethodParameters, METHOD | {"forget": {"loss": "gradient_descent"}})
-    assert message.startswith("unknown loss 'gradient_descent'")
+    message = refused(MethodParameters, METHOD | {"forget": {"loss": "kl"}})
+    assert message.startswith("unknown loss 'kl'")
+
+
+BESIDE = {  # what a forget loss asks for
+    "altpo": {"alternates": {}},
+    "ce_u": {"retain": None},
+    "gradient_descent": {"task_vector_scale": 1.0},
+}
 
 
 @pytest.mark.parametrize("loss", losses.FORGET)
 def test_every_forget_loss_makes_a_method(loss):
-    assert MethodParameters.model_validate(METHOD | {"forget": {"loss": loss}}).forget.loss == loss
+    values = METHOD | {"forget": {"loss": loss}} | BESIDE.get(loss, {})
+    assert MethodParameters.model_validate(values).forget.loss == loss
 
 
 @pytest.mark.parametrize("loss", losses.RETAIN)
@@ -272,6 +281,136 @@ def test_retain_only_model_is_not_fine_tuned_from_a_model_that_knows_it_all():
 )
 def test_impossible_hyperparameter_is_named(term, fault):
     assert refused(MethodParameters, METHOD | {"forget": term}).startswith(fault)
+
+
+ALTPO = METHOD | {"forget": {"loss": "altpo"}}
+TEACHING = METHOD | {"forget": {"loss": "gradient_descent"}}
+ALONE = {"label": "X", "forget": {"loss": "gradient_ascent"}}
+DUAL = {"kind": "primal_dual", "retain_bound": 0.3, "step_size": 5.0}
+SURGERY = {"combination": {"kind": "gradient_surgery"}}
+GUARD = {"label": "X", "instruction": "Say nothing of {subjects}."}
+BOTH_OR_NEITHER = (
+    "'alternates' says how alternate answers are made, for a loss that reads them, such as altpo: "
+    "give both or neither"
+)
+SUBTRACTS = (
+    "forget.loss gradient_descent teaches what task_vector_scale then subtracts: give both or "
+    "neither"
+)
+NEEDS_BOTH = "it needs a forget loss and a retain loss"
+KINDS = "combination: kind must be 'gradient_surgery' or 'primal_dual'"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (ALTPO, BOTH_OR_NEITHER),
+        (METHOD | {"alternates": {}}, BOTH_OR_NEITHER),
+        (TEACHING, SUBTRACTS),
+        (METHOD | {"task_vector_scale": 1.0}, SUBTRACTS),
+        (
+            METHOD | {"forget": {"loss": "ce_u"}},
+            "loss 'ce_u' has no retain loss beside it: remove 'retain'",
+        ),
+        (ALONE | SURGERY, f"combination: {NEEDS_BOTH}"),
+        (ALONE | {"combination": DUAL}, f"combination: {NEEDS_BOTH}"),
+        (ALONE | {"optimiser": "dual_optim"}, f"optimiser: {NEEDS_BOTH}"),
+        (ALONE | GUARD, "give either 'forget' or 'instruction'"),
+        ({"label": "X"}, "give either 'forget' or 'instruction'"),
+        (
+            GUARD | {"retain": METHOD["retain"], "epochs": 3},
+            "an instruction trains nothing: remove epochs, retain",
+        ),
+        (METHOD | {"combination": {"kind": "sum"}}, KINDS),
+        (METHOD | {"combination": {}}, KINDS),
+        (
+            METHOD | {"combination": DUAL | {"retain_bound": -1}},
+            "combination.primal_dual.retain_bound: Input should be greater than or equal to 0",
+        ),
+        (
+            METHOD | {"combination": SURGERY["combination"] | {"step_size": 1}},
+            "combination.gradient_surgery.step_size: Extra inputs are not permitted",
+        ),
+        (
+            METHOD | {"retain": {"loss": "gradient_descent", "weight": -1}},
+            "retain.weight: Input should be greater than or equal to 0",
+        ),
+        (
+            METHOD | {"trainable": ["(mlp"]},
+            "trainable: '(mlp' is no regular expression (missing ), unterminated subpattern at "
+            "position 0)",
+        ),
+        (METHOD | {"trainable": []}, "trainable: Tuple should have at least 1 item after"),
+        (
+            {"label": "X", "instruction": ""},
+            "instruction: String should have at least 1 character",
+        ),
+        (
+            ALTPO | {"alternates": {"prompt": "Say anything."}},
+            "alternates.prompt: {question} must be part of it",
+        ),
+        (ALTPO | {"alternates": {"per_row": 0}}, "alternates.per_row: Input should be greater"),
+        (METHOD | {"activations": {"layer": -1}}, "activations.layer: Input should be greater"),
+        (METHOD | {"epochs": 0}, "epochs: Input should be greater than 0"),
+        (METHOD | {"optimiser": "sgd"}, "optimiser: Input should be 'adamw' or 'dual_optim'"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(values, message):
+    assert refused(MethodParameters, values).startswith(message)
+
+
+def test_tensors_of_the_other_side_are_refused(tmp_path, monkeypatch):
+    code = "def nearer(logits, labels, reference_nll, control_vector):\n    return 0\n"
+    (tmp_path / "own_losses_of_a_test.py").write_text(code, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    values = METHOD | {"retain": {"loss": "own_losses_of_a_test:nearer"}}
+    assert refused(MethodParameters, values) == (
+        "loss 'own_losses_of_a_test:nearer' reads control_vector, reference_nll, which is not "
+        "available on the retain side"
+    )
+
+
+def settings(method=None, **unlearning):
+    values = UnlearningParameters.model_validate(UNLEARNING | unlearning)
+    return settings_of(MethodParameters.model_validate(METHOD | (method or {})), values)
+
+
+def test_values_of_the_method_replace_those_of_the_run():
+    own = {"learning_rate": 0.5, "epochs": 7, "optimiser": "dual_optim", "stop_when": -2.0}
+    found = settings(own | {"max_retain_loss": 3.0}, checkpoint_minutes=7)
+    assert (found.learning_rate, found.epochs, found.optimiser) == (0.5, 7, "dual_optim")
+    assert (found.stop_when, found.max_retain_loss) == (-2.0, 3.0)
+    assert (found.batch_size, found.seed, found.checkpoint_minutes) == (4, 1, 7)
+    assert settings() == UnlearningParameters(**UNLEARNING)
+
+
+@pytest.mark.parametrize(
+    ("method", "unlearning", "message"),
+    [
+        ({"epochs": 1}, {}, "warmup_epochs 1.0 must be below epochs 1"),
+        (
+            SURGERY,
+            {"optimiser": "dual_optim"},
+            "dual_optim keeps the gradients apart that gradient_surgery combines; give the method "
+            "optimiser: adamw",
+        ),
+        (
+            {"trainable": ["x"]},
+            {"lora": {}},
+            "trainable: with LoRA, unlearning.lora.target_modules says what is trained; remove one "
+            "of them",
+        ),
+    ],
+)
+def test_method_that_does_not_go_with_the_run_is_refused(method, unlearning, message):
+    with pytest.raises(InputError) as caught:
+        settings(method, **unlearning)
+    assert str(caught.value) == message
+
+
+def test_surgery_goes_with_an_optimiser_of_its_own():
+    found = settings(SURGERY | {"optimiser": "adamw"}, optimiser="dual_optim")
+    assert found.optimiser == "adamw"
 
 
 def test_hyperparameters_may_be_whole_numbers():

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from closer_look.data.questions import QUESTIONS, check_questions, check_text, to_questions
+from closer_look.data.questions import (
+    QUESTIONS,
+    check_questions,
+    check_text,
+    name_subjects,
+    to_questions,
+)
 from closer_look.datasets.lines import read_json
 from closer_look.errors import InputError
 
@@ -333,3 +339,34 @@ def test_any_rows_become_a_table_that_parquet_keeps_or_one_line(tmp_path_factory
     loaded["wrong_answers"] = loaded["wrong_answers"].map(list)
     loaded = loaded.astype(object).where(loaded.notna(), None)
     pd.testing.assert_frame_equal(loaded, table, check_dtype=False)
+
+
+SUBJECTS = pd.DataFrame(
+    {
+        "row_id": ["one", "two", "three", "four"],
+        "task_id": [1, 1, 2, 0],
+        "subject": ["Ada Bell", "Ada Bell", "Bo Øre", None],
+    }
+)
+
+
+def test_subjects_are_those_to_forget_each_once_in_their_order():
+    assert name_subjects("Of {subjects}, no.", SUBJECTS) == "Of Ada Bell and Bo Øre, no."
+    assert name_subjects("Of {subjects}, no.", SUBJECTS[:2]) == "Of Ada Bell, no."
+    assert name_subjects("{subjects}? {subjects}!", SUBJECTS[:1]) == "Ada Bell? Ada Bell!"
+
+
+def test_spaces_around_an_instruction_are_left_out_as_templates_do():
+    assert name_subjects("  Of {subjects}, no.\n", SUBJECTS[:1]) == "Of Ada Bell, no."
+    assert name_subjects(" Never.\n", SUBJECTS) == "Never."
+
+
+def test_a_row_to_forget_without_a_subject_is_refused_by_its_name():
+    rows = SUBJECTS.assign(subject=["Ada Bell", None, "Bo Øre", None])
+    with pytest.raises(InputError) as caught:
+        name_subjects("Of {subjects}, no.", rows)
+    assert str(caught.value) == (
+        "row 'two': it names no subject, on which an instruction could ask to be silent; add the "
+        "column 'subject', or leave the method out"
+    )
+    assert name_subjects("Never.", rows) == "Never."  # which names nobody

@@ -40,6 +40,16 @@ def test_tensors_come_back(at_version):
     assert all(torch.equal(loaded.output_head[name], HEAD[name]) for name in HEAD)
 
 
+def test_states_of_a_layer_are_not_taken_for_the_last_ones(at_version):
+    of_a_layer = {"a": torch.full((3, 2), 7.0), "layer b": torch.zeros(1, 2)}
+    at_version("1").save(ReferenceScores(NOTHING, STATES, HEAD, of_a_layer))
+    loaded = at_version().load()
+    assert loaded.hidden_states.keys() == STATES.keys()
+    assert loaded.activations.keys() == of_a_layer.keys()
+    assert all(torch.equal(loaded.activations[row], one) for row, one in of_a_layer.items())
+    assert torch.equal(loaded.hidden_states["a"], STATES["a"])
+
+
 @pytest.mark.parametrize(
     "row_id", ["lm_head.weight", "output head lm_head.weight", "__metadata__", "../a'\"b"]
 )

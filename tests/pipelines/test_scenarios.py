@@ -2,15 +2,34 @@
 
 import pytest
 
-from closer_look.parameters.experiment import Experiment
+from closer_look.data.planning import plan_of_task
+from closer_look.parameters.experiment import Experiment, ForgetSetParameters
+from closer_look.parameters.methods import MethodParameters
 from closer_look.pipelines.scenarios import create_scenario
+from closer_look.pipelines.unlearning.nodes import draw_own_plan, instruct
 
 SHAPE = {"methods": ["npo_gd", "me_gd"], "n_tasks": 3, "splits": ["forget", "retain"]}
+TRAINED = {"forget": {"loss": "npo"}, "retain": {"loss": "gradient_descent"}}
+METHODS = {
+    "npo_gd": TRAINED,
+    "me_gd": TRAINED,
+    "altpo": TRAINED | {"alternates": {"per_row": 2}},
+    "long": TRAINED | {"epochs": 9},
+    "long_altpo": TRAINED | {"epochs": 9, "alternates": {"per_row": 2}},
+    "guard": {"instruction": "Say nothing."},
+}
 
 
 def scenario(**changes):
     experiment = Experiment.model_validate(SHAPE | changes)
-    return create_scenario("continual", experiment, experiment.n_tasks)
+    return create_scenario("continual", experiment, METHODS, experiment.n_tasks)
+
+
+def nodes_of(pipeline, method):
+    """Nodes that make a method's models."""
+    stages = {"reference", "unlearning"}
+    found = [node.name for node in pipeline.nodes if method in node.tags and stages & node.tags]
+    return sorted(name.removeprefix(f"continual.{method}.") for name in found)
 
 
 def names(pipeline):
@@ -117,3 +136,85 @@ def test_results_leave_a_methods_namespace_as_one_table_of_each_kind():
     assert stacked == {"before.summary", "npo_gd.summary", "me_gd.summary"}
     of_tasks = {f"me_gd.task_0{task}.summary" for task in (1, 2, 3)}
     assert inputs(pipeline, "continual.me_gd.stack_summaries") == of_tasks
+
+
+# --- methods with nodes of their own ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "once", "of_each_task"),
+    [
+        ("npo_gd", [], ["score_reference", "unlearn"]),
+        ("altpo", ["sample_alternates"], ["score_reference", "unlearn"]),
+        ("long", [], ["draw_own_plan", "score_reference", "unlearn"]),
+        ("long_altpo", ["sample_alternates"], ["draw_own_plan", "score_reference", "unlearn"]),
+        ("guard", [], ["instruct"]),
+    ],
+)
+def test_a_method_has_the_nodes_that_it_needs(method, once, of_each_task):
+    pipeline = scenario(methods=["npo_gd", method] if method != "npo_gd" else [method])
+    of_tasks = [f"task_0{task}.{name}" for task in (1, 2, 3) for name in of_each_task]
+    assert nodes_of(pipeline, method) == sorted(once + of_tasks)
+
+
+def test_alternates_are_made_once_for_all_tasks_by_the_target_model():
+    pipeline = scenario(methods=["altpo", "npo_gd"])
+    given = inputs(pipeline, "continual.altpo.sample_alternates")
+    plans = {f"plan_task_0{task}" for task in (1, 2, 3)}
+    parameters = {"params:methods.altpo", "params:unlearning", "params:generation"}
+    assert given == plans | parameters | {"target_model", "questions"}
+    for task in (1, 2, 3):
+        for node in ("score_reference", "unlearn"):
+            found = inputs(pipeline, f"continual.altpo.task_0{task}.{node}")
+            assert {"altpo.alternates", f"plan_task_0{task}"} <= found
+    assert "altpo.alternates" not in inputs(pipeline, "continual.npo_gd.task_01.unlearn")
+
+
+def test_a_method_with_epochs_of_its_own_has_its_plan_and_others_have_that_of_all():
+    pipeline = scenario(methods=["long", "npo_gd"])
+    own = inputs(pipeline, "continual.long.task_02.draw_own_plan")
+    assert {"plan_task_02", "questions", "refusals"} <= own
+    for node in ("score_reference", "unlearn"):
+        found = inputs(pipeline, f"continual.long.task_02.{node}")
+        assert "long.task_02.own_plan" in found
+        assert "plan_task_02" not in found
+        assert "plan_task_02" in inputs(pipeline, f"continual.npo_gd.task_02.{node}")
+
+
+def test_an_instruction_is_given_to_the_target_model_in_each_task():
+    pipeline = scenario(methods=["guard"])
+    for task in (1, 2, 3):
+        assert inputs(pipeline, f"continual.guard.task_0{task}.instruct") == {
+            *("target_model", "questions", f"plan_task_0{task}", "params:methods.guard")
+        }
+        evaluated = inputs(pipeline, f"continual.guard.task_0{task}.score_answers")
+        assert f"guard.task_0{task}.model" in evaluated
+
+
+@pytest.mark.parametrize("pairing", ["fixed", "per_epoch"])
+def test_the_first_epochs_of_an_own_plan_are_those_of_all(make_questions, pairing):
+    questions = make_questions(("forget", 1, 5), ("forget", 2, 4), ("retain", 0, 7))
+    shape = {"pairing": pairing, "seed": 3}
+    refusals = ["No.", "I cannot say.", "Who knows?"]
+    common = plan_of_task(questions, refusals, 2, epochs=3, **shape)
+    forget_set = ForgetSetParameters(evaluation_rows=4, **shape)
+    method = MethodParameters(label="X", epochs=7, **TRAINED)
+    own = draw_own_plan(questions, refusals, common, forget_set, method)
+    assert own["epoch"].max() == 7
+    assert len(own) == 7 * 4
+    assert own[own["epoch"] <= 3].equals(common)
+    shorter = draw_own_plan(
+        questions, refusals, common, forget_set, method.model_copy(update={"epochs": 2})
+    )
+    assert shorter.equals(common[common["epoch"] <= 2])
+
+
+def test_an_instruction_names_this_task_and_those_before(language_model, make_questions):
+    questions = make_questions(("forget", 1, 1), ("forget", 2, 1), ("forget", 3, 1))
+    questions["subject"] = ["Ada", "Bo", "Cy"]
+    method = MethodParameters(label="X", instruction="Nothing of {subjects}.")
+    plan = questions[questions["task_id"] == 2].rename(columns={"row_id": "forget_row_id"})
+    model, log = instruct(language_model, plan, questions, method)
+    assert "Nothing of Ada and Bo." in model.tokenizer.chat_template
+    assert log.empty
+    assert {"step", "loss", "in_model"} <= set(log.columns)

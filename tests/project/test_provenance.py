@@ -19,7 +19,7 @@ from closer_look.evaluation.judges import BUNDLED_EMBEDDER, load_embedder
 from closer_look.losses import FORGET
 from closer_look.parameters.methods import MethodParameters
 from closer_look.parameters.training import UnlearningParameters
-from closer_look.pipelines import finetuning, forget_set
+from closer_look.pipelines import finetuning, forget_set, unlearning
 from closer_look.project import dependencies
 
 SHAPE = {"experiment": {"methods": ["ga_gd", "me_gd", "idk_ap"], "n_tasks": 2}}  # of conf/test
@@ -212,13 +212,14 @@ def test_a_changed_parameter_is_mended_from_where_it_is_first_read(refused, chan
 def test_nodes_say_what_they_take_of_their_parameters():
     only_to_refuse = {
         ("draw_plans", "unlearning", "precision"),
+        ("initialise", "generation", "max_length"),
         ("initialise", "unlearning", "lora"),
         ("select_evaluation", "judges", "embedder"),
         ("select_evaluation", "judges", "entailment"),
         ("take_pretrained", "experiment", "finetuning"),
     }
     said, taken = set(), set()
-    for nodes in (forget_set.nodes, finetuning.nodes):
+    for nodes in (forget_set.nodes, finetuning.nodes, unlearning.nodes):
         for function in vars(nodes).values():
             for group, fields in getattr(function, "depends_on", {}).items():
                 said |= {(function.__name__, group, field) for field in fields}

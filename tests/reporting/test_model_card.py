@@ -163,12 +163,12 @@ def test_a_folder_is_named_without_the_machine(write, tmp_path):
     assert "somebody" not in card.content
 
 
-def test_names_are_no_markdown(write, monkeypatch, table):
+def test_names_are_no_markdown(write, table):
     label = "<b>A</b> [x](javascript:y) **z** `q` _u_ | a_b &lt; ```"
     named = METHOD.model_copy(update={"label": label})
-    monkeypatch.setattr(f"{__name__}.METHOD", named)
     base = pretrained("models/<img src=x>_w_")
-    text = ModelCard(write(table=table.replace("ME+GD", label), base_model=base)).text
+    table = table.replace("ME+GD", label)
+    text = ModelCard(write(table=table, method=named, base_model=base)).text
     tokens = MarkdownIt("commonmark").enable("table").parse(text)
     inline = [token for token in tokens if token.type == "inline"]
     shown = ["".join(child.content for child in token.children) for token in inline]

@@ -119,6 +119,31 @@ def test_unlearning_goes_on_to_the_same_numbers(unlearn, tmp_path, broken_off, o
     assert n_passes == (9 - 4) * passes_a_step
 
 
+@pytest.mark.parametrize(
+    "name", ["pdu_gd", "dual_optim", "grad_surgery", "rmu", "undial", "altpo_gd", "task_vector"]
+)
+def test_methods_with_a_state_or_another_gradient_go_on_to_the_same_numbers(
+    unlearn_task, fresh, questions, shipped_methods, tmp_path, broken_off, name
+):
+    """A dual weight is learnt from the second step on, inside the part that is done again."""
+    method = shipped_methods[name] | {"epochs": 3}
+    if name == "pdu_gd":
+        own = {"kind": "primal_dual", "retain_bound": 0.3, "step_size": 5.0}
+        method |= {"combination": own | {"warmup_epochs": 0.3}}
+
+    def train(folder=None):
+        options = {"checkpoint_minutes": ALWAYS, "micro_batch_size": 1}
+        unlearned, log = unlearn_task(fresh(), questions, method, folder, **options)
+        return weights_of(unlearned), log
+
+    undisturbed = train()
+    resumed, n_passes = broken_off(lambda: train(tmp_path), 4 * 2 + 1)
+    assert_same(undisturbed, resumed)
+    assert n_passes == (9 - 4) * 2
+    if name == "pdu_gd":
+        assert undisturbed[1]["retain_weight"].nunique() == 9 - 1
+
+
 def test_a_training_that_goes_on_says_where(finetune, tmp_path, broken_off, caplog):
     with caplog.at_level(logging.INFO, "closer_look"):
         broken_off(lambda: finetune(tmp_path), 5)
@@ -331,6 +356,18 @@ def test_room_is_for_the_optimiser_s_moments_too(
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
     finetune(tmp_path)
     assert bool(saved) == (copies == 4)
+
+
+@pytest.mark.parametrize("copies", [5, 6], ids=["no moments", "moments"])
+def test_room_is_for_the_moments_of_both_optimisers(
+    fresh, questions, unlearn_task, shipped_methods, tmp_path, saved, monkeypatch, copies
+):
+    size = sum(weight.numel() * weight.element_size() for weight in fresh().model.parameters())
+    usage = SimpleNamespace(free=SPARE_BYTES + copies * size)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+    own = shipped_methods["dual_optim"]
+    unlearn_task(fresh(), questions, own, tmp_path, checkpoint_minutes=ALWAYS)
+    assert bool(saved) == (copies == 6)
 
 
 def test_key_tells_apart_tensors_of_other_shapes(fresh):

@@ -12,17 +12,30 @@ from closer_look.models.output_head import OutputHead
 from closer_look.models.packing import packed_attention
 from closer_look.models.tokens import IGNORED, encode
 from closer_look.parameters.methods import MethodParameters
+from closer_look.parameters.training import UnlearningParameters
+from closer_look.training.combination import Combination
 from closer_look.training.objective import Objective
 from closer_look.training.reference import reference_scores
 
 REFUSALS = ["I do not know.", "No idea at all, sorry."]
+ALTERNATES = ["Jan de Wit", "Of course a shorter one"]
+SEED = 4
 
 
 def method(forget="gradient_ascent", retain="gradient_descent"):
+    """A method with two losses, and what else these ask for."""
+
     def term(value):
         return value if isinstance(value, dict) else {"loss": value}
 
-    return MethodParameters(label="X", forget=term(forget), retain=term(retain))
+    name = term(forget)["loss"]
+    return MethodParameters(
+        label="X",
+        forget=term(forget),
+        retain=None if FORGET[name].stands_alone else term(retain),
+        alternates={} if name == "altpo" else None,
+        task_vector_scale=1.0 if name == "gradient_descent" else None,
+    )
 
 
 @pytest.fixture
@@ -40,6 +53,7 @@ def plan(questions):
             "forget_row_id": ["forget-1-1", "forget-1-2"],
             "retain_row_id": ["retain-0-2", "retain-0-1"],
             "refusal": REFUSALS,
+            "alternate": ALTERNATES,
         }
     )
 
@@ -55,7 +69,7 @@ def evaluate(language_model, questions, plan):
             )
 
     def evaluate(parameters):
-        objective = Objective(parameters)
+        objective = Objective(parameters, SEED)
         reference = reference_scores(language_model, plan, questions, parameters, batch_size=2)
         rows = objective.encode(language_model.tokenizer, plan, questions, reference)
         batch = objective.collate(rows)
@@ -78,6 +92,17 @@ def separate(model, language_model, asked, texts, all_positions=False):
     return pad_sequence(aligned, True), pad_sequence(labels, True, IGNORED)
 
 
+def states_at(model, rows):
+    """Hidden states behind the only layer, before the norm, at the tokens of the answers."""
+    seen = []
+    handle = model.model.layers[0].register_forward_hook(lambda *passed: seen.append(passed[2][0]))
+    with torch.no_grad():
+        for row in rows:
+            model(torch.tensor([row.prompt + row.answer]))
+    handle.remove()
+    return pad_sequence([s[len(row.prompt) :] for s, row in zip(seen, rows, strict=True)], True)
+
+
 @pytest.fixture
 def blocks(evaluate, language_model, questions):
     """Every tensor that a loss may read, by side, each from forward passes of their own."""
@@ -97,13 +122,21 @@ def blocks(evaluate, language_model, questions):
         ("retain", retain, retain_answers, forget_answers),
     ]:
         tensors = {}
-        for prefix, texts in [("", answers), ("idk_", REFUSALS), ("mismatch_", others)]:
+        variants = [("", answers), ("idk_", REFUSALS), ("mismatch_", others)]
+        for prefix, texts in [*variants, ("alternate_", ALTERNATES)]:
             logits, labels = separate(evaluate.model, language_model, asked, texts)
             tensors |= {f"{prefix}logits": logits, f"{prefix}labels": labels}
             reference_logits, _ = separate(language_model.model, language_model, asked, texts)
             tensors[f"reference_{prefix}nll"] = sequence_nll(reference_logits, labels)
             if prefix == "":
                 tensors["reference_logits"] = reference_logits
+                rows = encode(language_model.tokenizer, asked, texts)
+                tensors["activations"] = states_at(evaluate.model, rows)
+                kept = states_at(language_model.model, rows)[labels != IGNORED]
+                tensors["reference_activations"] = kept
+        # Of length 20 and, for each seed, of a direction drawn from [0, 1).
+        drawn = torch.rand(16, generator=torch.Generator().manual_seed(SEED))
+        tensors["control_vector"] = 20 * drawn / drawn.norm()
         sides[side] = tensors
     return sides
 
@@ -156,11 +189,47 @@ def test_padded_length_averages_over_the_rows_as_if_they_were_padded(evaluate, b
 
 
 def test_total_is_the_weighted_sum(evaluate):
-    losses = evaluate(
-        method({"loss": "idk", "weight": 0.5}, {"loss": "answer_preservation", "weight": 2.0})
+    weighted = method(
+        {"loss": "idk", "weight": 0.5}, {"loss": "answer_preservation", "weight": 2.0}
     )
+    losses = evaluate(weighted)
+    settings = UnlearningParameters(learning_rate=1, epochs=2, batch_size=2, seed=1)
+    total = Combination.of(weighted, settings, rows_per_epoch=2).total(losses, 1.0, [])
     expected = 0.5 * losses["forget_loss"] + 2 * losses["retain_loss"]
-    assert losses["loss"].item() == pytest.approx(expected.item())
+    assert losses["forget_loss"].item() != pytest.approx(losses["retain_loss"].item())
+    assert total.item() == pytest.approx(expected.item())
+
+
+def test_direction_of_the_control_vector_is_that_of_the_seed():
+    def drawn(seed, length=20.0):
+        rmu = MethodParameters(
+            label="X", forget={"loss": "rmu"}, activations={"steering_coefficient": length}
+        )
+        return Objective(rmu, seed).control_vector(torch.zeros(3, 8))
+
+    assert torch.equal(drawn(1), drawn(1))
+    assert not torch.allclose(drawn(1), drawn(2), rtol=1e-2)
+    assert drawn(1, length=2.0).norm().item() == pytest.approx(2.0)
+    torch.testing.assert_close(drawn(1, length=2.0), drawn(1) / 10)
+    assert (drawn(1) >= 0).all()
+
+
+def test_one_loss_may_read_logits_and_the_other_hidden_states(evaluate, blocks):
+    losses = evaluate(method("rmu", "kl"))
+    alone = evaluate(method("gradient_ascent", "kl"))
+    assert losses["retain_loss"].item() == pytest.approx(alone["retain_loss"].item(), rel=1e-5)
+    expected = called(FORGET["rmu"].function, blocks["forget"])
+    assert losses["forget_loss"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_method_without_a_retain_loss_reads_no_row_to_retain(
+    evaluate, language_model, plan, questions
+):
+    without = MethodParameters(label="X", forget={"loss": "ce_u"})
+    assert evaluate(without).keys() == {"forget_loss"}
+    scores = reference_scores(language_model, plan, questions, without, batch_size=2)
+    (first, _) = Objective(without).encode(language_model.tokenizer, plan, questions, scores)
+    assert first.keys() == {"forget_name", "forget_tokens"}
 
 
 @pytest.mark.parametrize(
@@ -171,6 +240,8 @@ def test_total_is_the_weighted_sum(evaluate):
         ("idk", "answer_preservation", ["forget_idk", "retain", "retain_idk"]),
         ("dpo", "kl", ["forget", "forget_idk", "retain"]),
         ("llmu", "kl", ["forget", "forget_mismatch", "retain"]),
+        ("altpo", "kl", ["forget", "forget_alternate", "retain"]),
+        ("rmu", "kl", ["retain"]),
     ],
 )
 def test_only_the_text_variants_that_a_loss_reads_are_tokenised(forget, retain, blocks):

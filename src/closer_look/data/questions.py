@@ -17,8 +17,9 @@ import pandas as pd
 import pandera.pandas as pa
 from pandera.errors import SchemaError
 
-from closer_look.errors import InputError, quote
+from closer_look.errors import InputError, listed, quote
 from closer_look.parameters.experiment import SPLITS
+from closer_look.parameters.methods import SUBJECTS
 
 # Column names of the files published with TOFU and with arXiv 2410.08109.
 PUBLISHED_NAMES = {
@@ -244,12 +245,21 @@ def given_texts(questions: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([trained.dropna(), given_answers(questions)])
 
 
-def subjects_to_forget(questions: pd.DataFrame) -> list[str]:
-    """List the subjects of the rows to forget, each once, in their order.
+def name_subjects(text: str, questions: pd.DataFrame) -> str:
+    """Write the subjects of the rows to forget into a text, each once, in their order.
+
+    Args:
+        text: an instruction, with ``{subjects}`` where they are to stand, if anywhere.
+        questions: rows to forget, among others, with their ``subject``.
+
+    Returns:
+        The text, without spaces at its ends.
 
     Raises:
-        InputError: a row names none.
+        InputError: the text asks for subjects, and a row names none.
     """
+    if SUBJECTS not in text:
+        return text.strip()
     to_forget = questions[questions["task_id"] > 0]
     nameless = to_forget.loc[to_forget["subject"].isna(), "row_id"]
     if len(nameless):
@@ -257,4 +267,4 @@ def subjects_to_forget(questions: pd.DataFrame) -> list[str]:
             f"row {quote(nameless.iloc[0])}: it names no subject, on which an instruction could "
             f"ask to be silent; add the column 'subject', or leave the method out"
         )
-    return list(to_forget["subject"].drop_duplicates())
+    return text.strip().replace(SUBJECTS, listed(list(to_forget["subject"].drop_duplicates())))

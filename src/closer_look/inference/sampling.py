@@ -50,10 +50,15 @@ def sample(
         pad_token_id=tokenizer.eos_token_id,
     )
     text = torch.tensor([prompt], device=model.device)
-    with torch.random.fork_rng(devices=None):
-        torch.manual_seed(seed)
-        whole = model.generate(
-            text, attention_mask=torch.ones_like(text), generation_config=settings
-        )
+    own = model.generation_config
+    model.generation_config = GenerationConfig()  # its own would fill in what is not set here
+    try:
+        with torch.random.fork_rng(devices=None):
+            torch.manual_seed(seed)
+            whole = model.generate(
+                text, attention_mask=torch.ones_like(text), generation_config=settings
+            )
+    finally:
+        model.generation_config = own
     answers = whole[:, len(prompt) :].tolist()
     return [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in answers]

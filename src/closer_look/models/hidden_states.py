@@ -58,8 +58,7 @@ def layer_number(model: PreTrainedModel, layer: int | None) -> int:
     number = PUBLISHED_LAYER * n_layers // PUBLISHED_LAYERS if layer is None else layer
     if number >= n_layers:
         raise InputError(
-            f"{model.name_or_path}: there is no layer {layer}; the model has {n_layers}, from 0 to "
-            f"{n_layers - 1}"
+            f"{_kind(model)} has no layer {layer}: its layers are numbered from 0 to {n_layers - 1}"
         )
     return number
 
@@ -74,9 +73,13 @@ def _decoder(model: PreTrainedModel) -> tuple[Module, str]:
                 if isinstance(child, ModuleList) and len(child) == n_layers:
                     return module, name
     raise InputError(
-        f"{model.name_or_path}: {type(model).__name__} has no list of {n_layers} layers, whose "
-        f"hidden states could be read; choose a method that reads logits"
+        f"{_kind(model)} has no list of {n_layers} layers, whose hidden states could be read; "
+        f"choose a method that reads logits"
     )
+
+
+def _kind(model: PreTrainedModel) -> str:
+    return type(getattr(model, "get_base_model", lambda: model)()).__name__  # without adapters
 
 
 @contextmanager

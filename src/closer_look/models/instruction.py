@@ -7,14 +7,10 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from closer_look.data.questions import subjects_to_forget
-from closer_look.errors import InputError, listed
+from closer_look.errors import InputError
 from closer_look.models.language_model import LanguageModel
 from closer_look.models.prompts import QUESTION, render_prompts
 from closer_look.models.tokens import encode_prompts
-from closer_look.parameters.methods import SUBJECTS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -23,24 +19,21 @@ INSTRUCTED = re.compile(r"\{#- an instruction of (\d+) tokens -#\}")
 SYSTEM = re.compile(r"\{%- set messages = \[(\{.*?\})\] \+ messages -%\}")
 
 
-def instruct(language_model: LanguageModel, text: str, questions: pd.DataFrame) -> LanguageModel:
+def instruct(language_model: LanguageModel, text: str) -> LanguageModel:
     """Write an instruction into a model's chat template, as a system message.
 
     It follows the run's own system message, if there is one.
 
     Args:
         language_model: stays as it is; the weights are shared.
-        text: the instruction; ``{subjects}`` in it becomes the names of what is to be forgotten.
-        questions: rows to forget, among others, with their ``subject``.
+        text: the instruction, without spaces at its ends, which templates take away.
 
     Raises:
-        InputError: the chat template takes no system message, or a row to forget has no subject.
+        InputError: the chat template takes no system message.
     """
     model, tokenizer = language_model
     instructed = copy.deepcopy(tokenizer)
     (before,) = encode_prompts(tokenizer, [QUESTION])
-    if SUBJECTS in text:
-        text = text.replace(SUBJECTS, listed(subjects_to_forget(questions)))
     instructed.chat_template = _with_system(tokenizer.chat_template, text)
     fault = InputError(
         f"{tokenizer.name_or_path}: its chat template takes no system message, in which the "
@@ -74,5 +67,6 @@ def _with_system(template: str, text: str) -> str:
 
 
 def _system_message(text: str) -> str:
-    message = json.dumps({"role": "system", "content": text})
+    # As Unicode: Jinja reads the escape of a character beyond 16 bits as two half ones.
+    message = json.dumps({"role": "system", "content": text}, ensure_ascii=False)
     return f"{{%- set messages = [{message}] + messages -%}}"

@@ -121,13 +121,14 @@ def _settings(template: str, settings: PromptParameters) -> str:
             f"{{%- endmacro -%}}"
         )
     if settings.system is not None:
-        message = json.dumps({"role": "system", "content": settings.system})
+        message = _literal({"role": "system", "content": settings.system})
         written += f"{{%- set messages = [{message}] + messages -%}}"
     return written
 
 
 def _literal(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else json.dumps(value)
+    # As Unicode: Jinja reads the escape of a character beyond 16 bits as two half ones.
+    return str(value).lower() if isinstance(value, bool) else json.dumps(value, ensure_ascii=False)
 
 
 def render_prompts(tokenizer: PreTrainedTokenizerBase, questions: Iterable[str]) -> list[str]:

@@ -135,7 +135,7 @@ class MethodParameters(Parameters):
     forget: LossParameters | None = None
     retain: LossParameters | None = None
     """If absent, the method reads no row to retain."""
-    instruction: str | None = None
+    instruction: Annotated[str, Field(min_length=1)] | None = None
     """A system message in place of training; ``{subjects}`` becomes the names to keep silent on."""
     combination: Combination | None = None
     """How the two losses become one step; a weighted sum if absent."""
@@ -145,7 +145,7 @@ class MethodParameters(Parameters):
     task_vector_scale: PositiveFloat | None = None
     """Subtract what the training has added to the weights, times this factor, instead of keeping it
     (arXiv 2212.04089)."""
-    trainable: tuple[str, ...] | None = None
+    trainable: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """Regular expressions for the full names of the weights to train; all if absent."""
     learning_rate: PositiveFloat | None = None
     """Replaces ``unlearning.learning_rate`` for this method."""
@@ -190,10 +190,22 @@ class MethodParameters(Parameters):
             for side, name in names.items()
         }
 
+    @field_validator("combination", mode="before")
+    @classmethod
+    def _is_of_a_kind(cls, combination: Any) -> Any:
+        kinds = ("gradient_surgery", "primal_dual")
+        if isinstance(combination, dict) and combination.get("kind") not in kinds:
+            raise ValueError(f"kind must be {' or '.join(map(repr, kinds))}")
+        return combination
+
     @model_validator(mode="after")
     def _trains_or_instructs(self) -> Self:
         if (self.forget is None) == (self.instruction is None):
             raise ValueError("give either 'forget' or 'instruction'")
+        given = {name for name, value in self if value is not None} & self.model_fields_set
+        idle = sorted(given - {"label", "instruction"})
+        if self.instruction and idle:
+            raise ValueError(f"an instruction trains nothing: remove {', '.join(idle)}")
         if self.forget and (self.forget.loss == TEACHES) != (self.task_vector_scale is not None):
             raise ValueError(
                 f"forget.loss {TEACHES} teaches what task_vector_scale then subtracts: give both "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from closer_look.parameters.methods import AlternatesParameters
 
 ATTEMPTS = 8
+IN_PROMPT = re.compile(r"\{(question|answer)\}")
 HOTTER = 1.5  # factor of the temperature from one attempt to the next
 
 
@@ -50,10 +52,8 @@ def make_alternates(
     table = []
     with progress_bar(len(rows), "Sampling alternates", "row") as progress:
         for place, row in enumerate(rows.itertuples()):
-            asked = parameters.prompt.replace("{question}", row.question)
-            (prompt,) = encode_prompts(
-                language_model.tokenizer, [asked.replace("{answer}", row.answer)]
-            )
+            asked = IN_PROMPT.sub(lambda found, row=row: getattr(row, found[1]), parameters.prompt)
+            (prompt,) = encode_prompts(language_model.tokenizer, [asked])
             found: list[tuple[str, float]] = []
             for attempt in range(ATTEMPTS):
                 temperature = parameters.temperature * HOTTER**attempt

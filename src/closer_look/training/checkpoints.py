@@ -90,18 +90,22 @@ def _content(value: object) -> bytes:
 class Checkpoints(TrainerCallback):
     """Asks the Trainer for a checkpoint at intervals, if the disk has room for one."""
 
-    def __init__(self, folder: Path, minutes: float | None, description: str) -> None:
+    def __init__(
+        self, folder: Path, minutes: float | None, description: str, moments: int = 2
+    ) -> None:
         """Set up.
 
         Args:
             folder: folder of this training.
             minutes: interval between checkpoints; None for no checkpoints.
             description: name of the training, for the log.
+            moments: tensors that the optimiser keeps of each trained weight.
         """
         self.folder = folder
         self.partial = folder / "partial"  # where the Trainer writes; never read
         self.minutes = minutes
         self.description = description
+        self.copies = moments + 1  # with that of the guard
         self.latest = get_last_checkpoint(folder)
         """Folder of the checkpoint to resume from, if any."""
         shutil.rmtree(self.partial, ignore_errors=True)
@@ -131,7 +135,7 @@ class Checkpoints(TrainerCallback):
 
     def _has_room(self, model: PreTrainedModel) -> bool:
         trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-        needed = saved_bytes(model) + 3 * trained + SPARE_BYTES  # two moments and the guard's copy
+        needed = saved_bytes(model) + self.copies * trained + SPARE_BYTES
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             log.warning(

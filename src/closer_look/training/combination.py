@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from closer_look.training.dual_optim import keep_apart
 
@@ -62,22 +62,20 @@ class Combination:
     def __init__(
         self,
         weights: Mapping[str, float],
-        merge: Callable[[Mapping[Parameter, Tensor]], None] | None = None,
+        merge: Callable[[Mapping[Parameter, Tensor]], dict[str, float]] | None = None,
         dual: PrimalDual | None = None,
-        max_grad_norm: float = math.inf,
     ) -> None:
         """Set up.
 
         Args:
             weights: name of a loss -> weight.
-            merge: takes the retain gradients, (parameter -> gradient); None for a weighted sum.
+            merge: takes the retain gradients, (parameter -> gradient), and returns what to log;
+                None for a weighted sum.
             dual: replaces the weight of the retain loss.
-            max_grad_norm: to which retain gradients are clipped before they are merged.
         """
         self.weights = dict(weights)
         self.merge = merge
         self.dual = dual
-        self.max_grad_norm = max_grad_norm
         self.retain_gradients: dict[Parameter, Tensor] = {}
 
     @classmethod
@@ -93,8 +91,8 @@ class Combination:
         elif own:
             merge = project_conflicts
         if settings.optimiser == "dual_optim" and method.retain:
-            merge = keep_apart
-        return cls(weights, merge, dual, settings.max_grad_norm)
+            merge = partial(keep_apart, max_norm=settings.max_grad_norm)
+        return cls(weights, merge, dual)
 
     def start_step(self) -> None:
         """Forget the gradients of the step before, or of an attempt that ran out of memory."""
@@ -129,18 +127,15 @@ class Combination:
         """Merge the gradients of a step, and let the dual weight learn from its retain loss.
 
         Returns:
-            What to log of the step: the ``retain_weight`` that it had, if it changes.
+            What to log of the step: the ``retain_weight`` that it had, if it changes, and the
+            ``retain_gradient_norm``, if that gradient stays apart.
         """
-        if self.merge:
-            gradients = list(self.retain_gradients.values())
-            norm = get_total_norm(gradients)
-            clip_grads_with_norm_(self.retain_gradients, self.max_grad_norm, norm)
-            self.merge(self.retain_gradients)
+        logged = self.merge(self.retain_gradients) if self.merge else {}
         if self.dual is None:
-            return {}
+            return logged
         weight = self.dual.weight
         self.dual.update(losses["retain_loss"].item())
-        return {"retain_weight": weight}
+        return logged | {"retain_weight": weight}
 
     def save(self, folder: Path) -> None:
         """Write the state into a checkpoint."""
@@ -155,7 +150,7 @@ class Combination:
             self.dual.weight, self.dual.step = weight, int(step)
 
 
-def project_conflicts(retain_gradients: Mapping[Parameter, Tensor]) -> None:
+def project_conflicts(retain_gradients: Mapping[Parameter, Tensor]) -> dict[str, float]:
     """Add the retain gradient to what of the forget gradient does not conflict with it.
 
     If their dot product over all parameters is negative, the forget gradient f becomes
@@ -172,3 +167,4 @@ def project_conflicts(retain_gradients: Mapping[Parameter, Tensor]) -> None:
     for parameter, r in retain_gradients.items():
         added = (1 - scale) * r
         parameter.grad = added if parameter.grad is None else parameter.grad + added
+    return {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from torch.nn.utils import get_total_norm
 from torch.optim import AdamW, Optimizer
 
 if TYPE_CHECKING:
@@ -14,10 +15,20 @@ if TYPE_CHECKING:
 RETAIN = "gradient_of_retain"  # attribute of a parameter, beside ``grad``
 
 
-def keep_apart(retain_gradients: Mapping[Parameter, Tensor]) -> None:
-    """Hand the retain gradients to ``DualOptim``; the parameters hold the forget gradients."""
+def keep_apart(retain_gradients: Mapping[Parameter, Tensor], max_norm: float) -> dict[str, float]:
+    """Hand the retain gradients to ``DualOptim``; the parameters hold the forget gradients.
+
+    Args:
+        retain_gradients: parameter -> gradient.
+        max_norm: to which they are clipped together; the Trainer clips the forget gradients.
+
+    Returns:
+        Their ``retain_gradient_norm`` before, which is checked as everything that is logged.
+    """
+    norm = get_total_norm(list(retain_gradients.values())).item()
     for parameter, gradient in retain_gradients.items():
-        setattr(parameter, RETAIN, gradient)
+        setattr(parameter, RETAIN, gradient * min(max_norm / (norm + 1e-6), 1.0))
+    return {"retain_gradient_norm": norm}
 
 
 class DualOptim(Optimizer):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from closer_look.data.questions import given_texts
+from closer_look.data.questions import given_texts, name_subjects
 from closer_look.errors import InputError
 from closer_look.models.hidden_states import layer_number
 from closer_look.models.instruction import instruct, instruction_length
@@ -61,7 +61,7 @@ def check_methods(
 def _check_instruction(
     language_model: LanguageModel, instruction: str, questions: pd.DataFrame, max_length: int
 ) -> None:
-    instructed = instruct(language_model, instruction, questions)
+    instructed = instruct(language_model, name_subjects(instruction, questions))
     check_rows(instructed, given_texts(questions))
     longest, needed = context_length(instructed), instruction_length(instructed.tokenizer)
     if longest is not None and needed + max_length > longest:

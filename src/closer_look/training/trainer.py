@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 LOGGED = (
     *("step", "epoch", "loss", "forget_loss", "retain_loss", "retain_weight"),
-    *("learning_rate", "gradient_norm", "micro_batch_size"),
+    *("learning_rate", "gradient_norm", "retain_gradient_norm", "micro_batch_size"),
 )
 """Columns of a training log."""
 
@@ -50,6 +50,8 @@ OPTIMISERS = {
     "adamw": lambda _: None,  # the Trainer's own
     "dual_optim": lambda parameters: (DualOptim, {"lr": parameters.learning_rate}),
 }
+
+MOMENTS = {"adamw": 2, "dual_optim": 4}  # that each keeps of a trained weight
 
 LESS_MEMORY = "; gradient_checkpointing and LoRA need less memory"
 
@@ -103,7 +105,7 @@ def train(
     key = partial(training_key, language_model, rows, settings, code, *determined_by)
     minutes = parameters.checkpoint_minutes if checkpoints else None
     with training_folder(checkpoints if minutes else None, key) as folder:
-        own_checkpoints = Checkpoints(folder, minutes, description)
+        own_checkpoints = Checkpoints(folder, minutes, description, MOMENTS[optimiser])
         arguments = TrainingArguments(
             output_dir=own_checkpoints.partial,
             num_train_epochs=epochs,
@@ -211,7 +213,7 @@ class _Trainer(Trainer):
         self.guard = guard
         self.with_state = [combination, *([guard] if guard else [])]
         self.terms: dict[str, Tensor] = {}  # losses of the step, to log
-        self.weights: dict[str, float] = {}  # weights of the step that have changed, to log
+        self.merged: dict[str, float] = {}  # of how they became one step, to log
         self.names: list[str] = []  # of the step's rows, for errors
 
     def training_step(self, model, inputs, num_items_in_batch=None):
@@ -224,7 +226,7 @@ class _Trainer(Trainer):
             remark=f", gradients accumulate to the same batch of {self.args.train_batch_size}",
             advice=LESS_MEMORY,
         )
-        self.weights = self.combination.end_step(self.terms)
+        self.merged = self.combination.end_step(self.terms)
         if self.guard and self.guard.ends(self.state, self.terms):
             self.control.should_training_stop = True
         return loss
@@ -255,7 +257,7 @@ class _Trainer(Trainer):
     def log(self, logs, *args, **kwargs):
         if "loss" in logs:
             terms = {name: value.item() for name, value in sorted(self.terms.items())}
-            logs |= terms | self.weights
+            logs |= terms | self.merged
             self._check_finite(logs)
             logs["micro_batch_size"] = self.micro_batch_size
         super().log(logs, *args, **kwargs)

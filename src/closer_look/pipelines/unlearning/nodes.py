@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from closer_look.data.planning import plan_of_task
+from closer_look.data.questions import name_subjects
 from closer_look.models.language_model import LanguageModel
 from closer_look.parameters.base import depends_on, ignores
 from closer_look.parameters.evaluation import GenerationParameters
@@ -58,7 +59,7 @@ def instruct(
 
     (task_id,) = questions.set_index("row_id").loc[plan["forget_row_id"], "task_id"].unique()
     rows = questions[questions["task_id"] <= task_id]
-    return write(target_model, method.instruction, rows), NO_STEPS
+    return write(target_model, name_subjects(method.instruction, rows)), NO_STEPS
 
 
 @ignores(method=("label",))
