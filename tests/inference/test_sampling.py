@@ -110,3 +110,8 @@ def test_answers_are_the_model_s_own(language_model):
     expected = language_model.tokenizer.decode(ids[len(prompt) :], skip_special_tokens=True).strip()
     assert expected
     assert sample(language_model, prompt, 2, **options) == [expected] * 2
+
+
+def test_no_token_is_left_out(language_model):
+    """Where all 300 are about as likely, 600 draws have far more texts than 50."""
+    assert len(set(drawn(language_model, 600, temperature=1e6))) > 80

@@ -160,3 +160,13 @@ def test_model_whose_layers_stand_in_no_list_is_refused(make_family):
     model.config.num_hidden_layers = 5
     with pytest.raises(InputError, match="LlamaForCausalLM has no list of 5 layers, whose hidden"):
         layer_number(model, 0)
+
+
+def test_the_layers_behind_do_not_run(make_family):
+    model, ran = make_family("llama", **LAYERS).model, []
+    for number, layer in enumerate(model.model.layers):
+        layer.register_forward_hook(lambda *passed, number=number: ran.append(number))
+    with packed_attention(model):
+        ran.clear()
+        layer_states(model, pack(ROWS), 1)
+    assert ran == [0, 1]

@@ -12,8 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from closer_look.errors import InputError
 from closer_look.losses import RETAIN
 from closer_look.losses.loss import Loss
-from closer_look.training.dual_optim import RETAIN as APART
-from closer_look.training.dual_optim import DualOptim, keep_apart
+from closer_look.training.dual_optim import APART, DualOptim, keep_apart
 
 SETTINGS = {"lr": 0.1, "weight_decay": 0.01}
 GRADIENTS = [(3.0, -1.0), (-2.0, 0.5), (0.25, 4.0)]  # of forget, of retain, at each step

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Parameter
 
-RETAIN = "gradient_of_retain"  # attribute of a parameter, beside ``grad``
+APART = "gradient_of_retain"  # attribute of a parameter, beside ``grad``
 
 
 def keep_apart(retain_gradients: Mapping[Parameter, Tensor], max_norm: float) -> dict[str, float]:
@@ -27,7 +27,7 @@ def keep_apart(retain_gradients: Mapping[Parameter, Tensor], max_norm: float) ->
     """
     norm = get_total_norm(list(retain_gradients.values())).item()
     for parameter, gradient in retain_gradients.items():
-        setattr(parameter, RETAIN, gradient * min(max_norm / (norm + 1e-6), 1.0))
+        setattr(parameter, APART, gradient * min(max_norm / (norm + 1e-6), 1.0))
     return {"retain_gradient_norm": norm}
 
 
@@ -56,7 +56,7 @@ class DualOptim(Optimizer):
         self.forget.step()
         for group in self.param_groups:
             for parameter in group["params"]:
-                parameter.grad = parameter.__dict__.pop(RETAIN, None)
+                parameter.grad = parameter.__dict__.pop(APART, None)
         self.retain.step()
 
     def state_dict(self) -> dict[str, Any]:
