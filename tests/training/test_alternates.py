@@ -121,3 +121,10 @@ def test_a_row_without_alternates_is_no_silent_gap():
     table = pd.DataFrame({"row_id": ["a"], "number": [1], "alternate": ["A"]})
     with pytest.raises(KeyError):
         with_alternates(plan, table)
+
+
+def test_a_prompt_without_room_for_an_answer_is_refused(language_model):
+    with pytest.raises(InputError) as caught:
+        make(language_model, prompt="Tell me once more: {question} " * 9)
+    assert str(caught.value).startswith("row 'one': the prompt of 'alternates' takes ")
+    assert str(caught.value).endswith(" tokens, and generation.max_length is 99; raise it")

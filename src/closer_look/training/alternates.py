@@ -47,13 +47,19 @@ def make_alternates(
         ``row_id``, ``number`` (from 1), ``alternate`` and the ``temperature`` that gave it.
 
     Raises:
-        InputError: a row gets no other answer than its own; the message names the first.
+        InputError: a row gets no other answer than its own, or its prompt leaves no room for one;
+            the message names the first.
     """
     table = []
     with progress_bar(len(rows), "Sampling alternates", "row") as progress:
         for place, row in enumerate(rows.itertuples()):
             asked = IN_PROMPT.sub(lambda found, row=row: getattr(row, found[1]), parameters.prompt)
             (prompt,) = encode_prompts(language_model.tokenizer, [asked])
+            if len(prompt) >= max_length:
+                raise InputError(
+                    f"row {quote(row.row_id)}: the prompt of 'alternates' takes {len(prompt)} "
+                    f"tokens, and generation.max_length is {max_length}; raise it"
+                )
             found: list[tuple[str, float]] = []
             for attempt in range(ATTEMPTS):
                 temperature = parameters.temperature * HOTTER**attempt

@@ -62,8 +62,7 @@ def instruct(
     return write(target_model, name_subjects(method.instruction, rows)), NO_STEPS
 
 
-@ignores(method=("label",))
-@depends_on(forget_set=("pairing", "seed"))
+@depends_on(method=("epochs",), forget_set=("pairing", "seed"))
 def draw_own_plan(
     questions: pd.DataFrame,
     refusals: list[str],
