@@ -16,12 +16,11 @@ from closer_look.reporting import results
 from closer_look.reporting.findings import describe_failures
 from closer_look.reporting.run_record import plain
 from closer_look.reporting.sentences import method_labels
+from closer_look.reporting.terminal import result_lines
 
 Label = Any  # a text, or the parameters of a model made elsewhere
 Figure = Any  # of plotly, whose import is slow: Kedro resolves the annotations of nodes
 
-MOST_LINES = 24
-"""Of a table in the log; a terminal shows as many."""
 
 log = logging.getLogger(__name__)
 
@@ -32,36 +31,10 @@ def stack_cells(**cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def tabulate_summary(summary: pd.DataFrame, **labels: Label) -> pd.DataFrame:
-    """Make the table of results, a row per method and task, and log it.
-
-    Of a long one, the log shows the methods after their last task, the best first.
-    """
+    """Make the table of results, a row per method and task, and log it."""
     table = results.summary_table(summary, _labels(labels))
-    heads = {
-        "method": "method",
-        "after_task": "task",
-        "model_utility": "MU",
-        "forget_efficacy": "FE",
-        "forget_efficacy_of_tasks_so_far": "FE so far",
-    }
-    if table["forget_quality"].notna().any():
-        heads["forget_quality"] = "FQ"
-    printed = table
-    if len(table) > MOST_LINES:
-        order = table["method"].map(
-            {name: place for place, name in enumerate(results.best_first(table), 1)}
-        )
-        printed = table.assign(order=order.fillna(0)).drop_duplicates("method", keep="last")
-        printed = printed.sort_values("order", kind="stable")
-    printed = printed[list(heads)].rename(columns=heads)
-    # A p-value may be very small: show its significant digits.
-    text = printed.to_string(
-        index=False, float_format="%.3f", na_rep="", formatters={"FQ": "{:.2g}".format}
-    )
-    for name, terms in (("MU", "model_utility_terms"), ("FE", "forget_efficacy_terms")):
-        for held in table[terms].unique():
-            log.info("%s holds %s", name, held or "nothing")
-    log.info("Result%s\n%s", " after the last task" if len(printed) < len(table) else "", text)
+    for line in result_lines(table):
+        log.info("%s", line)
     return table
 
 
