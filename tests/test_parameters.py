@@ -421,3 +421,10 @@ def test_hyperparameters_may_be_whole_numbers():
 def test_tasks_that_are_no_mapping_are_refused():
     message = refused(DownstreamParameters, {"tasks": ["mmlu"], "batch_size": 1})
     assert message == "tasks: Input should be a valid dictionary"
+
+
+def test_a_method_can_be_read_again_from_the_record_of_a_run():
+    """The record holds every default."""
+    for method in (METHOD, GUARD, METHOD | {"combination": DUAL}):
+        written = MethodParameters.model_validate(method)
+        assert MethodParameters.model_validate(written.model_dump(mode="json")) == written

@@ -222,7 +222,9 @@ def test_fine_tuning_goes_through_the_same_rows_whatever_fits(
     for most in (8, 4):
         with monkeypatch.context() as patch:
             seen = []
-            holding(patch, trainer, "answer_logits", most, lambda model, batch: len(batch["names"]))
+            holding(
+                patch, finetuning, "answer_logits", most, lambda model, batch: len(batch["names"])
+            )
             check = trainer._Trainer.log
 
             def log(self, logs, *args, seen=seen, check=check, **kwargs):

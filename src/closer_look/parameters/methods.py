@@ -202,7 +202,8 @@ class MethodParameters(Parameters):
     def _trains_or_instructs(self) -> Self:
         if (self.forget is None) == (self.instruction is None):
             raise ValueError("give either 'forget' or 'instruction'")
-        given = {name for name, value in self if value is not None} & self.model_fields_set
+        fields = type(self).model_fields
+        given = {name for name, value in self if value != fields[name].default}
         idle = sorted(given - {"label", "instruction"})
         if self.instruction and idle:
             raise ValueError(f"an instruction trains nothing: remove {', '.join(idle)}")
