@@ -30,7 +30,7 @@ def test_links_lead_somewhere(document):
 
 @pytest.mark.parametrize(
     ("tables", "n_rows"),
-    [(REPRODUCTION.split("## All eleven")[0], 40), (RELIABILITY, 15)],
+    [(REPRODUCTION.split("## All twenty-four")[0], 40), (RELIABILITY, 15)],
     ids=["reproduction", "reliability"],
 )
 def test_every_row_names_a_test(tables, n_rows):
