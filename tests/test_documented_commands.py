@@ -347,7 +347,7 @@ def demonstrated(make_project, once):
     return project
 
 
-FIRST_READ = ("README.md", "docs/start.md", "docs/own_data.md", "docs/own_model.md")
+FIRST_READ = ("README.md", "docs/start.md")
 
 
 def slow_of_others(documents):

@@ -92,7 +92,7 @@ def test_tofu_goes_on_from_a_pretrained_model(kedro_run, load, offline, publishe
 @pytest.mark.parametrize(
     ("env", "scenario"),
     [
-        ("tofu_small", "continual"),
+        pytest.param("tofu_small", "continual", marks=pytest.mark.slow),
         pytest.param("base", "fictitious", marks=pytest.mark.slow),
         pytest.param("base", "continual", marks=pytest.mark.slow),
         pytest.param("tofu_small", "fictitious", marks=pytest.mark.slow),

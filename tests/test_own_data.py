@@ -99,6 +99,7 @@ def text_of(path):
     return " ".join(html.unescape(re.sub("<[^>]*>", " ", path.read_text("utf-8"))).split())
 
 
+@pytest.mark.slow
 def test_texts_come_in_as_they_are(project, unjudged):
     questions = pd.read_parquet(project / "data" / "03_primary" / "unjudged" / "questions.parquet")
     assert questions[["question", "answer"]].to_records(index=False).tolist() == FORGET + RETAIN

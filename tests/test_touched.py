@@ -55,10 +55,10 @@ def test_every_path_is_there():
         assert path.exists() or [*path.parent.glob(f"{path.name}*")], beginning
 
 
-def test_all_of_them_leave_the_gate_under_twenty_minutes():
-    """Ten minutes are for installation, linters and `make test`; .ci/run ends them after ten."""
-    assert sum(TOOL["SLOW"].values()) < 10 * 60
-    assert "timeout 10m" in (ROOT / ".ci" / "run").read_text("utf-8")
+def test_all_of_them_leave_the_gate_under_twenty_two_minutes():
+    """Ten are for installation, linters and `make test`; .ci/run ends the slow tests after twelve."""
+    assert sum(TOOL["SLOW"].values()) < 12 * 60
+    assert "timeout 12m" in (ROOT / ".ci" / "run").read_text("utf-8")
 
 
 def test_without_a_base_nothing_is_touched(tmp_path, monkeypatch):

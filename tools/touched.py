@@ -13,11 +13,11 @@ import sys
 from collections.abc import Iterable
 
 SLOW = {  # test file -> seconds that its slow tests take on two cores
-    "tests/test_documented_commands.py": 110,
+    "tests/test_documented_commands.py": 130,
     "tests/test_crashes.py": 60,
-    "tests/test_environments.py": 30,
+    "tests/test_environments.py": 40,
     "tests/test_notebooks.py": 45,
-    "tests/test_own_data.py": 25,
+    "tests/test_own_data.py": 35,
     "tests/test_site.py": 30,
     "tests/test_sweep.py": 50,
     "tests/test_viz.py": 40,
@@ -25,7 +25,7 @@ SLOW = {  # test file -> seconds that its slow tests take on two cores
     "tests/evaluation/test_downstream.py": 12,
     "tests/inference/test_families.py": 30,
     "tests/project/test_runner.py": 15,
-    "tests/project/test_provenance.py": 10,
+    "tests/project/test_provenance.py": 25,
     "tests/reporting/test_report.py": 15,
     "tests/test_full_disk.py": 45,
     "tests/test_locale.py": 15,

@@ -330,6 +330,7 @@ def test_an_artefact_without_a_record_is_refused(refused, data):
     assert "collect_questions" in nodes
 
 
+@pytest.mark.slow
 def test_a_part_of_the_pipeline_is_refused_on_what_no_longer_holds(kedro_run, data):
     changed = SHAPE | {"metrics": {"resamples": 30}}
     with pytest.raises(
@@ -386,6 +387,7 @@ with Session.create(sys.argv[1], env="test", runtime_params={"data": sys.argv[2]
 """
 
 
+@pytest.mark.slow
 def test_a_node_killed_before_it_could_say_what_it_had_made_is_not_made_again(
     root, kedro_run, tmp_path
 ):
