@@ -56,7 +56,7 @@ def test_every_path_is_there():
 
 
 def test_all_of_them_leave_the_gate_under_twenty_two_minutes():
-    """Ten are for installation, linters and `make test`; .ci/run ends the slow tests after twelve."""
+    """Ten are for installation, linters and `make test`; .ci/run ends slow tests after twelve."""
     assert sum(TOOL["SLOW"].values()) < 12 * 60
     assert "timeout 12m" in (ROOT / ".ci" / "run").read_text("utf-8")
 
