@@ -277,6 +277,7 @@ def checkout(root, tmp_path_factory):
     return copy
 
 
+@pytest.mark.slow
 def test_run_writes_nothing_into_the_checkout(kedro, checkout, tmp_path):
     def listing():
         files = (path for path in checkout.rglob("*") if path.is_file())

@@ -30,6 +30,8 @@ SLOW = {  # test file -> seconds that its slow tests take on two cores
     "tests/test_full_disk.py": 45,
     "tests/test_locale.py": 15,
     "tests/test_package.py": 25,
+    "tests/pipelines/test_export.py": 15,
+    "tests/test_run.py": 15,
     "tests/test_readers.py": 20,
 }
 ALL = tuple(SLOW)
@@ -64,6 +66,7 @@ TOUCHED = {  # beginning of a path -> its slow tests
     "src/closer_look/models/packing": (INSIDE_A_TRAINING,),
     "src/closer_look/parameters/": (BAD_INPUT,),
     "src/closer_look/pipelines/": (VIZ, ENVIRONMENTS, CRASHES),
+    "src/closer_look/pipelines/export": ("tests/pipelines/test_export.py",),
     "src/closer_look/project/": (VIZ, ENVIRONMENTS, CRASHES, FULL_DISK),
     "src/closer_look/project/runner": ("tests/project/test_runner.py",),
     "src/closer_look/reporting/": (NOTEBOOKS, LOCALE, "tests/reporting/test_report.py"),

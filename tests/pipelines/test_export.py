@@ -59,6 +59,7 @@ def test_full_models_are_exported_with_a_card(kedro_run, load_result, copied_run
     assert [text for text in texts if text in card.content] == []
 
 
+@pytest.mark.slow
 def test_an_export_is_no_part_of_the_run(kedro_run, copied_run):
     """Neither does the run change, nor is it out of date with other settings of the export."""
     kedro_run(copied_run, "export")
@@ -93,6 +94,7 @@ def test_adapters_are_merged_and_the_chain_keeps_its_own(
         assert str(tmp_path) not in path.read_text(), path.name
 
 
+@pytest.mark.slow
 def test_adapters_may_stay_apart(kedro_run, load_result, with_adapters, tmp_path):
     data = shutil.copytree(with_adapters, tmp_path / "data")
     parameters = ONLY | {"export": {"adapters": "separate"}}

@@ -801,6 +801,7 @@ class TestInABrowser:
         assert "40 questions, the first 25 shown" in dom
         assert console == []
 
+    @pytest.mark.slow
     def test_no_request_would_be_made(self, render, browse):
         added = "".join(tag.format(f"https://{kind}.example.org/x") for kind, tag in ASKING.items())
         _, console = browse(render().replace("</main>", f"{added}</main>"))
@@ -823,6 +824,7 @@ class TestInABrowser:
         assert cells.count(htmllib.escape(markup, quote=False)) == 7 * 4
         assert console == []
 
+    @pytest.mark.slow
     def test_a_text_does_not_turn_the_text_around_it(self, render, browse):
         answers = make_answers(4, 3)
         texts = ["question", "reference", "before", "ME+GD", "IDK+AP"]
@@ -843,6 +845,7 @@ class TestInABrowser:
         assert dom[dom.index('id="rows"') :].count("<tr>") == 1
         assert console == []
 
+    @pytest.mark.slow
     def test_split_and_task_filter(self, render, browse):
         act = "taskFilter.value = '2'; taskFilter.dispatchEvent(new Event('input'));"
         html = render(make_answers(9, 3)).replace("</body>", f"<script>{act}</script></body>")
