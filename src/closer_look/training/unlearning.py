@@ -127,9 +127,11 @@ def trainable_only(model: PreTrainedModel, patterns: Sequence[str] | None) -> It
     frozen = [one for name, one in trained.items() if not _matches(patterns, name)]
     for one in frozen:
         one.requires_grad_(False)
-    yield
-    for one in frozen:
-        one.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for one in frozen:
+            one.requires_grad_(True)
 
 
 def _matches(patterns: Sequence[str], name: str) -> bool:
