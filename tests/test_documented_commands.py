@@ -184,6 +184,7 @@ class Project:
         small = yaml.safe_load((ROOT / "conf" / "test" / "parameters.yml").read_text())
         small["base_model"]["small_llama"]["context_length"] = 1024  # for rows of all environments
         small["unlearning"]["batch_size"] = 64
+        small["generation"]["max_length"] = 128  # for an answer after each row to forget
         for path in self.folder.glob("conf/*/parameters.yml"):
             # A random model knows nothing.
             n_tasks = 2 if path.parent.name == "base" else 1
