@@ -52,7 +52,9 @@ PROGRAMS += ("bandit", "hf", "tar")
 SMOLLM2 = "smollm2-135m-instruct"  # in its place, the small model of the demo
 SHELL, FILES, OTHER = ("", "sh"), ("yaml", "csv"), ("python", "text")
 
-NEEDS = re.compile(r"needs? (the hub|a GPU)|\bhub, GPU\b|\bdownloads\b|\binteractive\b")
+NEEDS = re.compile(
+    r"needs? (the hub|a GPU)|\bhub, GPU\b|\bdownloads\b|\binteractive\b|\btakes\b.*\bhour\b"
+)
 """What a document says of a command that is not carried out here."""
 COMMAND = re.compile(r"(\.venv/bin/)?(kedro|make|pytest|pip|python3?|hf|sphinx-build) \S")
 PARAMETERS = re.compile(rf"({'|'.join([*GROUPS, 'methods'])})\.[\w.]+=|({'|'.join(RUNTIME)})=")
