@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from closer_look.errors import InputError
 from closer_look.models.language_model import LanguageModel
-from closer_look.models.prompts import QUESTION, render_prompts
+from closer_look.models.prompts import QUESTION, render_prompts, system_message
 from closer_look.models.tokens import encode_prompts
 
 if TYPE_CHECKING:
@@ -59,14 +59,8 @@ def instruction_length(tokenizer: PreTrainedTokenizerBase) -> int:
 def _with_system(template: str, text: str) -> str:
     def joined(found: re.Match[str]) -> str:
         content = json.loads(found[1])["content"]
-        return _system_message(f"{content}\n\n{text}")
+        return system_message(f"{content}\n\n{text}")
 
     if SYSTEM.search(template):
         return SYSTEM.sub(joined, template, count=1)
-    return _system_message(text) + template
-
-
-def _system_message(text: str) -> str:
-    # As Unicode: Jinja reads the escape of a character beyond 16 bits as two half ones.
-    message = json.dumps({"role": "system", "content": text}, ensure_ascii=False)
-    return f"{{%- set messages = [{message}] + messages -%}}"
+    return system_message(text) + template

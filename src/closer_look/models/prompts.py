@@ -121,9 +121,14 @@ def _settings(template: str, settings: PromptParameters) -> str:
             f"{{%- endmacro -%}}"
         )
     if settings.system is not None:
-        message = _literal({"role": "system", "content": settings.system})
-        written += f"{{%- set messages = [{message}] + messages -%}}"
+        written += system_message(settings.system)
     return written
+
+
+def system_message(text: str) -> str:
+    """Write a system message before all others, as the beginning of a template."""
+    message = _literal({"role": "system", "content": text})
+    return f"{{%- set messages = [{message}] + messages -%}}"
 
 
 def _literal(value: object) -> str:

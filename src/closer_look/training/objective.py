@@ -246,8 +246,9 @@ class Objective:
             rows = batch["at_layer"]
             states = layer_states(model, rows, self.activations.layer)
             self._split(tensors, self.layer_blocks, states, rows, "activations")
+            vector = self.control_vector(states)
             for of_side in tensors.values():
-                of_side["control_vector"] = self.control_vector(states)
+                of_side["control_vector"] = vector
         n_rows = len(batch["names"]) // len(self.terms)
         return {
             f"{term.side}_loss": term(tensors[term.side], n_rows, output_head)
