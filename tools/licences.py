@@ -28,6 +28,7 @@ NAMES = {
     "Apache 2.0": "Apache-2.0",
     "Apache 2.0 License": "Apache-2.0",
     "Apache License, Version 2.0": "Apache-2.0",
+    "3-Clause BSD License": "BSD-3-Clause",
     "BSD License": "BSD",
     "GNU Lesser General Public License v2 or later (LGPLv2+)": "LGPL",
     "GNU Lesser General Public License v3 (LGPLv3)": "LGPL",
