@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 from kedro.pipeline import Pipeline
@@ -43,12 +44,14 @@ def create_scenario(
     last += cells_from_elsewhere(name, shape)
     final_models = {Cell(name, BEFORE): "target_model"}
     final_models |= {cell: cell.dataset("model") for cell in last}
-    return sum(
+    return Pipeline(
         [
             forget_set.create_pipeline(experiment),
             finetuning.create_pipeline(experiment),
-            create_measurement(name, shape),
-            *(create_chain(name, method, shape, methods[method]) for method in shape.methods),
+            *create_measurement(name, shape),
+            *chain.from_iterable(
+                create_chain(name, method, shape, methods[method]) for method in shape.methods
+            ),
             *(
                 create_downstream(cell, model)
                 for cell, model in final_models.items()
@@ -73,9 +76,9 @@ def create_measure(name: str, experiment: Experiment) -> Pipeline:
     if experiment.retain_only == "finetuned":
         update["retain_only"] = None
     shape = experiment.model_copy(update=update)
-    measurement = create_measurement(name, shape)
+    measurement = Pipeline(create_measurement(name, shape))
     before = forget_set.create_pipeline(experiment) + finetuning.create_pipeline(shape)
-    return sum(
+    return Pipeline(
         [
             before.to_outputs(*(measurement.inputs() & before.all_outputs())),
             measurement,
@@ -84,8 +87,8 @@ def create_measure(name: str, experiment: Experiment) -> Pipeline:
     )
 
 
-def create_measurement(scenario: str, experiment: Experiment) -> Pipeline:
-    """Create the pipeline that measures what needs no unlearning, on the rows of all tasks.
+def create_measurement(scenario: str, experiment: Experiment) -> list[Pipeline]:
+    """Create the pipelines that measure what needs no unlearning, on the rows of all tasks.
 
     These are the models to compare with and the models made elsewhere.
     """
@@ -93,45 +96,41 @@ def create_measurement(scenario: str, experiment: Experiment) -> Pipeline:
     models = cells_to_compare_with(scenario, experiment)
     models |= {cell: cell.dataset("model") for cell in elsewhere}
     questions = "candidate_questions" if experiment.known_only else "questions"
-    return sum(
-        [
-            *(
-                Pipeline(
-                    finetuning.create_model_pipeline(),
-                    namespace=cell.namespace,
-                    inputs={"questions": questions},
-                    parameters={
-                        "params:model": f"params:models.{cell.method}",
-                        "params:prompt": "params:prompt",
-                        "params:generation": "params:generation",
-                    },
-                )
-                for cell in elsewhere
-            ),
-            *(
-                create_evaluation(cell, model, experiment.n_tasks, experiment)
-                for cell, model in models.items()
-            ),
-        ],
-        Pipeline([]),
-    )
+    taken = [
+        Pipeline(
+            finetuning.create_model_pipeline(),
+            namespace=cell.namespace,
+            inputs={"questions": questions},
+            parameters={
+                "params:model": f"params:models.{cell.method}",
+                "params:prompt": "params:prompt",
+                "params:generation": "params:generation",
+            },
+        )
+        for cell in elsewhere
+    ]
+    evaluated = [
+        create_evaluation(cell, model, experiment.n_tasks, experiment)
+        for cell, model in models.items()
+    ]
+    return taken + evaluated
 
 
 def create_chain(
     scenario: str, method: str, experiment: Experiment, settings: Mapping[str, Any]
-) -> Pipeline:
-    """Create a method's pipeline: unlearn task after task, evaluate each model, stack results."""
+) -> list[Pipeline]:
+    """Create a method's pipelines: unlearn task after task, evaluate each model, stack results."""
     cells = [Cell(scenario, method, task) for task in range(1, experiment.n_tasks + 1)]
     models = ["target_model", *(cell.dataset("model") for cell in cells)]
-    chain = Pipeline([])
+    pipelines = []
     if settings.get("alternates"):
-        chain += create_alternates(Cell(scenario, method), experiment)
+        pipelines.append(create_alternates(Cell(scenario, method), experiment))
     for cell, previous_model in zip(cells, models, strict=False):
         reference_model = "target_model" if experiment.reference == "first" else previous_model
         unlearn = create_unlearning(cell, previous_model, reference_model, settings)
         evaluate = create_evaluation(cell, cell.dataset("model"), cell.task, experiment)
-        chain += Pipeline(unlearn + evaluate, tags=[method, task_name(cell.task)])
-    return chain + reporting.create_method_pipeline(cells)
+        pipelines.append(Pipeline([*unlearn, evaluate], tags=[method, task_name(cell.task)]))
+    return [*pipelines, reporting.create_method_pipeline(cells)]
 
 
 def create_alternates(cell: Cell, experiment: Experiment) -> Pipeline:
@@ -148,8 +147,8 @@ def create_alternates(cell: Cell, experiment: Experiment) -> Pipeline:
 
 def create_unlearning(
     cell: Cell, previous_model: str, reference_model: str, settings: Mapping[str, Any]
-) -> Pipeline:
-    """Create the pipeline that unlearns the cell's task with its method.
+) -> list[Pipeline]:
+    """Create the pipelines that unlearn the cell's task with its method.
 
     Args:
         cell: names the method and the task.
@@ -159,13 +158,14 @@ def create_unlearning(
     """
     plan = {"plan": f"plan_{task_name(cell.task)}"}
     if settings.get("instruction"):
-        return Pipeline(
+        instruct = Pipeline(
             unlearning.create_instruction_pipeline(),
             namespace=cell.namespace,
             inputs={"target_model": "target_model", "questions": "questions"} | plan,
             parameters=_parameters(cell),
         )
-    own = Pipeline([])
+        return [instruct]
+    pipelines = []
     if settings.get("epochs"):
         own = Pipeline(
             unlearning.create_plan_pipeline(),
@@ -173,6 +173,7 @@ def create_unlearning(
             inputs={"questions": "questions", "refusals": "refusals"} | plan,
             parameters=_parameters(cell, "forget_set"),
         )
+        pipelines.append(own)
         plan = {"plan": cell.dataset("own_plan")}
     with_alternates = bool(settings.get("alternates"))
     inputs = {
@@ -183,13 +184,16 @@ def create_unlearning(
     }
     if with_alternates:
         inputs["alternates"] = cell._replace(task=None).dataset("alternates")
-    return own + Pipeline(
-        reference.create_pipeline(with_alternates=with_alternates)
-        + unlearning.create_pipeline(with_alternates=with_alternates),
+    unlearn = Pipeline(
+        [
+            reference.create_pipeline(with_alternates=with_alternates),
+            unlearning.create_pipeline(with_alternates=with_alternates),
+        ],
         namespace=cell.namespace,
         inputs=inputs | plan,
         parameters=_parameters(cell, "scoring", "unlearning"),
     )
+    return [*pipelines, unlearn]
 
 
 def _parameters(cell: Cell, *groups: str) -> dict[str, str]:
@@ -207,8 +211,10 @@ def create_evaluation(cell: Cell, model: str, task: int, experiment: Experiment)
     elif experiment.retain_only and cell.method != RETAIN_ONLY:
         inputs["retain_only_scores"] = Cell(cell.scenario, RETAIN_ONLY).dataset("scores")
     return Pipeline(
-        generation.create_pipeline()
-        + metrics.create_pipeline(with_retain_only="retain_only_scores" in inputs),
+        [
+            generation.create_pipeline(),
+            metrics.create_pipeline(with_retain_only="retain_only_scores" in inputs),
+        ],
         namespace=cell.namespace,
         inputs=inputs,
         parameters={

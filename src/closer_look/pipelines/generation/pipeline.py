@@ -1,10 +1,13 @@
 """The pipeline of the generation stage."""
 
+from functools import cache
+
 from kedro.pipeline import Node, Pipeline
 
 from .nodes import fingerprint_model, generate_answers, score_answers
 
 
+@cache  # the same for every cell
 def create_pipeline() -> Pipeline:
     """Create the stage: model, rows to evaluate -> fingerprint, scores, generations."""
     return Pipeline(

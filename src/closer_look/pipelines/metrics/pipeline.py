@@ -1,10 +1,13 @@
 """The pipeline of the metrics stage."""
 
+from functools import cache
+
 from kedro.pipeline import Node, Pipeline
 
 from .nodes import aggregate_metrics, judge_answers, measure_rows
 
 
+@cache  # the same for every cell
 def create_pipeline(*, with_retain_only: bool = False) -> Pipeline:
     """Create the stage: generations, scores -> judgements -> row metrics -> metrics, summary.
 

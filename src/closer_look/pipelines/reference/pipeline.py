@@ -1,10 +1,13 @@
 """The pipeline of the reference stage."""
 
+from functools import cache
+
 from kedro.pipeline import Node, Pipeline
 
 from .nodes import score_reference
 
 
+@cache  # the same for every cell
 def create_pipeline(*, with_alternates: bool = False) -> Pipeline:
     """Create the stage: reference model, plan -> reference scores."""
     return Pipeline(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 from kedro.pipeline import Node, Pipeline
 
 from .nodes import draw_own_plan, instruct, sample_alternates, unlearn
 
 
+@cache  # the same for every cell
 def create_pipeline(*, with_alternates: bool = False) -> Pipeline:
     """Create the stage: previous model, plan, reference scores -> unlearned model."""
     return Pipeline(
@@ -33,6 +35,7 @@ def create_pipeline(*, with_alternates: bool = False) -> Pipeline:
     )
 
 
+@cache
 def create_instruction_pipeline() -> Pipeline:
     """Create the stage of a method that trains nothing: target model -> the model, instructed."""
     inputs = ["target_model", "plan", "questions", "params:method"]
@@ -41,6 +44,7 @@ def create_instruction_pipeline() -> Pipeline:
     )
 
 
+@cache
 def create_plan_pipeline() -> Pipeline:
     """Create the pipeline of a method with epochs of its own: plan of all -> its own plan."""
     inputs = ["questions", "refusals", "plan", "params:forget_set", "params:method"]
