@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -45,22 +45,31 @@ def check_paths(given: Mapping[str, Any], pipeline: Pipeline, catalog: CatalogPr
     Raises:
         InputError: naming the parameter and the entries that do not use it.
     """
-    paths = {
-        name: str(catalog.config_resolver.resolve_pattern(name).get("filepath", ""))
-        for name in sorted(pipeline.datasets())
-        if name in catalog and not name.startswith("params:")
-    }
-    rows = {name: path for name, path in paths.items() if name.startswith("raw_") and path}
-    made = {name: paths[name] for name in pipeline.all_outputs() if paths.get(name)}
+    rows = sorted(name for name in pipeline.inputs() if name.startswith("raw_"))
+    made = sorted(pipeline.all_outputs())
     for parameter in given.keys() & {*RUNTIME}:
-        entries = rows if parameter in OF_ROWS else made
-        as_part = _as_part(str(given[parameter]))
-        if entries and not any(map(as_part.search, entries.values())):
-            raise InputError(
-                f"parameter {parameter}: {quote(given[parameter])} is in no path of "
-                f"{listed(sorted(entries)[:3])}; write ${{runtime_params:{parameter}, "
-                f"${{globals:{parameter}}}}} there, in the catalog of the environment"
-            )
+        is_part = _as_part(str(given[parameter])).search
+        without = []
+        for name, path in _paths(rows if parameter in OF_ROWS else made, catalog):
+            if is_part(path):
+                break
+            without.append(name)
+        else:
+            if without:
+                raise InputError(
+                    f"parameter {parameter}: {quote(given[parameter])} is in no path of "
+                    f"{listed(without[:3])}; write ${{runtime_params:{parameter}, "
+                    f"${{globals:{parameter}}}}} there, in the catalog of the environment"
+                )
+
+
+def _paths(names: Iterable[str], catalog: CatalogProtocol) -> Iterator[tuple[str, str]]:
+    """Walk through the paths of entries, one after another: each is slow to find."""
+    for name in names:
+        if name in catalog:
+            entry = catalog.config_resolver.resolve_pattern(name)
+            if "filepath" in entry:
+                yield name, str(entry["filepath"])
 
 
 def _as_part(value: str) -> re.Pattern:

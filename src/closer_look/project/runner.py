@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import cache, cached_property
 from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING
 
@@ -52,9 +53,19 @@ class DepthFirstRunner(SequentialRunner):
 
 
 class _DepthFirst(Pipeline):
-    @property
+    """A pipeline that sorts and looks through its nodes once; Kedro asks after each node."""
+
+    @cached_property
     def nodes(self) -> list[Node]:
         return depth_first(self)
+
+    @cache  # noqa: B019 - lives as long as the run
+    def inputs(self) -> set[str]:
+        return super().inputs()
+
+    @cache  # noqa: B019
+    def outputs(self) -> set[str]:
+        return super().outputs()
 
 
 def depth_first(pipeline: Pipeline) -> list[Node]:
