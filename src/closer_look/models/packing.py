@@ -27,6 +27,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from closer_look.models.language_model import model_kind
+from closer_look.models.packed_kernels import Sequences, Tree, attend_by_flex, attend_by_varlen
 from closer_look.models.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 
     from closer_look.models.tokens import Batch
 
-PACKED = "packed_rows"
+PACKED, FLEX, VARLEN = "packed_rows", "packed_rows_by_flex", "packed_rows_by_varlen"
+"""How packed rows attend: here, in groups; or in one of the ways of ``packed_kernels``."""
 
 _proven: dict[tuple[type, str], tuple[int, bool]] = {}
 """Kind of model -> length of the longest row tried, and whether it takes packed rows."""
@@ -137,7 +139,9 @@ def _group(paths: list[list[int]], own_lengths: list[int]) -> tuple[list[Group],
 
 
 @contextmanager
-def packed_attention(model: PreTrainedModel, longest: int = 8) -> Iterator[None]:
+def packed_attention(
+    model: PreTrainedModel, longest: int = 8, kernel: str = PACKED
+) -> Iterator[None]:
     """Switch a model to packed rows; run forward and backward passes inside the ``with`` block.
 
     A model whose logits differ when rows are packed stays unchanged and takes the rows one by one:
@@ -146,6 +150,8 @@ def packed_attention(model: PreTrainedModel, longest: int = 8) -> Iterator[None]
     Args:
         model: of any family.
         longest: number of tokens of the longest row.
+        kernel: ``PACKED``, ``FLEX`` or ``VARLEN``; a model that is right with the first is right
+            with all, as long as it has no attention dropout.
     """
     own = model.config._attn_implementation
     if own != "sdpa" or not model._supports_attention_backend:
@@ -156,7 +162,7 @@ def packed_attention(model: PreTrainedModel, longest: int = 8) -> Iterator[None]
     if _proven.get(kind, (0, False))[0] < longest:
         _proven[kind] = (longest, _takes_packed_rows_rightly(model, longest))
     if _proven[kind][1]:
-        model.set_attn_implementation(PACKED)
+        model.set_attn_implementation(kernel)
     try:
         yield
     finally:
@@ -194,8 +200,9 @@ def _takes_packed_rows_rightly(model: PreTrainedModel, longest: int) -> bool:
 
 def answer_logits(model: PreTrainedModel, batch: Batch) -> Tensor:
     """Compute the logits that predict ``batch["labels"]``, (n, V), and no others."""
-    if _takes_packed_rows(model):
-        return _forward(model, batch, logits_to_keep=batch["predictors"]).logits.flatten(0, 1)
+    if kernel := _kernel(model):
+        output = _forward(model, batch, kernel, logits_to_keep=batch["predictors"])
+        return output.logits.flatten(0, 1)
     return _row_by_row(batch, lambda ids: model(input_ids=ids, use_cache=False).logits)
 
 
@@ -205,7 +212,7 @@ def distinct_logits(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tenso
     Returns:
         The logits, (m, V), and the index of those that predict each label, (n,).
     """
-    if _takes_packed_rows(model):
+    if _kernel(model):
         predictors, place = batch["predictors"].unique(return_inverse=True)
         return answer_logits(model, batch | {"predictors": predictors}), place
     return answer_logits(model, batch), torch.arange(len(batch["labels"]), device=model.device)
@@ -227,8 +234,8 @@ def states_behind(
         states: takes them from what the layers return, (1, N, hidden size).
     """
     layers = layers_of(model)
-    if _takes_packed_rows(model):
-        return states(_forward(layers, batch))[0, batch["predictors"]]
+    if kernel := _kernel(model):
+        return states(_forward(layers, batch, kernel))[0, batch["predictors"]]
     return _row_by_row(batch, lambda ids: states(layers(input_ids=ids, use_cache=False)))
 
 
@@ -239,14 +246,20 @@ def layers_of(model: PreTrainedModel) -> Module:
     return next(one for one in model.children() if any(m is embeddings for m in one.modules()))
 
 
-def _takes_packed_rows(model: Module) -> bool:
+def _kernel(model: Module) -> str | None:
+    """Return how the rows of a batch attend; None if the model takes them one by one."""
     model = getattr(model, "module", model)  # inside a wrapper for several processes
-    return model.config._attn_implementation == PACKED
+    name = model.config._attn_implementation
+    return name if name in (PACKED, FLEX, VARLEN) else None
 
 
-def _forward(module: Module, batch: Batch, **options):
-    names = ("input_ids", "position_ids", "groups", "slots")
-    return module(**{name: batch[name] for name in names}, use_cache=False, **options)
+def _forward(module: Module, batch: Batch, kernel: str, **options):
+    if kernel == PACKED:
+        options |= {"groups": batch["groups"], "slots": batch["slots"]}
+    else:  # made here once for all layers
+        options |= {"tree": Tree(batch)} if kernel == FLEX else {"sequences": Sequences(batch)}
+    inputs = {name: batch[name] for name in ("input_ids", "position_ids")}
+    return module(**inputs, use_cache=False, **options)
 
 
 def _row_by_row(batch: Batch, forward: Callable[[Tensor], Tensor]) -> Tensor:
@@ -306,3 +319,5 @@ def _mask(depths: Tensor | None, path: Tensor, window: int | None) -> Tensor | N
 
 
 AttentionInterface.register(PACKED, _attend_within_rows)
+AttentionInterface.register(FLEX, attend_by_flex)
+AttentionInterface.register(VARLEN, attend_by_varlen)
