@@ -210,6 +210,23 @@ def test_model_trained_in_mixed_precision_computes_as_when_it_is_read_again(
     assert torch.equal(trained.model.eval()(ids).logits, read.eval()(ids).logits)
 
 
+@pytest.mark.parametrize(("forget", "retain"), [("idk", "gradient_descent"), ("rmu", "rmu")])
+def test_mixed_precision_computes_in_bf16_and_keeps_weights_in_fp32(
+    fresh, questions, monkeypatch, unlearn, forget, retain
+):
+    """RMU runs the layers without the model around them."""
+    monkeypatch.setattr("transformers.training_args.is_torch_bf16_gpu_available", lambda: True)
+    computed = set()
+    linear = fresh.model.model.layers[0].mlp.up_proj
+    linear.register_forward_hook(
+        lambda module, inputs, output: computed.add((module.training, output.dtype))
+    )
+    trained, log = unlearn(fresh, questions, forget, retain, precision="bf16")
+    assert {dtype for in_training, dtype in computed if in_training} == {torch.bfloat16}
+    assert {weight.dtype for weight in trained.model.parameters()} == {torch.float32}
+    assert np.isfinite(log["loss"]).all()
+
+
 def test_lora_trains_adapters_alone_and_a_chain_goes_on_with_them(fresh, questions, unlearn):
     frozen = fresh.model.get_input_embeddings().weight.detach().clone()
     first, _ = unlearn(fresh, questions, "idk", lora=LoraParameters())

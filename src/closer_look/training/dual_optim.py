@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch.nn.utils import get_total_norm
 from torch.optim import AdamW, Optimizer
 
@@ -45,6 +46,9 @@ class DualOptim(Optimizer):
             params: parameters or groups, as every optimiser takes them.
             settings: see ``torch.optim.AdamW``.
         """
+        # One pass over the weights instead of several, as the Trainer's own AdamW makes it. On a
+        # CPU it would round otherwise than before.
+        settings["fused"] = torch.cuda.is_available()
         self.forget = AdamW(params, **settings)
         super().__init__(self.forget.param_groups, self.forget.defaults)
         self.retain = AdamW(self.param_groups, **settings)

@@ -244,7 +244,10 @@ class _Trainer(Trainer):
         return sum(losses)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        losses = self.compute_losses(model, inputs)
+        # The model's own forward computes in bf16 where that is asked for, but a loss on hidden
+        # states runs its layers alone.
+        with self.accelerator.autocast():
+            losses = self.compute_losses(model, inputs)
         share = 1 / self.current_gradient_accumulation_steps
         for name, loss in losses.items():
             self.terms[name] = self.terms.get(name, 0) + loss.detach() * share
