@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 
 import torch
+from accelerate.utils import send_to_device
 
 from closer_look.evaluation.judges import load_embedder, load_nli
 from closer_look.losses import FORGET, RETAIN, kl, sequence_nll
@@ -20,8 +21,8 @@ BATCH_SIZE = 8  # in evaluation
 VARIANTS = ("forget", "retain", "forget_idk", "retain_idk", "forget_mismatch")
 
 
-def tokenise(tokenizer, plan, questions):
-    """Tokenise each variant into token ids, attention mask and labels, (rows, 500)."""
+def tokenise(tokenizer, plan, questions, length=LENGTH):
+    """Tokenise each variant into token ids, attention mask and labels, (rows, length)."""
     by_id = questions.set_index("row_id")
     forget, retain = (by_id.loc[plan[f"{side}_row_id"]] for side in ("forget", "retain"))
     pairs = {
@@ -31,7 +32,7 @@ def tokenise(tokenizer, plan, questions):
         "retain_idk": (retain["question"], plan["refusal"]),
         "forget_mismatch": (forget["question"], retain["answer"]),
     }
-    return {name: padded(tokenizer, *map(list, pairs[name]), LENGTH) for name in VARIANTS}
+    return {name: padded(tokenizer, *map(list, pairs[name]), length) for name in VARIANTS}
 
 
 def padded(tokenizer, asked, answers, length=None):
@@ -62,7 +63,7 @@ def _term(model, reference_model, variants, side, function):
     for prefix, variant in prefixes.items():
         if f"{prefix}labels" not in names:
             continue
-        batch = variants[variant]
+        batch = send_to_device(variants[variant], model.device)
         given[f"{prefix}logits"] = _logits(model, batch)
         given[f"{prefix}labels"] = batch["labels"][:, 1:]
         reads_reference = f"reference_{prefix}nll" in names or function is kl
@@ -89,6 +90,7 @@ def score(language_model, answers, length):
         for start in range(0, len(kind), BATCH_SIZE):
             rows = kind.iloc[start : start + BATCH_SIZE]
             batch = padded(tokenizer, list(rows["question"]), list(rows["text"]), length)
+            batch = send_to_device(batch, model.device)
             sequence_nll(_logits(model, batch), batch["labels"][:, 1:])
 
 
@@ -99,7 +101,7 @@ def generate(language_model, rows, length):
     prompts = encode_prompts(tokenizer, list(rows["question"]))
     texts = []
     for start in range(0, len(prompts), BATCH_SIZE):
-        inputs = prompt_batch(prompts[start : start + BATCH_SIZE])
+        inputs = send_to_device(prompt_batch(prompts[start : start + BATCH_SIZE]), model.device)
         del inputs["position_ids"]
         output = model.generate(
             **inputs, max_length=length, do_sample=False, pad_token_id=tokenizer.eos_token_id

@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext
 import public_benchmark
 import published
 import torch
+from accelerate.utils import send_to_device
 
 from closer_look.models.output_head import OutputHead
 from closer_look.models.packing import packed_attention
@@ -34,12 +35,13 @@ def step_here(language_model, plan, questions, method):
     def loss():
         start = next(starts)
         batch = objective.collate(rows[start : start + BATCH_SIZE])
+        batch = send_to_device(batch, language_model.model.device)
         losses = objective.losses(language_model.model, batch, head)
         return combination.total(losses, 1.0, language_model.model.parameters())
 
     tied = nullcontext() if objective.layer_blocks else tied_embeddings(language_model.model)
     with packed_attention(language_model.model), tied:
-        yield _stepper(language_model.model, loss)
+        yield stepper(language_model.model, loss)
 
 
 def step_published(language_model, plan, questions, method):
@@ -55,7 +57,7 @@ def step_published(language_model, plan, questions, method):
         variants = published.tokenise(tokenizer, batch, questions)
         return published.loss(model, reference_model, variants, method)
 
-    return _stepper(model, loss)
+    return stepper(model, loss)
 
 
 def step_of_public_benchmark(language_model, plan, questions, key):
@@ -70,12 +72,13 @@ def step_of_public_benchmark(language_model, plan, questions, key):
         batches = public_benchmark.tokenise(
             tokenizer, plan.iloc[start : start + BATCH_SIZE], questions
         )
+        batches = send_to_device(batches, model.device)
         return public_benchmark.LOSSES[key](model, reference_model, batches)
 
-    return _stepper(model, loss)
+    return stepper(model, loss)
 
 
-def _stepper(model, compute_loss):
+def stepper(model, compute_loss):
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
     model.train()
 
