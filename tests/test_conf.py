@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from kedro.config import OmegaConfigLoader
 
+from closer_look.evaluation.attacks import ATTACKS, find_attack
+from closer_look.parameters.attacks import AttackParameters
 from closer_look.parameters.groups import GROUPS
 from closer_look.parameters.methods import MethodParameters, settings_of
 from closer_look.settings import CONFIG_LOADER_ARGS
@@ -38,11 +40,13 @@ def load(env):
 @pytest.mark.parametrize("env", ENVIRONMENTS)
 def test_parameters_are_valid(env):
     parameters = load(env)
-    methods = parameters.pop("methods")
+    methods, attacks = parameters.pop("methods"), parameters.pop("attacks")
     for group, values in parameters.items():
         GROUPS[group].model_validate(values)
     for method in methods.values():
         MethodParameters.model_validate(method)
+    for attack in map(AttackParameters.model_validate, attacks.values()):
+        find_attack(attack.attack, ATTACKS).check(attack.hyperparameters)
     assert set(parameters["experiment"]["methods"]) <= set(methods)
 
 

@@ -4,7 +4,7 @@ from kedro.pipeline import Pipeline
 
 from closer_look.pipelines import export, finetuning, forget_set, inspection
 from closer_look.pipelines.scenarios import create_measure, create_scenario
-from closer_look.project.experiment import load_experiment, load_methods
+from closer_look.project.experiment import load_attacks, load_experiment, load_methods
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -22,8 +22,9 @@ def register_pipelines() -> dict[str, Pipeline]:
         scenarios = {"real_world": 1}
     else:
         scenarios = {"continual": experiment.n_tasks, "fictitious": 1}
+    attacks = load_attacks(experiment.stress)
     pipelines = {
-        name: create_scenario(name, experiment, methods, n_tasks)
+        name: create_scenario(name, experiment, methods, n_tasks, attacks)
         for name, n_tasks in scenarios.items()
     }
     default = next(iter(scenarios))

@@ -14,7 +14,7 @@ never trained on the forget set."""
 
 CELL = re.compile(
     r"(?P<scenario>\w+)\.(?P<method>\w+)(?:\.seed_(?P<seed>\d+))?"
-    r"(?:\.task_(?P<task>\d+)(?:\.(?P<attack>\w+))?)?"
+    r"(?:\.task_(?P<task>\d+))?(?:\.(?P<attack>\w+))?"
 )
 
 
@@ -33,7 +33,7 @@ class Cell(NamedTuple):
     seed: int | None = None
     """The seed, in a run that has several; else None."""
     attack: str | None = None
-    """The attack made on the model after the task, if any."""
+    """The attack made on the model, if any."""
 
     @property
     def name(self) -> str:

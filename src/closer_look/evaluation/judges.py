@@ -53,20 +53,32 @@ def judge(
     """
     generated = list(generations["generated"])
     of_meaning = evaluation["reference_answer"].fillna(evaluation["answer"])
-    of_fact = evaluation["reference_answer"].fillna(evaluation["gold_answer"])
-    if entailment is None:
-        verdicts = np.nan
-    elif entailment == KEY_FACT:
-        verdicts = contains_key_fact(generated, list(evaluation["key_fact"]))
-    else:
-        given = evaluation["split"].isin(REFERENCE_IS_PREMISE)
-        premises = of_fact.where(given, generations["generated"])
-        hypotheses = generations["generated"].where(given, of_fact)
-        verdicts = entails(list(premises), list(hypotheses), entailment)
+    verdicts = np.nan
+    if entailment is not None:
+        verdicts = states_fact(generations["generated"], evaluation, entailment)
     return evaluation[["split", "row_id"]].assign(
         cosine_similarity=cosine_similarity(generated, list(of_meaning), embedder),
         entailment=verdicts,
     )
+
+
+def states_fact(generated: pd.Series, evaluation: pd.DataFrame, entailment: str) -> np.ndarray:
+    """Judge whether each answer states the fact of its row.
+
+    Args:
+        generated: N answers.
+        evaluation: N rows of the questions table, with the same index.
+        entailment: "key_fact" for ``contains_key_fact``, or a model's name for ``entails``.
+
+    Returns:
+        (N,) booleans.
+    """
+    if entailment == KEY_FACT:
+        return contains_key_fact(list(generated), list(evaluation["key_fact"]))
+    of_fact = evaluation["reference_answer"].fillna(evaluation["gold_answer"])
+    given = evaluation["split"].isin(REFERENCE_IS_PREMISE)
+    premises, hypotheses = of_fact.where(given, generated), generated.where(given, of_fact)
+    return entails(list(premises), list(hypotheses), entailment)
 
 
 def unknown_tokens(evaluation: pd.DataFrame, embedder: str, entailment: str | None) -> pd.DataFrame:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple
 
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from closer_look.plugins import is_dotted_path, load_object
+from closer_look.plugins import check_hyperparameters, is_dotted_path, load_object
 
 TENSORS = (
     "logits",
@@ -57,21 +56,7 @@ class Loss(NamedTuple):
         Raises:
             ValueError: naming the first one, or a parameter of the function that has no value.
         """
-        name = self.function.__name__
-        parameters = inspect.signature(self.function).parameters
-        accepted = {key: p for key, p in parameters.items() if key not in TENSORS}
-        for key, value in hyperparameters.items():
-            if key not in accepted:
-                raise ValueError(f"loss '{name}' takes no '{key}'")
-            hint = _type_hints(self.function).get(key, Any)
-            try:
-                TypeAdapter(hint, config={"strict": True}).validate_python(value)
-            except ValidationError as error:
-                fault = error.errors()[0]["msg"]
-                raise ValueError(f"{key} of loss '{name}': {fault}, not {value!r}") from None
-        for key, parameter in accepted.items():
-            if parameter.default is parameter.empty and key not in hyperparameters:
-                raise ValueError(f"loss '{name}' needs a value of '{key}'")
+        check_hyperparameters(self.function, hyperparameters, TENSORS, "loss")
 
 
 def table(*losses: Loss) -> dict[str, Loss]:
@@ -107,12 +92,3 @@ def find_loss(name: str, losses: Mapping[str, Loss]) -> Loss:
         read = ", ".join(sorted(found.tensors)) or "-"
         raise ValueError(f"loss '{name}' reads neither logits nor activations, only {read}")
     return found
-
-
-def _type_hints(function: Callable) -> dict[str, Any]:
-    try:
-        return get_type_hints(function, include_extras=True)
-    except NameError as error:  # a type that is only imported for type checkers
-        raise ValueError(
-            f"loss '{function.__name__}': its annotations cannot be read ({error})"
-        ) from None

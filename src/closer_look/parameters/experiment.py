@@ -40,16 +40,18 @@ class Experiment(Parameters):
     pretrained, or only its stored scores."""
     downstream: bool = False
     """Measure general abilities before and after unlearning."""
+    stress: tuple[str, ...] | None = None
+    """Attacks on the models after the last task, by their names in ``attacks``; "all" for all."""
     on_other_versions: Literal["warn", "refuse"] = Field("warn", exclude=True)  # changes no result
     """What to do with results that other versions of torch, transformers, ... have made."""
 
-    @field_validator("methods", "models", mode="before")
+    @field_validator("methods", "models", "stress", mode="before")
     @classmethod
     def _words(cls, names: Any) -> Any:
         """Split a string into words: on the command line, a comma separates parameters."""
         return names.split() if isinstance(names, str) else names
 
-    @field_validator("methods", "models", "splits")
+    @field_validator("methods", "models", "splits", "stress")
     @classmethod
     def _named_once(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
         for name in names or ():

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from closer_look.errors import InputError
+from closer_look.parameters.attacks import AttackParameters, StressParameters
 from closer_look.parameters.evaluation import (
     DownstreamParameters,
     GenerationParameters,
@@ -37,11 +38,16 @@ GROUPS = {
     "judges": JudgesParameters,
     "metrics": MetricsParameters,
     "downstream": DownstreamParameters,
+    "stress": StressParameters,
     "export": ExportParameters,
 }
 """Top-level names of the parameters."""
 
-NAMED = {"methods": MethodParameters, "models": MeasuredModelParameters}
+NAMED = {
+    "methods": MethodParameters,
+    "models": MeasuredModelParameters,
+    "attacks": AttackParameters,
+}
 """Further top-level names, each of a mapping: name -> parameters."""
 
 MODEL_NAMES = ("pretrained", "embedder", "entailment", "include_path")
@@ -52,7 +58,7 @@ RUNTIME = ("data", "run", "corpus", "forget_split")
 
 
 def as_model(name: str, value: Any) -> Any:
-    """Return a group, a method or a model as its pydantic model; anything else unchanged.
+    """Return a group, or a method, model or attack, as its pydantic model; others unchanged.
 
     Kedro does this only for parameters of the pipelines that it runs.
 
@@ -63,7 +69,7 @@ def as_model(name: str, value: Any) -> Any:
     Raises:
         InputError: the values are invalid; the message lists all faults.
     """
-    of_many = re.fullmatch(r"(methods|models)\.\w+", name)
+    of_many = re.fullmatch(rf"({'|'.join(NAMED)})\.\w+", name)
     model = NAMED[of_many[1]] if of_many else GROUPS.get(name)
     try:
         return value if model is None else model.model_validate(value)

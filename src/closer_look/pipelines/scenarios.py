@@ -15,6 +15,7 @@ from closer_look.data.cells import (
     cells_from_elsewhere,
     cells_to_compare_with,
 )
+from closer_look.evaluation.attacks import Attack
 from closer_look.parameters.experiment import Experiment, task_name
 from closer_look.pipelines import (
     downstream,
@@ -24,12 +25,17 @@ from closer_look.pipelines import (
     metrics,
     reference,
     reporting,
+    stress,
     unlearning,
 )
 
 
 def create_scenario(
-    name: str, experiment: Experiment, methods: Mapping[str, Mapping[str, Any]], n_tasks: int
+    name: str,
+    experiment: Experiment,
+    methods: Mapping[str, Mapping[str, Any]],
+    n_tasks: int,
+    attacks: Mapping[str, Attack],
 ) -> Pipeline:
     """Create a scenario's pipeline, from raw rows to the report.
 
@@ -38,6 +44,7 @@ def create_scenario(
         experiment: the methods, and the shape of the run.
         methods: parameters of the methods by name; some need nodes of their own.
         n_tasks: number of tasks that each method unlearns, one after another.
+        attacks: attacks on the models after the last task, by name.
     """
     shape = experiment.model_copy(update={"n_tasks": n_tasks})
     last = [Cell(name, method, n_tasks) for method in shape.methods]
@@ -57,6 +64,7 @@ def create_scenario(
                 for cell, model in final_models.items()
                 if shape.downstream
             ),
+            create_stress(shape, cells_to_compare_with(name, shape) | final_models, attacks),
             reporting.create_pipeline(name, shape),
         ]
     )
@@ -221,6 +229,49 @@ def create_evaluation(cell: Cell, model: str, task: int, experiment: Experiment)
             f"params:{name}": f"params:{name}"
             for name in ("generation", "scoring", "judges", "metrics")
         },
+    )
+
+
+def create_stress(
+    experiment: Experiment, models: Mapping[Cell, str], attacks: Mapping[str, Attack]
+) -> Pipeline:
+    """Create the pipeline that attacks models.
+
+    An attack that compares with a retain-only model is left out where the run has none, and on
+    that model itself.
+
+    Args:
+        experiment: the shape of the run.
+        models: cell -> dataset of its model.
+        attacks: by name.
+    """
+    if not attacks:
+        return Pipeline([])
+    task = experiment.tasks[-1]
+    to_compare_with = {cell.method for cell in models} & {RETAIN_ONLY}
+    return sum(
+        (
+            create_attack(cell._replace(attack=name), model, f"attacked_rows_{task}", attack)
+            for cell, model in models.items()
+            for name, attack in attacks.items()
+            if not attack.needs_retain_only or to_compare_with - {cell.method}
+        ),
+        stress.create_pipeline(task),
+    )
+
+
+def create_attack(cell: Cell, model: str, rows: str, attack: Attack) -> Pipeline:
+    """Create the pipeline of the cell's attack on a model."""
+    inputs = {"model": model, "attacked_rows": rows, "questions": "questions"}
+    if attack.needs_retain_only:
+        inputs["retain_only_model"] = "retain_only_model"
+    shared = ("unlearning", "generation", "scoring", "stress", "judges")
+    return Pipeline(
+        stress.create_attack_pipeline(with_retain_only=attack.needs_retain_only),
+        namespace=cell.namespace,
+        inputs=inputs,
+        parameters={"params:attack": f"params:attacks.{cell.attack}"}
+        | {f"params:{group}": f"params:{group}" for group in shared},
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from kedro.utils import find_kedro_project
 
 from closer_look.data.cells import BEFORE, RETAIN_ONLY
 from closer_look.errors import InputError, quote
+from closer_look.evaluation.attacks import ATTACKS, Attack, find_attack
+from closer_look.parameters.attacks import AttackParameters
 from closer_look.parameters.experiment import Experiment
 from closer_look.parameters.groups import GROUPS, NAMED, RUNTIME
 
@@ -22,6 +24,8 @@ TAKEN_LABELS = (
     *(BEFORE, "retain-only", "questions", "shared", "all"),
 )
 """Columns and lines of the tables in which methods have a column or a line each."""
+
+ALL = ("all",)
 
 _config_loader: AbstractConfigLoader | None = None
 
@@ -87,6 +91,38 @@ def _check_labels(experiment: Experiment, parameters: Mapping[str, Any]) -> None
 def load_methods() -> Mapping[str, Mapping[str, Any]]:
     """Read the parameters of the methods, unchecked."""
     return _loader()["parameters"]["methods"]
+
+
+def load_attacks(names: Collection[str] | None) -> dict[str, Attack]:
+    """Find attacks, and check their parameters.
+
+    Args:
+        names: as in ``experiment.stress``; ("all",) for all.
+
+    Returns:
+        Attack by name.
+
+    Raises:
+        InputError: an attack is unknown, or its parameters are malformed.
+    """
+    known = _loader()["parameters"].get("attacks") or {}
+    attacks = {}
+    for name in known if names == ALL else names or ():
+        if name not in known:
+            raise InputError(
+                f"parameter experiment.stress: unknown attack '{name}', "
+                f"choose from {', '.join(sorted(known))}, or 'all'"
+            )
+        try:
+            parameters = AttackParameters.model_validate(known[name])
+        except ValueError as error:
+            raise InputError(f"parameter attacks.{name}.{error}") from None
+        try:
+            attacks[name] = find_attack(parameters.attack, ATTACKS)
+            attacks[name].check(parameters.hyperparameters)
+        except ValueError as error:
+            raise InputError(f"parameter attacks.{name}: {error}") from None
+    return attacks
 
 
 def _models(experiment: Experiment, parameters: Mapping[str, Any]) -> tuple[str, ...]:

@@ -17,18 +17,21 @@ from pydantic import BaseModel
 PROJECT = "closer-look"
 
 
-def run_record(parameters: Mapping[str, Any]) -> dict[str, Any]:
+def run_record(
+    parameters: Mapping[str, Any], attacks: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Collect the record of a run as plain values, for JSON.
 
     Args:
         parameters: all parameters; Kedro passes those that a node takes as pydantic models.
+        attacks: "stress" and "attacks" as in the parameters, those of this run.
 
     Returns:
         ``parameters`` (see ``recorded_parameters``), ``libraries`` (name -> version), ``commit``
         (of the folder's git repository; None without one), ``python`` and ``platform``.
     """
     return {
-        "parameters": recorded_parameters(parameters),
+        "parameters": recorded_parameters(parameters) | plain(attacks or {}),
         "libraries": libraries(),
         "commit": git_commit(),
         "python": platform.python_version(),
@@ -39,10 +42,11 @@ def run_record(parameters: Mapping[str, Any]) -> dict[str, Any]:
 def recorded_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters as plain values, without methods that the run does not use.
 
-    What is exported from a run does not change it, so ``export`` is left out, too.
+    What is exported from a run does not change it, and attacks come after it: they are left out.
     """
     values = plain(parameters)
-    values.pop("export", None)
+    for group in ("export", "stress", "attacks"):
+        values.pop(group, None)
     used = values["experiment"]["methods"]
     return {**values, "methods": {name: values["methods"][name] for name in used}}
 

@@ -34,7 +34,11 @@ NOT_FOLLOWED = (
     f"{PACKAGE}.system.progress",
 )
 PARAMETERS = f"{PACKAGE}.parameters."
-OPEN_TABLES = ((f"{PACKAGE}.losses", "FORGET"), (f"{PACKAGE}.losses", "RETAIN"))
+OPEN_TABLES = (
+    (f"{PACKAGE}.losses", "FORGET"),
+    (f"{PACKAGE}.losses", "RETAIN"),
+    (f"{PACKAGE}.evaluation.attacks", "ATTACKS"),
+)
 
 STATEMENTS = "<statements>"  # what a module runs on import, beside its definitions
 DATA_BESIDE_CODE = ".html.jinja"
