@@ -23,11 +23,12 @@ from closer_look.training.unlearning import unlearn
 
 ROWS = 4
 COMPARED = ("npo_kl", "idk_ap", "rmu")  # between them they read all that losses read
-NEW_TOKENS = 24
+NEW_TOKENS = 16
 
-# Of numbers that differ only by the order of sums in fp32. The same model in fp64 differs from the
-# CPU's fp32 by less than a tenth of each.
-LOSS, GRADIENT, NLL, TIE = 1e-4, 1e-2, 1e-3, 1e-3
+LOSS, GRADIENT, NLL, LEAD = 1e-5, 1e-3, 1e-4, 1e-3
+"""Limits of a hundred times the distance of fp32 from fp64 on a CPU, with a model of 135M weights:
+1e-7 of a loss, 7e-6 of a weight's gradient, 1.5e-6 nats a token. The last is in logits: where the
+CPU hardly prefers a token to another, it stands for a tie."""
 
 
 def check_equality(check, device, shape, questions):
@@ -40,15 +41,15 @@ def check_equality(check, device, shape, questions):
         losses, gradients = losses_and_gradients(here, plan, questions, method)
         other_losses, others = losses_and_gradients(there, plan, questions, method)
         for name, loss in losses.items():
-            difference = abs(other_losses[name] / loss - 1) if loss else abs(other_losses[name])
-            check.expect(f"{method.label}, {name}", difference, LOSS, "of it")
-        check.expect(f"{method.label}, gradients", worst(gradients, others), GRADIENT, "of its norm")
+            difference = abs(other_losses[name] - loss) / max(abs(loss), 1)  # some begin at 0
+            check.expect(f"{method.label}, {name}", difference, LOSS)
+        check.expect(f"{method.label}, gradients", worst(gradients, others), GRADIENT)
     rows = questions.groupby("split").head(2 * ROWS)
     given = list(rows["question"]), list(rows["answer"])
     ours, theirs = (score(one, *given, batch_size=2 * ROWS) for one in (here, there))
     differences = (ours["nll"] - theirs["nll"]).abs() / ours["n_tokens"]
-    check.expect("scores", differences.max(), NLL, "nats a token")
-    check.expect("generations", parted(here, there, given[0][: 2 * ROWS]), TIE, "of a logit")
+    check.expect("scores", differences.max(), NLL)
+    check.expect("generations", parted(here, there, given[0][:ROWS]), LEAD)
 
 
 def losses_and_gradients(language_model, plan, questions, method):
@@ -101,16 +102,14 @@ def parted(here, there, asked):
     return max(leads)
 
 
-def check_methods(check, device, shape, questions):
-    """Make a step of every method in bf16 on weights in fp32, as a run makes it."""
+def check_methods(check, device, shape, questions, keys=None):
+    """Make a step of every method (or of some) in bf16 on fp32 weights, as a run makes it."""
     start = make_model(shape, questions, device)
     plan = draw(questions, ROWS)
     settings = {"learning_rate": 1e-4, "epochs": 1, "batch_size": ROWS, "warmup_epochs": 0}
-    parameters = UnlearningParameters(
-        **settings, precision="bf16", checkpoint_minutes=None, seed=1
-    )
-    for file in sorted(METHODS.glob("*.yml")):
-        method = load_method(file.stem)
+    parameters = UnlearningParameters(**settings, precision="bf16", checkpoint_minutes=None, seed=1)
+    for key in keys or sorted(file.stem for file in METHODS.glob("*.yml")):
+        method = load_method(key)
         if not method.losses:
             continue  # an instruction trains nothing
         began = time.perf_counter()

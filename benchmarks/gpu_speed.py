@@ -19,6 +19,7 @@ from shapes import draw, make_model, peak_flops, step_flops
 from steps import stepper
 
 from closer_look.data.questions import given_answers
+from closer_look.errors import InputError
 from closer_look.inference.generation import generate
 from closer_look.inference.scoring import score
 from closer_look.losses import gradient_descent
@@ -31,22 +32,23 @@ from closer_look.training.unlearning import unlearn
 
 METHOD = "npo_gd"  # its loss reads a reference: scores from a cache here, a second model there
 ROWS = 16  # to forget in a step, and as many to retain
-STEPS, WARM_UP = 10, 3
+STEPS, WARM_UP = 10, 2
+BATCHES = 4  # of unlike shapes, for which a kernel may have to be compiled
 KERNELS = {"groups": PACKED, "flex": FLEX, "varlen": VARLEN}
 SYSTEM = 256  # tokens of a long system message, which rows share
 NEW_TOKENS = 64
 SCORED_LENGTH = 200  # to which the published protocol pads
 
 
-def check_training(check, device, shape, questions, rows=ROWS):
+def check_training(check, device, shape, questions, rows=ROWS, steps=STEPS):
     """Time steps in bf16 on weights in fp32, and measure their peak of memory."""
     made = make_model(shape, questions, device)
-    plan = draw(questions, rows * STEPS)
+    plan = draw(questions, rows * steps)
     method = load_method(METHOD)
     by_id = questions.set_index("row_id")
     used = by_id.loc[[*plan["forget_row_id"], *plan["retain_row_id"]]]
     encoded = encode(made.tokenizer, list(used["question"]), list(used["answer"]))
-    n_tokens = sum(map(len, encoded)) / STEPS
+    n_tokens = sum(map(len, encoded)) / steps
     ways = {
         "here": partial(steps_here, made, plan, questions, method, rows),
         "padded to the longest": partial(steps_padded, made, plan, questions, method, rows, None),
@@ -56,8 +58,8 @@ def check_training(check, device, shape, questions, rows=ROWS):
         with peak_memory(device) as peak:
             try:
                 seconds, flops = way()
-            except torch.OutOfMemoryError:
-                check.note(name, "out of memory")
+            except (torch.OutOfMemoryError, InputError) as error:  # here it is an InputError
+                check.note(name, str(error).splitlines()[0])
                 continue
         speed = {"ms_a_step": 1e3 * seconds, "tokens_a_s": n_tokens / seconds, **peak}
         peak_of_device = peak_flops(torch.cuda.get_device_name()) if device == "cuda" else None
@@ -101,10 +103,11 @@ def steps_padded(made, plan, questions, method, rows, length):
         with torch.autocast(model.device.type, torch.bfloat16):
             return published.loss(model, reference, variants, method)
 
-    batches = iter(range(0, len(plan), rows))
-    step = stepper(model, lambda: loss(next(batches)))
+    batches = range(0, len(plan), rows)
+    following = iter(batches)
+    step = stepper(model, lambda: loss(next(following)))
     starts = []
-    for _ in range(STEPS):
+    for _ in batches:
         starts.append(time.perf_counter())
         step()
         synchronise(model.device.type)
@@ -129,6 +132,7 @@ def check_evaluation(check, device, shape, questions, rows=ROWS):
         "answers, published": (partial(published.generate, made, chosen, length), n_room),
     }
     score(made, given[0][:rows], given[1][:rows], rows)  # warms up
+    generate(made, asked[:1], length, 1)  # and chooses a decoder
     for name, (way, n_tokens) in ways.items():
         began = time.perf_counter()
         way()
@@ -141,10 +145,10 @@ def check_attention(check, device, shape, questions, rows=ROWS):
     """Time forward and backward passes in bf16 with each kernel, on real packed batches."""
     made = make_model(shape, questions, device)
     model = made.model.train()
-    plan = draw(questions, rows * STEPS)
+    plan = draw(questions, rows * BATCHES)
     fastest = defaultdict(dict)
-    for what, batches in packed_batches(made, plan, questions, rows).items():
-        batches = [send_to_device(batch, device) for batch in batches]
+    for what, packed in packed_batches(made, plan, questions, rows).items():
+        batches = [send_to_device(batch, device) for batch in packed]
         expected = None
         for name, kernel in KERNELS.items():
             if name == "varlen" and device != "cuda":
@@ -174,7 +178,7 @@ def check_attention(check, device, shape, questions, rows=ROWS):
 def packed_batches(made, plan, questions, rows):
     """Pack rows of a step that share nothing, questions with two answers, and a long prefix."""
     by_id = questions.set_index("row_id")
-    steps = [plan.iloc[start : start + rows] for start in range(0, 4 * rows, rows)]
+    steps = [plan.iloc[start : start + rows] for start in range(0, len(plan), rows)]
 
     def encoded(chosen, side, answers=None):
         asked = by_id.loc[chosen[f"{side}_row_id"]]

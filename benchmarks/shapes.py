@@ -129,11 +129,24 @@ def make_model(shape: str, questions: pd.DataFrame, device: str) -> LanguageMode
     )
     tokenizer = small_tokenizer([*questions["question"], *questions["answer"]], parameters)
     set_prompt(tokenizer, "plain")
-    end = {name: tokenizer.eos_token_id for name in ("eos_token_id", "pad_token_id")}
     torch.manual_seed(1)
     with torch.device(device):
-        config = LlamaConfig(**sizes, **end, bos_token_id=None, tie_word_embeddings=True)
-        return LanguageModel(LlamaForCausalLM(config), tokenizer)
+        return LanguageModel(
+            LlamaForCausalLM(configuration(shape, tokenizer.eos_token_id)), tokenizer
+        )
+
+
+def configuration(shape: str, end: int) -> LlamaConfig:
+    """Return the configuration of a shape, with a token that ends answers."""
+    ends = {"bos_token_id": None, "eos_token_id": end, "pad_token_id": end}
+    return LlamaConfig(**SHAPES[shape], **ends, rms_norm_eps=1e-5, tie_word_embeddings=True)
+
+
+def n_weights(shape: str) -> int:
+    """Count the weights of a shape."""
+    with torch.device("meta"):
+        model = LlamaForCausalLM(configuration(shape, 0))
+    return sum(one.numel() for one in model.parameters())
 
 
 def peak_flops(device: str) -> float | None:

@@ -1,8 +1,8 @@
 """Whatever kernel packed rows attend with, their logits and gradients are the same."""
 
 import copy
-import random
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.attention import flex_attention, varlen
@@ -21,8 +21,8 @@ ROWS = [
     Tokens([5], [6, 3, 8, 0]),  # begins as the first, and parts within the answer
     Tokens([3, 4], [0]),  # is there
 ]
-# Of the families that take packed rows: grouped queries, sliding windows, norms of queries and keys,
-# scales of their own, no rotary embeddings.
+# Of the families that take packed rows: with grouped queries, sliding windows, norms of queries and
+# keys, scales of their own, and without rotary embeddings.
 FAMILIES = ["llama", "mistral", "qwen3", "gemma3_text", "gpt_neox", "gpt2"]
 
 
@@ -47,7 +47,9 @@ def on_a_cpu(monkeypatch):
             # The last query stands at the last key.
             distance = torch.arange(m - n, m)[:, None] - torch.arange(m)
             seen = (distance >= 0) & ((before < 0) | (distance <= before))
-            attended = scaled_dot_product_attention(q, k, v, seen, scale=scale, enable_gqa=enable_gqa)
+            attended = scaled_dot_product_attention(
+                q, k, v, seen, scale=scale, enable_gqa=enable_gqa
+            )
             rows.append(attended[0].transpose(0, 1))
         return torch.cat(rows)
 
@@ -60,15 +62,14 @@ def on_a_cpu(monkeypatch):
 
 def long_rows():
     """Rows of more than one block of flex attention, in a tree of three levels, in no order."""
-    draw = random.Random(4)
-    system, *questions = ([draw.randrange(1, 40) for _ in range(n)] for n in (60, 80, 9, 110))
+    generator = np.random.default_rng(4)
+    system, *questions = (generator.integers(1, 40, n).tolist() for n in (60, 80, 9, 110))
     rows = [
-        Tokens(system + question, [draw.randrange(1, 40) for _ in range(n)])
+        Tokens(system + question, generator.integers(1, 40, n).tolist())
         for question in questions
         for n in (1, 7, 70)
     ]
-    draw.shuffle(rows)
-    return rows
+    return [rows[i] for i in generator.permutation(len(rows))]
 
 
 @torch.inference_mode()
