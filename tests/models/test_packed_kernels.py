@@ -1,6 +1,7 @@
 """Whatever kernel packed rows attend with, their logits and gradients are the same."""
 
 import copy
+import inspect
 
 import numpy as np
 import pytest
@@ -24,15 +25,18 @@ ROWS = [
 # Of the families that take packed rows: with grouped queries, sliding windows, norms of queries and
 # keys, scales of their own, and without rotary embeddings.
 FAMILIES = ["llama", "mistral", "qwen3", "gemma3_text", "gpt_neox", "gpt2"]
+LIKEWISE = ("scale", "window_size", "enable_gqa")  # options that are given each time
 
 
 @pytest.fixture(autouse=True)
 def on_a_cpu(monkeypatch):
     """Flex attention as it is, uncompiled, and varlen attention as its documentation says."""
 
-    def varlen_attn(
-        query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale, window_size, enable_gqa
-    ):
+    documented = inspect.signature(varlen.varlen_attn)
+
+    def varlen_attn(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, **options):
+        given = documented.bind(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, **options)
+        scale, window_size, enable_gqa = map(given.arguments.get, LIKEWISE)
         before, after = window_size
         assert after == 0, "causal"
         lengths_q, lengths_k = (one.diff().tolist() for one in (cu_seq_q, cu_seq_k))
