@@ -147,6 +147,13 @@ def test_what_takes_too_long_is_cut_short_and_what_has_no_time_left_is_named(che
     assert "out of time: check 0, tiny\nleft out: check 1, tiny\n" in printed
 
 
+def test_a_model_that_does_not_fit_is_left_out_with_its_size(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (40e9, 48e9))
+    assert gpu_check.lacking_memory("1B") is None
+    assert gpu_check.lacking_memory("3B") == "it takes 64 GB, 40 GB are free"
+
+
 def test_models_have_their_published_sizes():
     # Of the models' pages: 135M, 1.23B and 3.21B.
     sizes = {shape: n_weights(shape) / 1e6 for shape in ("135M", "1B", "3B")}
