@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from contextlib import suppress
 from itertools import count
 from uuid import uuid4
 
@@ -63,4 +64,5 @@ def _merge(url: str) -> None:
     filesystem, folder = opened(url)
     content = b"\n".join(b"\t".join(one) for one in sorted(lines.items()))
     filesystem.pipe_file(f"{folder}/{uuid4().hex}{MERGED}", content)
-    filesystem.rm(objects)
+    with suppress(FileNotFoundError):  # another process has merged them, too
+        filesystem.rm(objects)

@@ -10,10 +10,11 @@ machine that is dead, is deleted. All times are those of the store's clock.
 
 from __future__ import annotations
 
-import _thread
 import atexit
 import json
 import logging
+import os
+import signal
 import socket
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -107,7 +108,7 @@ class RemoteLock:
                 self.run,
                 STALE_SECONDS,
             )
-            _thread.interrupt_main()
+            os.kill(os.getpid(), signal.SIGINT)  # ends the main thread, also where it waits
 
     def release(self, force: bool = False) -> None:
         """Let others work on the run.
