@@ -24,7 +24,8 @@ def is_url(path: object) -> bool:
 def opened(url: str) -> tuple[AbstractFileSystem, str]:
     """Return the file system of a URL, which sees what others have written, and the path in it."""
     filesystem, path = fsspec.url_to_fs(url, use_listings_cache=False)
-    return filesystem, PurePosixPath(path).as_posix()  # without "//", as Kedro writes it
+    # Without "//", as Kedro writes it; a path on the web is the URL itself.
+    return filesystem, path if is_url(path) else PurePosixPath(path).as_posix()
 
 
 def name_of(path: str | Path) -> str:
