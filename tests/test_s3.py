@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from random import Random
 from threading import Thread
 
 import pandas as pd
@@ -25,6 +26,8 @@ pytest.importorskip("s3fs", reason="s3fs is not installed")
 pytest.importorskip("moto.server", reason="moto's server is not installed")
 
 import fsspec
+from botocore.exceptions import EndpointConnectionError
+from s3fs import S3FileSystem
 
 from closer_look.datasets.causal_lm_dataset import CausalLMDataset
 from closer_look.datasets.reference_scores_dataset import ReferenceScoresDataset
@@ -75,11 +78,13 @@ def s3():
         server.stdin.close()
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
     """What this machine keeps."""
-    monkeypatch.setenv("CLOSER_LOOK_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+    cache = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLOSER_LOOK_CACHE", str(cache))
+        yield cache
 
 
 @pytest.fixture
@@ -102,10 +107,15 @@ def results(open_session):
 
 
 @pytest.fixture(scope="module")
-def on_disk(kedro_run, results, once):
-    """Results of a run whose artefacts lie in a folder."""
-    made = once("on_disk", lambda data: kedro_run(data, SCENARIO, parameters=PARAMETERS))
-    return results(made)
+def made_on_disk(kedro_run, once):
+    """Artefacts of a run in a folder."""
+    return once("on_disk", lambda data: kedro_run(data, SCENARIO, parameters=PARAMETERS))
+
+
+@pytest.fixture(scope="module")
+def on_disk(made_on_disk, results):
+    """Results of a run in a folder."""
+    return results(made_on_disk)
 
 
 REPLACE = """
@@ -147,15 +157,15 @@ with Session.create(root, env="test", runtime_params=parameters) as session:
 """
 
 
-@pytest.fixture
-def run_until_killed(root, bucket):
+@pytest.fixture(scope="module")
+def run_until_killed(root):
     """Run, or go on, in a process that dies before its n-th request of a kind."""
 
-    def run_until_killed(*methods, part="", calls=1):
+    def run_until_killed(data, *methods, part="", calls=1):
         known = {
             "environment": dict(os.environ),
             "root": root,
-            "parameters": {"data": bucket} | PARAMETERS,
+            "parameters": {"data": data} | PARAMETERS,
             "scenario": SCENARIO,
             "methods": methods,
             "part": part,
@@ -168,6 +178,19 @@ def run_until_killed(root, bucket):
         return process.exitcode
 
     return run_until_killed
+
+
+@pytest.fixture(scope="module")
+def killed_run(s3, run_until_killed, kedro_run):
+    """A run that was killed twice and has gone on to its end: its URL, and its last nodes."""
+    data = "s3://bucket/killed"
+    assert run_until_killed(data, "put_object", part="target/complete.json") == -signal.SIGKILL
+    assert [path for path in s3.find(data) if "/target/files-" in path]
+    assert not s3.exists(f"{data}/06_models/test/target/complete.json")
+    assert run_until_killed(data, "put_object", part="generations.parquet") == -signal.SIGKILL
+    assert len(s3.find(f"{data}/08_reporting/test/run.lock")) == 1
+    nodes = kedro_run(data, SCENARIO, parameters=PARAMETERS, only_missing_outputs=True)
+    return data, nodes
 
 
 def assert_same(results, expected):
@@ -190,19 +213,12 @@ def assert_nothing_half(s3, bucket, cache):
     assert not [*cache.rglob("*.partial")]
 
 
-def test_killed_runs_go_on_to_the_table_of_a_local_run(
-    s3, bucket, cache, kedro_run, run_until_killed, results, on_disk, caplog
-):
-    assert run_until_killed("put_object", part="target/complete.json") == -signal.SIGKILL
-    assert [path for path in s3.find(bucket) if "/target/files-" in path]
-    assert not s3.exists(f"{bucket}/06_models/test/target/complete.json")
-    assert run_until_killed("put_object", part="generations.parquet") == -signal.SIGKILL
-    with caplog.at_level("WARNING", "closer_look"):
-        finished = kedro_run(bucket, SCENARIO, parameters=PARAMETERS, only_missing_outputs=True)
-    assert "collect_questions" not in finished  # it goes on
-    assert "is taken over from process" in caplog.text
-    assert_same(results(bucket), on_disk)
-    assert_nothing_half(s3, bucket, cache)
+def test_killed_runs_go_on_to_the_table_of_a_local_run(s3, cache, killed_run, results, on_disk):
+    data, nodes = killed_run
+    assert "fictitious.before.score_answers" not in nodes  # it goes on
+    assert "fictitious.before.generate_answers" in nodes
+    assert_same(results(data), on_disk)
+    assert_nothing_half(s3, data, cache)
 
 
 def test_adapters_of_one_machine_are_read_on_another(
@@ -216,12 +232,12 @@ def test_adapters_of_one_machine_are_read_on_another(
         target.save(language_model._replace(model=model))
         adapted = get_peft_model(target.load().model, LoraConfig(r=2, task_type="CAUSAL_LM"))
         first.save(language_model._replace(model=adapted))
-    saved = s3.cat(f"{bucket}/first/complete.json")
     monkeypatch.setenv("CLOSER_LOOK_CACHE", str(tmp_path / "another-machine"))
     read = first.load()
     torch.testing.assert_close(read.model.state_dict(), adapted.state_dict(), rtol=0, atol=0)
     first.save(read)
-    assert s3.cat(f"{bucket}/first/complete.json") == saved
+    for path in whole_folders.fetch(f"{bucket}/first").iterdir():
+        assert str(tmp_path).encode() not in path.read_bytes()
     assert first.sources() == [f"{bucket}/first/complete.json"]
     assert json.loads(first.preview())["base_model_name_or_path"] == f"{bucket}/target"
 
@@ -262,7 +278,9 @@ class _Refusing(BaseHTTPRequestHandler):
     def do_PUT(self):
         self.send_response(403)
         self.end_headers()
-        self.wfile.write(b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>")
+        self.wfile.write(
+            b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+        )
 
     def log_message(self, *arguments):
         pass
@@ -297,6 +315,22 @@ def test_credentials_that_are_refused(s3, kedro_run, other_store):
         with pytest.raises(InputError, match=r"Denied\); these credentials need leave to list"):
             kedro_run("s3://bucket/x", "forget_set")
         server.shutdown()
+
+
+def test_a_bucket_that_is_lost_during_a_run(s3, bucket, kedro_run, monkeypatch):
+    async def lost(self, path, *arguments, **options):
+        if "questions.parquet" in path:
+            raise EndpointConnectionError(endpoint_url="http://host")
+        return await original(self, path, *arguments, **options)
+
+    original = S3FileSystem._pipe_file
+    monkeypatch.setattr(S3FileSystem, "_pipe_file", lost)
+    with pytest.raises(InputError) as caught:
+        kedro_run(bucket, "forget_set")
+    assert str(caught.value) == (
+        'the storage cannot be used any more (Could not connect to the endpoint URL: "http://host")'
+        "; finished results are kept. When it can, run the same command with --only-missing-outputs"
+    )
 
 
 def test_a_protocol_that_nobody_knows(kedro_run):
@@ -366,3 +400,35 @@ def test_a_dataset_of_reference_scores(s3, bucket):
         f"{bucket}/reference_scores/2026-01-01T00.00.00.000Z/reference_scores/complete.json"
     ]
     assert dataset.preview()["columns"] == ["row_id", "text", "nll"]
+
+
+@pytest.mark.slow
+def test_killed_at_any_request(s3, bucket, cache, run_until_killed, results, on_disk):
+    """Again and again, each time some requests later than it has to begin with."""
+    random = Random(27)  # noqa: S311
+    n_killed = 0
+    while run_until_killed(bucket, "put_object", calls=random.randint(20, 70)) != 0:
+        n_killed += 1
+    assert n_killed > 2
+    assert_same(results(bucket), on_disk)
+    assert_nothing_half(s3, bucket, cache)
+
+
+@pytest.mark.slow
+def test_every_pipeline_works_in_a_bucket(killed_run, made_on_disk, kedro_run, load_result):
+    """What a run exports, and that measured as a model made elsewhere: as in a folder."""
+    data, _ = killed_run
+    for place in (data, made_on_disk):
+        kedro_run(place, "inspect", parameters=PARAMETERS)
+        kedro_run(place, f"export_{SCENARIO}", parameters=PARAMETERS)
+    (exported,) = (made_on_disk / "09_export" / "test" / SCENARIO).iterdir()
+    in_bucket = whole_folders.fetch(f"{data}/{exported.relative_to(made_on_disk)}")
+    for path in exported.iterdir():
+        if path.name != "README.md":  # with the date of its run
+            assert (in_bucket / path.name).read_bytes() == path.read_bytes()
+    measured = {"models": {"mine": {"base_model": str(in_bucket)}}, "run": "other"}
+    tables = []
+    for place in (data, made_on_disk):
+        kedro_run(place, "measure", parameters=PARAMETERS | measured)
+        tables.append(load_result(place, "measure.summary_table", measured))
+    pd.testing.assert_frame_equal(*tables)

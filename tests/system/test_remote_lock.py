@@ -81,7 +81,7 @@ def test_a_lock_that_is_no_longer_renewed_is_taken_over(url, held_by, owners, mo
 
 
 def test_a_lock_of_a_dead_process_of_this_machine_is_taken_over_at_once(url, held_by, owners):
-    with subprocess.Popen([sys.executable, "-c", ""]) as dead:  # noqa: S603
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
         dead.wait()
     held_by(HERE, dead.pid)
     lock = lock_run(url)

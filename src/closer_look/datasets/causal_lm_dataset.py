@@ -106,9 +106,12 @@ class CausalLMDataset(AbstractDataset[LanguageModel | PretrainedModel, LanguageM
             return load_language_model(str(folder))
         with _on_this_machine(folder) as (readable, base):
             held = load_language_model(str(readable))
-        held.model.name_or_path = self._filepath  # adapters will store it as their base
-        if base:
+        if base is None:
+            held.model.name_or_path = self._filepath  # adapters will store it as their base
+        else:
             held.model.peft_config["default"].base_model_name_or_path = base
+            held.model.get_base_model().config.name_or_path = base  # for PEFT's README
+            held.model.get_base_model().name_or_path = base
         return held
 
     def _hand_on(self, language_model: LanguageModel) -> None:

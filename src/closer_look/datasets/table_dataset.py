@@ -42,8 +42,8 @@ class TableDataset(ParquetDataset):
                 raise
             place = place_of(self, self._get_load_path())
             raise InputError(
-                f"{place} cannot be read ({first_line(error.__cause__)}); put the whole file there, "
-                f"or delete it"
+                f"{place} cannot be read ({first_line(error.__cause__)}); put the whole file "
+                f"there, or delete it"
             ) from None
 
     def preview(self, nrows: int = 5) -> TablePreview:
