@@ -206,3 +206,24 @@ def test_the_marker_names_files_by_their_hashes(url, store):
     file = json.loads(store.cat(marker(url)))["files"]["config.json"]
     sha256 = "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"  # of "1"
     assert file == {"sha256": sha256, "bytes": 1}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{half",
+        "[]",
+        '{"folder": "files-1"}',
+        '{"folder": "../files-1", "files": {}}',
+        '{"folder": "files-1", "files": {"/etc/passwd": {"bytes": 1}}}',
+        '{"folder": "files-1", "files": {"../config.json": {"bytes": 1}}}',
+    ],
+)
+def test_a_marker_that_is_damaged_or_leads_elsewhere_is_refused(url, store, content):
+    store.pipe_file(marker(url), content.encode())
+    with pytest.raises(InputError) as caught:
+        fetch(url)
+    assert str(caught.value).endswith(
+        "/model/complete.json is damaged; delete it, and make the folder anew with "
+        "--only-missing-outputs"
+    )

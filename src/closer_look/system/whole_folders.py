@@ -19,8 +19,10 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+
+from fsspec import AbstractFileSystem
 
 from closer_look.errors import InputError
 from closer_look.system.fingerprints import file_sha256
@@ -156,7 +158,7 @@ def remove_others(url: str) -> None:
     parts = {file: re.fullmatch(rf"(.*)/({FILES}[0-9a-f]+)/.*", file) for file in found}
     folders = {(part[1], part[2]) for part in parts.values() if part}
     kept = {
-        (parent, json.loads(filesystem.cat_file(f"{parent}/{MARKER}"))["folder"])
+        (parent, _read_marker(filesystem, parent)["folder"])
         for parent, _ in folders
         if f"{parent}/{MARKER}" in found
     }
@@ -166,8 +168,29 @@ def remove_others(url: str) -> None:
 
 
 def _manifest(url: str) -> Manifest:
-    filesystem, path = opened(url)
-    return json.loads(filesystem.cat_file(f"{path}/{MARKER}"))
+    return _read_marker(*opened(url))
+
+
+def _read_marker(filesystem: AbstractFileSystem, path: str) -> Manifest:
+    content = filesystem.cat_file(f"{path}/{MARKER}")
+    try:
+        manifest = json.loads(content)
+        names_inside = [manifest["folder"], *manifest["files"]]
+        sizes = [file["bytes"] for file in manifest["files"].values()]
+        is_ours = sum(sizes) >= 0 and not any(map(_leads_out, names_inside))
+    except (ValueError, LookupError, TypeError, AttributeError):
+        is_ours = False
+    if not is_ours:
+        raise InputError(
+            f"{filesystem.unstrip_protocol(path)}/{MARKER} is damaged; delete it, and make the folder anew with "
+            f"--only-missing-outputs"
+        )
+    return manifest
+
+
+def _leads_out(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.is_absolute() or ".." in path.parts
 
 
 def _describe(folder: Path) -> Manifest:
