@@ -506,7 +506,8 @@ def open_session():
     bootstrap_project(ROOT)
 
     def open_session(data, parameters=None, env="test"):
-        runtime_params = {"data": Path(data).as_posix()} | (parameters or {})
+        data = data if isinstance(data, str) else data.as_posix()  # a URL is no path
+        runtime_params = {"data": data} | (parameters or {})
         return Session.create(ROOT, env=env, runtime_params=runtime_params)
 
     return open_session

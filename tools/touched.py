@@ -32,6 +32,7 @@ SLOW = {  # test file -> seconds that its slow tests take on two cores
     "tests/test_package.py": 25,
     "tests/pipelines/test_export.py": 15,
     "tests/test_run.py": 15,
+    "tests/test_s3.py": 35,
     "tests/test_readers.py": 20,
 }
 ALL = tuple(SLOW)
@@ -46,6 +47,7 @@ SITE, OWN_DATA, BAD_INPUT = (
     "tests/test_bad_input.py",
 )
 FULL_DISK, READERS = "tests/test_full_disk.py", "tests/test_readers.py"
+S3 = "tests/test_s3.py"
 FAMILIES, LOCALE = "tests/inference/test_families.py", "tests/test_locale.py"
 DOCUMENTED, NOTEBOOKS = "tests/test_documented_commands.py", "tests/test_notebooks.py"
 INSIDE_A_TRAINING = f"{CRASHES}::test_killed_inside_a_training"
@@ -58,7 +60,7 @@ TOUCHED = {  # beginning of a path -> its slow tests
     "src/": (SITE,),
     "src/closer_look/__main__": ("tests/test_package.py",),
     "src/closer_look/data/": (BAD_INPUT, OWN_DATA),
-    "src/closer_look/datasets/": (VIZ, ENVIRONMENTS, CRASHES, FULL_DISK, READERS, LOCALE),
+    "src/closer_look/datasets/": (VIZ, ENVIRONMENTS, CRASHES, FULL_DISK, READERS, LOCALE, S3),
     "src/closer_look/evaluation/": (OWN_DATA, "tests/evaluation/test_downstream.py"),
     "src/closer_look/losses/": (INSIDE_A_TRAINING,),
     "src/closer_look/inference/": (FAMILIES,),
@@ -71,6 +73,7 @@ TOUCHED = {  # beginning of a path -> its slow tests
     "src/closer_look/project/runner": ("tests/project/test_runner.py",),
     "src/closer_look/reporting/": (NOTEBOOKS, LOCALE, "tests/reporting/test_report.py"),
     "src/closer_look/reporting/inspection": (VIZ,),
+    "src/closer_look/system/": (S3,),
     "src/closer_look/training/": (INSIDE_A_TRAINING,),
     "tests/conftest.py": ALL,
     "tools/": ("tests/test_sweep.py",),

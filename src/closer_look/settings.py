@@ -15,6 +15,8 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # PEFT still uses a deprecated name of transformers.
 warnings.filterwarnings("ignore", ".is_gradient_checkpointing. is deprecated")
+# It asks whether the base model of adapters has another vocabulary now, which none here gets.
+warnings.filterwarnings("ignore", r"Could not find a config file in \w+://")
 
 # A terminal that is not in UTF-8 shows other characters by their numbers, and no error.
 for stream in (sys.stdout, sys.stderr):

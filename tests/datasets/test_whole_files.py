@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 
+import fsspec
 import pandas as pd
 import pytest
 from kedro.io import DatasetError
@@ -14,7 +15,13 @@ from kedro_datasets.json import JSONDataset
 from kedro_datasets.pandas import ParquetDataset
 from kedro_datasets.text import TextDataset
 
-from closer_look.datasets.whole_files import WholeFileSystem, write_whole_files
+from closer_look.datasets.whole_files import (
+    WholeFileSystem,
+    WholeUploads,
+    upload_whole_files,
+    write_whole_files,
+)
+from closer_look.errors import InputError
 
 
 @pytest.fixture
@@ -152,3 +159,77 @@ def test_a_killed_process_leaves_no_file_of_that_name(tmp_path):
     assert done.returncode == -signal.SIGKILL
     assert not path.exists()
     assert len(os.listdir(tmp_path)) == 1
+
+
+@pytest.fixture
+def remote(tmp_path):
+    """URL of a folder in a bucket."""
+    url = f"memory://bucket/{tmp_path.name}"
+    upload_whole_files([url])
+    return url
+
+
+def test_an_object_is_there_when_it_is_closed(remote):
+    store = fsspec.filesystem("memory")
+    path = f"{remote}/table"
+    with store.open(path, "wb") as file:
+        file.write(b"half")
+        file.flush()
+        assert not store.exists(path)
+        file.write(b" and half")
+    assert store.cat_file(path) == b"half and half"
+    file.close()
+    assert store.cat_file(path) == b"half and half"
+
+
+@pytest.mark.parametrize("mode", ["w", "wb"])
+def test_an_error_while_writing_leaves_no_object(remote, mode):
+    store = fsspec.filesystem("memory")
+    half = "half" if mode == "w" else b"half"
+    with pytest.raises(KeyboardInterrupt), store.open(f"{remote}/table", mode) as file:
+        file.write(half)
+        raise KeyboardInterrupt
+    assert not store.exists(f"{remote}/table")
+
+
+def test_datasets_leave_no_half_object(remote):
+    dataset = JSONDataset(filepath=f"{remote}/table.json")
+    with pytest.raises(DatasetError):
+        dataset.save({"a": 1, "b": object()})
+    assert not dataset.exists()
+    dataset.save({"a": "\u6797"})
+    assert dataset.load() == {"a": "\u6797"}
+
+
+def test_listings_are_not_remembered(remote):
+    assert not fsspec.filesystem("memory").dircache.use_listings_cache
+
+
+def test_file_systems_are_prepared_once(remote):
+    prepared = fsspec.get_filesystem_class("memory")
+    upload_whole_files([remote, "https://host/rows", "file:///tmp"])
+    assert fsspec.get_filesystem_class("memory") is prepared
+    assert not issubclass(fsspec.get_filesystem_class("https"), WholeUploads)
+
+
+def test_an_unknown_protocol_is_named():
+    with pytest.raises(InputError) as caught:
+        upload_whole_files(["foo://bucket/x"])
+    assert str(caught.value) == (
+        "'foo://bucket/x': 'foo' is no protocol of a storage that fsspec knows; use a folder, or a "
+        "URL such as s3://BUCKET/FOLDER"
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "how"),
+    [("s3://bucket/x", "pip install 'closer-look[s3]'"), ("gs://bucket/x", "Install gcsfs")],
+)
+def test_a_package_that_is_not_installed_is_named(monkeypatch, url, how):
+    def missing(protocol):
+        raise ImportError("Install gcsfs")
+
+    monkeypatch.setattr(fsspec, "get_filesystem_class", missing)
+    with pytest.raises(InputError) as caught:
+        upload_whole_files([url])
+    assert str(caught.value) == f"'{url}': its package is not installed; {how}"

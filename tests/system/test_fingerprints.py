@@ -2,6 +2,7 @@
 
 import os
 
+import fsspec
 import pytest
 
 from closer_look.system import fingerprints
@@ -73,3 +74,17 @@ def test_a_url_is_always_read(tmp_path, serve):
         before = fingerprint([f"{address}rows.jsonl"])
         (tmp_path / "rows.jsonl").write_text("two")
         assert fingerprint([f"{address}rows.jsonl"]).sha256 != before.sha256
+
+
+def test_an_object_in_a_bucket_is_read_once(tmp_path, monkeypatch):
+    url = f"memory://bucket/{tmp_path.name}/table"
+    store = fsspec.filesystem("memory")
+    store.pipe_file(f"/bucket/{tmp_path.name}/table", b"one")
+    before = fingerprint([url])
+    with monkeypatch.context() as unread:
+        unread.setattr(fingerprints, "file_sha256", None)
+        assert fingerprint([url]) == before
+    store.pipe_file(f"/bucket/{tmp_path.name}/table", b"two")
+    after = fingerprint([url])
+    assert after.sha256 != before.sha256
+    assert after.stamp != before.stamp

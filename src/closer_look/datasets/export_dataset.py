@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 
 from closer_look.datasets.causal_lm_dataset import CausalLMDataset
 from closer_look.models.export import ExportedModel
+from closer_look.system.storage import shown
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class ExportDataset(CausalLMDataset):
             InputError: the disk has no room for them.
         """
         super().save(data)
-        log.info("Export: %s", os.path.relpath(self.folder))
+        log.info("Export: %s", shown(self.folder))
 
     def _write(self, data: ExportedModel, folder: Path) -> None:
         super()._write(data.language_model, folder)

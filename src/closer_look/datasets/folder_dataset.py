@@ -8,8 +8,10 @@ from typing import Any
 
 from kedro.io.core import AbstractDataset, DatasetError
 
+from closer_look.system.storage import is_url, working_folder
 
-class FolderDataset(AbstractDataset[None, Path]):
+
+class FolderDataset(AbstractDataset[None, Path | str]):
     """A folder that its user fills, such as a cache.
 
     Example::
@@ -23,15 +25,15 @@ class FolderDataset(AbstractDataset[None, Path]):
         """Set up.
 
         Args:
-            filepath: path of the folder, which need not exist.
+            filepath: path or URL of the folder, which need not exist.
             metadata: settings for kedro-viz.
         """
         self._filepath = filepath
         self.metadata = metadata
 
-    def load(self) -> Path:
-        """Return the path; the caller reads and writes the files."""
-        return Path(self._filepath)
+    def load(self) -> Path | str:
+        """Return the path, or the URL as text; the caller reads and writes the files."""
+        return self._filepath if is_url(self._filepath) else Path(self._filepath)
 
     def save(self, data: None) -> None:
         """Refuse to save: nodes write into the folder themselves."""
@@ -44,6 +46,9 @@ class FolderDataset(AbstractDataset[None, Path]):
 class CheckpointsDataset(FolderDataset):
     """The checkpoints of a node's training, to resume from if the process dies.
 
+    They stay on this machine: instead of a URL, a folder in its cache holds them, so a training
+    that another machine takes up begins anew.
+
     Example::
 
         finetuning_checkpoints:
@@ -51,6 +56,10 @@ class CheckpointsDataset(FolderDataset):
           filepath: data/06_models/main/target.checkpoints
     """
 
+    def load(self) -> Path:
+        """Return the folder on this machine."""
+        return working_folder(self._filepath)
+
     def remove(self) -> None:
         """Delete the checkpoints, once the node's outputs are saved."""
-        shutil.rmtree(self._filepath, ignore_errors=True)
+        shutil.rmtree(self.load(), ignore_errors=True)

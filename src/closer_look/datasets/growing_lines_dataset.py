@@ -1,4 +1,4 @@
-"""The dataset of a JSON Lines file that only grows."""
+"""The dataset of a JSON Lines file that only grows; in a bucket, of a folder with its lines."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from kedro.io.core import AbstractDataset
+
+from closer_look.datasets import line_objects
+from closer_look.system.storage import is_url
 
 Read = TypeVar("Read")
 
@@ -26,24 +29,24 @@ class GrowingLinesDataset(AbstractDataset[dict[str, Any], Read], Generic[Read]):
         """Set up.
 
         Args:
-            filepath: path of the file, which need not exist yet.
+            filepath: path of the file, or URL of the folder; it need not exist yet.
             metadata: settings for kedro-viz.
         """
-        self._filepath = Path(filepath)
+        self._filepath = filepath if is_url(filepath) else Path(filepath)
         self.metadata = metadata
 
     @property
-    def folder(self) -> Path:
-        """Folder of the file, created if it is missing."""
+    def folder(self) -> Path | str:
+        """Folder of the file, created if it is missing; as a URL, if it is in a bucket."""
+        if is_url(self._filepath):
+            return self._filepath.rpartition("/")[0]
         self._filepath.parent.mkdir(parents=True, exist_ok=True)
         return self._filepath.parent
 
     def lines(self) -> list[dict[str, Any]]:
         """Read all lines, oldest first; those that are damaged or cut off are left out."""
-        if not self._exists():
-            return []
         lines, damaged = [], []
-        for number, written in enumerate(self._filepath.read_bytes().split(b"\n"), start=1):
+        for number, written in enumerate(self._written(), start=1):
             line = _parse(written)
             if isinstance(line, dict) and line.keys() >= {*self.REQUIRED}:
                 lines.append(line)
@@ -53,12 +56,20 @@ class GrowingLinesDataset(AbstractDataset[dict[str, Any], Read], Generic[Read]):
             log.warning("%s: left out damaged line %s", self._filepath, ", ".join(damaged))
         return lines
 
+    def _written(self) -> list[bytes]:
+        if is_url(self._filepath):
+            return line_objects.read(self._filepath)
+        return self._filepath.read_bytes().split(b"\n") if self._exists() else []
+
     def save(self, data: dict[str, Any]) -> None:
         """Append one line in a single write.
 
         Raises:
             OSError: the disk is full; the line may be cut off.
         """
+        if is_url(self._filepath):
+            line_objects.append(self._filepath, json.dumps(data).encode())
+            return
         # The break comes first: it also ends a line cut off before.
         line = f"\n{json.dumps(data)}".encode()
         file = os.open(self.folder / self._filepath.name, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -69,6 +80,8 @@ class GrowingLinesDataset(AbstractDataset[dict[str, Any], Read], Generic[Read]):
             os.close(file)
 
     def _exists(self) -> bool:
+        if is_url(self._filepath):
+            return bool(line_objects.read(self._filepath))
         return self._filepath.is_file()
 
     def _describe(self) -> dict[str, Any]:

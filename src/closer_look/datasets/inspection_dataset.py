@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 
 from kedro_datasets._typing import HTMLPreview
 from kedro_datasets.text import TextDataset
+
+from closer_look.datasets.places import place_of
+from closer_look.system.storage import shown
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +37,8 @@ class InspectionDataset(TextDataset):
     def save(self, data: str) -> None:
         """Save the page and log its path."""
         super().save(data)
-        log.info("What would be trained, in colours: %s", os.path.relpath(self._get_load_path()))
+        page = shown(place_of(self, self._get_load_path()))
+        log.info("What would be trained, in colours: %s", page)
 
     def preview(self) -> HTMLPreview:
         """Show the page in kedro-viz, which takes a line break for ``<br>``, in styles too."""

@@ -6,12 +6,16 @@ import shutil
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import fsspec
 import pandas as pd
-from kedro.io.core import AbstractVersionedDataset, Version
+from kedro.io.core import AbstractVersionedDataset, Version, get_protocol_and_path
 from kedro_datasets._typing import TablePreview
 from safetensors.torch import load_file, save_file
 
+from closer_look.datasets.places import place_of
 from closer_look.datasets.table_dataset import preview_rows
+from closer_look.system import whole_folders
+from closer_look.system.storage import is_url
 from closer_look.training.reference_scores import ReferenceScores
 
 # Prefixes of row ids and of the names of weights: an id may be any text, even such a name.
@@ -19,7 +23,7 @@ ROW, HEAD, LAYER = "row ", "output head ", "layer "
 
 
 class ReferenceScoresDataset(AbstractVersionedDataset[ReferenceScores, ReferenceScores]):
-    """A folder with ``nll.parquet`` and ``hidden_states.safetensors``.
+    """A folder with ``nll.parquet`` and ``hidden_states.safetensors``, also in a bucket.
 
     Example::
 
@@ -39,20 +43,23 @@ class ReferenceScoresDataset(AbstractVersionedDataset[ReferenceScores, Reference
         """Set up.
 
         Args:
-            filepath: path of the folder.
+            filepath: path or URL of the folder.
             version: passed by Kedro.
             metadata: settings for kedro-viz.
         """
+        self._protocol, path = get_protocol_and_path(filepath, version)
+        self._fs = fsspec.filesystem(self._protocol)
         super().__init__(
-            filepath=PurePosixPath(filepath),
+            filepath=PurePosixPath(path),
             version=version,
-            exists_function=_is_complete,
+            exists_function=self._is_complete,
+            glob_function=self._fs.glob,
         )
         self.metadata = metadata
 
     def load(self) -> ReferenceScores:
         """Load the table and the tensors."""
-        folder = Path(self._get_load_path())
+        folder = self._read()
         tensors = load_file(folder / "hidden_states.safetensors")
         of_kinds = (
             {name.removeprefix(kind): one for name, one in tensors.items() if name.startswith(kind)}
@@ -60,36 +67,54 @@ class ReferenceScoresDataset(AbstractVersionedDataset[ReferenceScores, Reference
         )
         return ReferenceScores(pd.read_parquet(folder / "nll.parquet"), *of_kinds)
 
+    def _read(self) -> Path:
+        place = place_of(self, self._get_load_path())
+        return whole_folders.fetch(place) if is_url(place) else Path(place)
+
     def save(self, data: ReferenceScores) -> None:
         """Save table and tensors in a folder that gets its name when it is complete."""
-        folder = Path(self._get_save_path())
+        place = place_of(self, self._get_save_path())
+        if is_url(place):
+            with whole_folders.written(place) as folder:
+                _write(data, folder)
+            return
+        folder = Path(place)
         partial = folder.with_name(f"{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)  # of a crash
-        partial.mkdir(parents=True)
-        kinds = {ROW: data.hidden_states, HEAD: data.output_head, LAYER: data.activations}
-        tensors = {
-            f"{kind}{name}": tensor for kind, of in kinds.items() for name, tensor in of.items()
-        }
         try:
-            save_file(tensors, partial / "hidden_states.safetensors")
-            with (partial / "nll.parquet").open("wb") as file:
-                data.nll.to_parquet(file)
+            _write(data, partial)
         except BaseException:
             shutil.rmtree(partial)
             raise
         partial.rename(folder)
 
+    def sources(self) -> list[str]:
+        """List what holds the files, or their hashes; empty if there are none."""
+        if not self.exists():
+            return []
+        place = place_of(self, self._get_load_path())
+        return [whole_folders.marker(place) if is_url(place) else place]
+
     def preview(self, nrows: int = 10) -> TablePreview:
         """Show the first scores in kedro-viz."""
-        nll = pd.read_parquet(Path(self._get_load_path(), "nll.parquet"))
-        return preview_rows(nll.head(nrows))
+        return preview_rows(pd.read_parquet(self._read() / "nll.parquet").head(nrows))
 
     def _exists(self) -> bool:
-        return _is_complete(str(self._get_load_path()))
+        return self._is_complete(str(self._get_load_path()))
+
+    def _is_complete(self, path: str) -> bool:
+        place = place_of(self, path)
+        last = whole_folders.marker(place) if is_url(place) else f"{place}/nll.parquet"
+        return self._fs.exists(last)
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "version": self._version}
 
 
-def _is_complete(path: str) -> bool:
-    return Path(path, "nll.parquet").is_file()
+def _write(data: ReferenceScores, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    kinds = {ROW: data.hidden_states, HEAD: data.output_head, LAYER: data.activations}
+    tensors = {f"{kind}{name}": tensor for kind, of in kinds.items() for name, tensor in of.items()}
+    save_file(tensors, folder / "hidden_states.safetensors")
+    with (folder / "nll.parquet").open("wb") as file:
+        data.nll.to_parquet(file)

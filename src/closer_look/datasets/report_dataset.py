@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 
 from kedro_datasets.text import TextDataset
+
+from closer_look.datasets.places import place_of
+from closer_look.system.storage import shown
 
 log = logging.getLogger(__name__)
 
@@ -24,4 +26,4 @@ class ReportDataset(TextDataset):
     def save(self, data: str) -> None:
         """Save the report and log its path."""
         super().save(data)
-        log.info("Report: %s", os.path.relpath(self._get_load_path()))
+        log.info("Report: %s", shown(place_of(self, self._get_load_path())))

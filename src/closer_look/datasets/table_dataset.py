@@ -12,6 +12,7 @@ from kedro_datasets._typing import TablePreview
 from kedro_datasets.pandas import ParquetDataset
 from pyarrow import ArrowInvalid
 
+from closer_look.datasets.places import place_of
 from closer_look.errors import InputError, first_line
 
 LIST_WIDTH = 60  # characters
@@ -39,14 +40,15 @@ class TableDataset(ParquetDataset):
         except DatasetError as error:
             if not isinstance(error.__cause__, ArrowInvalid):
                 raise
+            place = place_of(self, self._get_load_path())
             raise InputError(
-                f"{self._get_load_path()} cannot be read ({first_line(error.__cause__)}); put the "
-                f"whole file there, or delete it"
+                f"{place} cannot be read ({first_line(error.__cause__)}); put the whole file "
+                f"there, or delete it"
             ) from None
 
     def preview(self, nrows: int = 5) -> TablePreview:
         """Show the first rows in kedro-viz."""
-        return preview_rows(pd.DataFrame(**super().preview(nrows)))
+        return preview_rows(self.load().head(nrows))
 
 
 def preview_rows(table: pd.DataFrame) -> TablePreview:

@@ -22,9 +22,15 @@ def _visible(text: str) -> str:
     return text
 
 
+def _folder_or_name(text: str) -> str:
+    if "://" in text:
+        raise ValueError(f"{quote(text)} is a URL; copy the files to a folder of this machine")
+    return os.path.expanduser(text)
+
+
 Name = Annotated[str, AfterValidator(_visible)]
 """What tables, figures and sentences call something."""
-FolderOrName = Annotated[Name, AfterValidator(os.path.expanduser)]
+FolderOrName = Annotated[Name, AfterValidator(_folder_or_name)]
 """A folder, which may begin with ``~``, or the name of something else."""
 
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.config import OmegaConfigLoader
 
+from closer_look.datasets.whole_files import upload_whole_files
 from closer_look.errors import InputError, listed, quote
 from closer_look.parameters.groups import RUNTIME
+from closer_look.system.storage import is_url
 
 if TYPE_CHECKING:
     from kedro.io import CatalogProtocol
@@ -21,13 +23,19 @@ OF_ROWS = ("corpus", "forget_split")  # the others are in the paths of what a ru
 
 
 class ConfigLoader(OmegaConfigLoader):
-    """A loader that knows ``~`` as the user's folder, in all paths of the catalog."""
+    """A loader that knows ``~`` as the user's folder, in all paths of the catalog.
+
+    What lies at URLs is written whole or not at all.
+    """
 
     def __getitem__(self, key: str) -> dict[str, Any]:
         """Return the configuration of a kind, such as "catalog"."""
         config = super().__getitem__(key)
         if key != "catalog":
             return config
+        upload_whole_files(
+            path for entry in config.values() if is_url(path := entry.get("filepath", ""))
+        )
         return {
             name: {field: _expanded(value) for field, value in entry.items()}
             for name, entry in config.items()

@@ -7,8 +7,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from closer_look.datasets.causal_lm_dataset import CausalLMDataset
 from closer_look.datasets.folder_dataset import CheckpointsDataset, FolderDataset
+from closer_look.datasets.places import place_of
+from closer_look.datasets.reference_scores_dataset import ReferenceScoresDataset
+from closer_look.system import whole_folders
 from closer_look.system.processes import PARTIAL, is_being_written
+from closer_look.system.storage import is_url
 
 if TYPE_CHECKING:
     from kedro.io import CatalogProtocol
@@ -16,6 +21,7 @@ if TYPE_CHECKING:
     from kedro.pipeline.node import Node
 
 REPLACED = ".replaced"
+OF_SEVERAL_OBJECTS = (CausalLMDataset, ReferenceScoresDataset)  # where they are in a bucket
 
 
 def remove_leftovers(pipeline: Pipeline, catalog: CatalogProtocol, kept: Iterable[Node]) -> None:
@@ -29,8 +35,10 @@ def remove_leftovers(pipeline: Pipeline, catalog: CatalogProtocol, kept: Iterabl
         catalog: where their outputs are.
         kept: nodes whose outputs are all there.
     """
-    for name in pipeline.datasets():
-        for path in _half_written(catalog.get(name)):
+    for dataset in map(catalog.get, sorted(pipeline.datasets())):
+        if isinstance(dataset, OF_SEVERAL_OBJECTS) and is_url(place_of(dataset)):
+            whole_folders.remove_others(place_of(dataset))
+        for path in _half_written(dataset):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     for node in kept:
         for dataset in map(catalog.get, node.inputs):
@@ -39,8 +47,8 @@ def remove_leftovers(pipeline: Pipeline, catalog: CatalogProtocol, kept: Iterabl
 
 
 def _half_written(dataset: object) -> Iterator[Path]:
-    filepath = getattr(dataset, "_filepath", None)
-    if filepath is None or "://" in str(filepath):
+    filepath = place_of(dataset)
+    if not filepath or is_url(filepath):
         return
     path = Path(filepath)
     if type(dataset) is FolderDataset:  # with files of any run

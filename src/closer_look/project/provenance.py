@@ -17,6 +17,7 @@ from kedro.pipeline import Pipeline
 
 from closer_look.data.cells import Cell
 from closer_look.datasets.causal_lm_dataset import CausalLMDataset
+from closer_look.datasets.places import place_of
 from closer_look.errors import InputError, quote
 from closer_look.parameters.groups import MODEL_NAMES
 from closer_look.project.dependencies import (
@@ -29,6 +30,7 @@ from closer_look.project.dependencies import (
 )
 from closer_look.reporting.run_record import plain
 from closer_look.system.fingerprints import Fingerprint, remember
+from closer_look.system.storage import is_url, name_of, names_in
 
 if TYPE_CHECKING:
     from kedro.io import CatalogProtocol
@@ -46,15 +48,15 @@ def check_models_are_kept(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
     names = {name for name in pipeline.inputs() if name.startswith("params:")}
     given = {name.removeprefix("params:"): plain(catalog.load(name)) for name in sorted(names)}
     written = {
-        Path(dataset.folder).resolve(): name
+        _resolved(str(dataset.folder)): name
         for name in pipeline.outputs() | pipeline.datasets() - pipeline.inputs()
         if isinstance(dataset := catalog.get(name), CausalLMDataset)
     }
     for parameter, name in named_models(given):
-        folder = Path(name).resolve()
+        folder = _resolved(name)
         if folder in written:
             raise InputError(
-                f"parameter {parameter}: {quote(str(folder))} is where this run writes "
+                f"parameter {parameter}: {quote(folder)} is where this run writes "
                 f"'{written[folder]}', and would be replaced; copy it to another folder, or begin "
                 f"another run: --params run=NAME"
             )
@@ -69,9 +71,9 @@ def check_clock(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
     for name in sorted(pipeline.all_outputs()):
         dataset = catalog.get(name)
         version = getattr(dataset, "_version", None)
-        if version is None or version.save is None or not Path(dataset._filepath).is_dir():
+        if version is None or version.save is None:
             continue
-        latest = max((path.name for path in Path(dataset._filepath).iterdir()), default="")
+        latest = max(names_in(place_of(dataset)), default="")
         if latest > version.save:
             raise InputError(
                 f"{name} has a version of {latest}, and this run would be dated {version.save}: "
@@ -264,16 +266,20 @@ class History:
         }
 
 
+def _resolved(folder: str) -> str:
+    return folder if is_url(folder) else str(Path(folder).resolve())
+
+
 def _cells(names: Iterable[str]) -> list[str]:
     """List the models whose results these datasets are, without their scenario."""
     cells = filter(None, map(Cell.around, names))
     return sorted({cell.name for cell in cells})
 
 
-def _made_by_another_version(folder: Path) -> str:
+def _made_by_another_version(folder: Path | str) -> str:
     return (
-        f"run '{folder.name}' was made by another version of this project, whose records cannot be "
-        f"compared; its files stay where they are, --params run=NAME begins another run"
+        f"run '{name_of(folder)}' was made by another version of this project, whose records "
+        f"cannot be compared; its files stay where they are, --params run=NAME begins another run"
     )
 
 

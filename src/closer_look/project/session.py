@@ -22,6 +22,7 @@ from closer_look.project.runner import DepthFirstRunner
 
 MEASURE = "measure"  # registered if there are models to measure
 NO_SPACE = os.strerror(errno.ENOSPC)
+REMOTE = ("botocore", "aiobotocore", "aiohttp")  # what errors of a bucket come from
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 
 
@@ -67,6 +68,7 @@ class Session(KedroSession):
                 _find_input_error(error)
                 or _find_full_disk(error)
                 or _find_forbidden(error)
+                or _find_lost_storage(error)
                 or _find_selection_error(error)
             )
             if fault is None:
@@ -104,6 +106,17 @@ def _find_forbidden(error: BaseException) -> InputError | None:
             return InputError(
                 f"{cause.filename} cannot be used ({cause.strerror}); change who may use it, or "
                 f"let the run write elsewhere: --params data=FOLDER"
+            )
+    return None
+
+
+def _find_lost_storage(error: BaseException) -> InputError | None:
+    """Find among the causes a bucket that could be used when the run began."""
+    for cause in _causes(error):
+        if type(cause).__module__.partition(".")[0] in REMOTE:
+            return InputError(
+                f"the storage cannot be used any more ({first_line(cause)}); finished results are "
+                f"kept. When it can, run the same command with --only-missing-outputs"
             )
     return None
 

@@ -1,4 +1,8 @@
-"""Fingerprints of files: a hash of the content, and a stamp that tells whether it still holds."""
+"""Fingerprints of files: a hash of the content, and a stamp that tells whether it still holds.
+
+An object in a bucket has what its store tells of it (size, time, ETag) for a stamp, so it is not
+downloaded for its hash once that is known. Of a file on the web nothing reliable is told.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import fsspec
+from closer_look.system.storage import is_url, opened
+
+WEB = ("http://", "https://")
 
 _known: dict[str, str] = {}  # stamp -> SHA-256
 
@@ -18,7 +24,7 @@ class Fingerprint(NamedTuple):
 
     sha256: str
     stamp: str
-    """Hash of path, size and modification time of each file."""
+    """Hash of path, size and modification time of each file, or of what a store tells of it."""
 
 
 def fingerprint(sources: Sequence[str]) -> Fingerprint:
@@ -29,8 +35,7 @@ def fingerprint(sources: Sequence[str]) -> Fingerprint:
     """
     files = [file for source in sources for file in _files(source)]
     stamp = _hash([[str(path), *of_file] for _, path, of_file in files])
-    is_remote = any("://" in source for source in sources)  # a URL has no modification time
-    if is_remote or stamp not in _known:
+    if not all(of_file for *_, of_file in files) or stamp not in _known:
         _known[stamp] = _hash([[name, file_sha256(path)] for name, path, _ in files])
     return Fingerprint(_known[stamp], stamp)
 
@@ -40,13 +45,14 @@ def remember(known: Fingerprint) -> None:
     _known.setdefault(known.stamp, known.sha256)
 
 
-def _files(source: str) -> Iterator[tuple[str, str | Path, tuple[int, ...]]]:
+def _files(source: str) -> Iterator[tuple[str, str | Path, tuple[int | str, ...]]]:
     """Yield each file's name inside the source, its path, and its size and modification time (ns).
 
-    A URL has neither size nor time.
+    Of an object, a hash of what its store tells stands in their place; of the web, nothing.
     """
-    if "://" in source:
-        yield "", source, ()
+    if is_url(source):
+        filesystem, path = opened(source)
+        yield "", source, () if source.startswith(WEB) else (filesystem.ukey(path),)
         return
     root = Path(source)
     inside = sorted(root.rglob("*")) if root.is_dir() else [root]
@@ -61,8 +67,8 @@ def file_sha256(path: str | Path) -> str:
     if isinstance(path, Path):
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    with fsspec.open(path, "rb") as file:
-        return hashlib.sha256(file.read()).hexdigest()
+    filesystem, inside = opened(path)
+    return hashlib.sha256(filesystem.cat_file(inside)).hexdigest()
 
 
 def _hash(value: object) -> str:

@@ -12,6 +12,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from closer_look.errors import InputError
+from closer_look.system.remote_lock import RemoteLock
+from closer_look.system.storage import is_url
 
 log = logging.getLogger(__name__)
 
@@ -19,19 +21,22 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # of some network fil
 HELD_BY_PARENT = "CLOSER_LOOK_LOCKED"  # environment variable: path of a lock the parent holds
 
 
-def lock_run(folder: Path) -> FileLock | None:
+def lock_run(folder: Path | str) -> FileLock | RemoteLock | None:
     """Acquire the lock of a run; the system releases it if the process dies.
 
     Args:
-        folder: folder of the run's reports, which holds the lock file.
+        folder: folder of the run's reports, which holds the lock file; or its URL, where the next
+            run takes over the lock of a process that died (see ``remote_lock``).
 
     Returns:
         The lock; None if the parent process holds it, or if the file system has no locks, which is
         logged.
 
     Raises:
-        InputError: another process holds it.
+        InputError: another process holds it, or the URL cannot be used.
     """
+    if is_url(folder):
+        return RemoteLock(folder)
     path = _path(folder)
     if os.environ.get(HELD_BY_PARENT) == str(path):
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from closer_look.errors import first_line
 from closer_look.system.processes import partial_of
+from closer_look.system.storage import is_url, opened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,10 +44,10 @@ class ReferenceScores(NamedTuple):
 class ReferenceCache:
     """A folder with one file of tensors per key; files never change, and any may be deleted.
 
-    Without a folder, nothing is stored.
+    It may be the URL of a folder in a bucket. Without a folder, nothing is stored.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | str | None = None) -> None:
         self.folder = folder
 
     def get(self, key: str, compute: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
@@ -55,6 +57,8 @@ class ReferenceCache:
 
         if self.folder is None:
             return compute()
+        if is_url(self.folder):
+            return self._get_remote(f"{self.folder}/{key}.safetensors", compute)
         path = self.folder / f"{key}.safetensors"
         try:
             return load_file(path)
@@ -71,6 +75,26 @@ class ReferenceCache:
         finally:
             partial.unlink(missing_ok=True)
         return load_file(path)
+
+    def _get_remote(
+        self, url: str, compute: Callable[[], Mapping[str, Tensor]]
+    ) -> Mapping[str, Tensor]:
+        """As ``get``: an object appears when all of it is there."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load, save_file
+
+        filesystem, path = opened(url)
+        try:
+            return load(filesystem.cat_file(path))
+        except FileNotFoundError:
+            pass
+        except SafetensorError as error:
+            log.warning("%s is damaged (%s) and is computed again", url, first_line(error))
+        tensors = dict(compute())
+        with tempfile.NamedTemporaryFile() as file:
+            save_file(tensors, file.name)
+            filesystem.put_file(file.name, path)
+        return tensors
 
 
 def cache_key(fingerprint: str, kind: str, rows: Sequence[Tokens]) -> str:

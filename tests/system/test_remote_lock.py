@@ -1,0 +1,167 @@
+"""The lock of a run in a bucket."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import fsspec
+import pytest
+
+from closer_look.errors import InputError
+from closer_look.system import remote_lock
+from closer_look.system.run_lock import lock_run
+
+HERE = socket.gethostname()
+
+
+@pytest.fixture
+def url(tmp_path):
+    return f"memory://bucket/{tmp_path.name}/08_reporting/people"
+
+
+@pytest.fixture
+def owners(url):
+    """The objects of those who hold the lock, or want to."""
+    store = fsspec.filesystem("memory")
+
+    def owners():
+        return [json.loads(store.cat_file(path)) for path in store.find(f"{url}/run.lock")]
+
+    return owners
+
+
+@pytest.fixture
+def held_by(url):
+    """Let another process hold the lock."""
+
+    def held_by(host, process, started=1.0):
+        owner = {"host": host, "process": process, "started": started, "since": "2026-01-01 10:00"}
+        store = fsspec.filesystem("memory")
+        store.pipe_file(f"{url}/run.lock/other.json", json.dumps(owner).encode())
+
+    return held_by
+
+
+def test_a_second_run_of_a_name_stops_at_once(url, owners):
+    lock = lock_run(url)
+    (owner,) = owners()
+    with pytest.raises(InputError) as caught:
+        lock_run(url)
+    assert str(caught.value) == (
+        f"another process is working on run 'people' (process {os.getpid()} of {HERE}, since "
+        f"{owner['since']}); wait until it has ended, or give this run another name: "
+        f"--params run=NAME"
+    )
+    assert owners() == [owner]
+    lock.release(force=True)
+    lock.release()
+    assert owners() == []
+    lock_run(url).release()
+
+
+def test_a_process_of_another_machine_holds_it_while_it_renews_it(url, held_by, owners):
+    held_by("another-machine", os.getpid())
+    with pytest.raises(InputError, match=r"process \d+ of another-machine, since 2026-01-01 10:00"):
+        lock_run(url)
+    assert len(owners()) == 1
+
+
+def test_a_lock_that_is_no_longer_renewed_is_taken_over(url, held_by, owners, monkeypatch, caplog):
+    held_by("another-machine", 12)
+    monkeypatch.setattr(remote_lock, "STALE_SECONDS", 0)
+    lock = lock_run(url)
+    assert [owner["host"] for owner in owners()] == [HERE]
+    assert caplog.messages == [
+        "Run 'people' is taken over from process 12 of another-machine, which has died"
+    ]
+    lock.release()
+
+
+def test_a_lock_of_a_dead_process_of_this_machine_is_taken_over_at_once(url, held_by, owners):
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        dead.wait()
+    held_by(HERE, dead.pid)
+    lock = lock_run(url)
+    assert [owner["process"] for owner in owners()] == [os.getpid()]
+    lock.release()
+
+
+def test_another_process_that_has_the_number_of_a_dead_one_holds_nothing(url, held_by):
+    held_by(HERE, os.getpid(), started=1.0)
+    lock_run(url).release()
+
+
+def test_it_is_renewed(url, monkeypatch):
+    monkeypatch.setattr(remote_lock, "BEAT_SECONDS", 0.01)
+    lock = lock_run(url)
+    first = lock.filesystem.modified(lock.path)
+    deadline = time.monotonic() + 10
+    while lock.filesystem.modified(lock.path) == first and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert lock.filesystem.modified(lock.path) > first
+    lock.release()
+
+
+def test_a_store_that_does_not_answer_once_does_not_end_the_run(url, owners, monkeypatch):
+    monkeypatch.setattr(remote_lock, "BEAT_SECONDS", 0.01)
+    lock = lock_run(url)
+    faults = [OSError("no answer")] * 2
+    write = lock._write
+
+    def fails_twice():
+        if faults:
+            raise faults.pop()
+        write()
+
+    monkeypatch.setattr(lock, "_write", fails_twice)
+    deadline = time.monotonic() + 10
+    while faults and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert faults == []
+    assert len(owners()) == 1
+    lock.release()
+
+
+def test_a_run_whose_lock_was_taken_over_stops(url, monkeypatch, caplog):
+    monkeypatch.setattr(remote_lock, "BEAT_SECONDS", 0.01)
+    lock = lock_run(url)
+    with pytest.raises(KeyboardInterrupt):
+        lock.filesystem.rm_file(lock.path)
+        time.sleep(10)
+    assert caplog.messages == [
+        "Run 'people' was taken over by another process, as this one was silent for 120 seconds; "
+        "it stops here"
+    ]
+    lock.release()
+
+
+def test_an_error_at_the_end_is_logged_and_hides_no_other(url, monkeypatch, caplog):
+    lock = lock_run(url)
+    monkeypatch.setattr(lock.filesystem, "rm_file", lambda path: 1 / 0)
+    lock.release()
+    assert caplog.messages == ["The lock of run 'people' stays for 120 seconds (division by zero)"]
+    monkeypatch.undo()
+    lock.filesystem.rm_file(lock.path)
+
+
+def test_an_interrupted_process_lets_go(tmp_path):
+    """Kedro calls no hook then."""
+    script = """
+import sys
+from closer_look.system.run_lock import lock_run
+lock = lock_run(sys.argv[1])
+print(lock.filesystem.ls(lock.path), flush=True)
+import atexit
+atexit._run_exitfuncs()
+print(lock.filesystem.exists(lock.path))
+"""
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", script, "memory://bucket/run"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "False"
