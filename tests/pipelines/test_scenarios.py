@@ -26,7 +26,7 @@ METHODS = {
 
 def scenario(**changes):
     experiment = Experiment.model_validate(SHAPE | changes)
-    return create_scenario("continual", experiment, METHODS, experiment.n_tasks)
+    return create_scenario("continual", experiment, METHODS, experiment.n_tasks, {})
 
 
 def nodes_of(pipeline, method):
@@ -157,7 +157,7 @@ def test_ten_times_the_cells_take_some_ten_times_as_long():
     def seconds(n_tasks):
         shape = Experiment.model_validate(SHAPE | {"methods": methods, "n_tasks": n_tasks})
         before = process_time()
-        create_scenario("continual", shape, settings, n_tasks)
+        create_scenario("continual", shape, settings, n_tasks, {})
         return process_time() - before
 
     few, many = zip(*((seconds(2), seconds(20)) for _ in range(3)), strict=True)
