@@ -1,6 +1,9 @@
-"""Growth of time with rows, length, vocabulary and tasks: the slope of log time over log size."""
+"""Growth of time with rows, length, vocabulary, tasks and cells: the slope of log time."""
 
+import json
 import logging
+import subprocess
+import sys
 import time
 from collections import Counter
 from contextlib import ExitStack
@@ -146,3 +149,24 @@ class Stopwatch(logging.Handler):
         if self.node:
             self.seconds[self.node] += now - self.start
         self.node = None
+
+
+@pytest.fixture(scope="module")
+def graphs():
+    """Run graphs of 11 methods whose nodes do nothing: number of cells -> costs."""
+    found = {}
+    for n_tasks in (2, 5, 10, 20):
+        command = [sys.executable, ROOT / "benchmarks" / "graph_costs.py", "11", str(n_tasks)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        costs = json.loads(done.stdout.splitlines()[-1])
+        found[costs["cells"]] = costs
+    return found
+
+
+@pytest.mark.parametrize(
+    "what", ["session, all there", "check, nothing there", "check, all there", "run, nothing there"]
+)
+def test_cells(measured, graphs, what):
+    """Time what a graph costs beside the work of its nodes."""
+    found = slope(list(graphs), [costs[what] for costs in graphs.values()])
+    measured("growth", f"cells 22, 55, 110, 220, {what}", "(exponent)", value=found)

@@ -14,12 +14,16 @@ import resource
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 
 from kedro.framework.project import pipelines
 from kedro.framework.startup import bootstrap_project
 from kedro.pipeline import Pipeline
+
+from closer_look.project.runner import DepthFirstRunner
+from closer_look.project.session import Session
 
 ROOT = Path(__file__).parents[1]
 STORED_AS_JSON = (
@@ -33,17 +37,22 @@ def graph_costs(n_methods, n_tasks, data):
     costs = {"cells": n_methods * n_tasks}
     parameters = shape(n_methods, n_tasks) | {"data": str(data)}
     for name in ("nothing there", "all there"):
+        only_missing = name == "all there"
         with opened(parameters) as session:
-            context, catalog = timed(costs, f"session, {name}", lambda: start(session))
+            with timed(costs, f"session, {name}"):
+                catalog = start(session)
             pipeline = pipelines["continual"]
-            chosen = timed(costs, f"filter, {name}", pipeline.filter)
             hook = session._hook_manager.hook
             asked = {"runtime_params": parameters, "load_versions": None}
-            asked["only_missing_outputs"] = name == "all there"
-            arguments = {"run_params": asked, "pipeline": chosen, "catalog": catalog}
-            timed(costs, f"check, {name}", lambda: hook.before_pipeline_run(**arguments))
-            run = lambda: go(session, chosen, catalog, asked["only_missing_outputs"])  # noqa: E731
-            timed(costs, f"run, {name}", run)
+            asked["only_missing_outputs"] = only_missing
+            arguments = {"run_params": asked, "pipeline": pipeline, "catalog": catalog}
+            with timed(costs, f"check, {name}"):
+                hook.before_pipeline_run(**arguments)
+            idle = Pipeline([node._copy(func=without_work(node)) for node in pipeline.nodes])
+            with timed(costs, f"run, {name}"):
+                DepthFirstRunner().run(
+                    idle, catalog, session._hook_manager, only_missing_outputs=only_missing
+                )
             hook.after_pipeline_run(run_result={}, **arguments)
     costs["nodes"] = len(pipeline.nodes)
     costs["milliseconds per node"] = 1000 * costs["run, nothing there"] / costs["nodes"]
@@ -62,8 +71,6 @@ def shape(n_methods, n_tasks):
 
 def opened(parameters):
     """Open a session in ``conf/test``."""
-    from closer_look.project.session import Session
-
     return Session.create(ROOT, env="test", runtime_params=parameters)
 
 
@@ -77,17 +84,7 @@ def start(session):
             entries[name] = {"type": "json.JSONDataset"} | stored
     context.config_loader["catalog"] = entries
     context._pipelines_to_validate = ["continual"]
-    return context, context._get_catalog(save_version=session.session_id)
-
-
-def go(session, pipeline, catalog, only_missing_outputs):
-    """Run a pipeline whose nodes do nothing."""
-    from closer_look.project.runner import DepthFirstRunner
-
-    idle = Pipeline([node._copy(func=without_work(node)) for node in pipeline.nodes])
-    DepthFirstRunner().run(
-        idle, catalog, session._hook_manager, only_missing_outputs=only_missing_outputs
-    )
+    return context._get_catalog(save_version=session.session_id)
 
 
 def without_work(node):
@@ -101,12 +98,12 @@ def without_work(node):
     return idle
 
 
-def timed(costs, name, function):
-    """Call a function and note the seconds of this process's work."""
+@contextmanager
+def timed(costs, name):
+    """Note the seconds of this process's work in the block."""
     before = time.process_time()
-    result = function()
+    yield
     costs[name] = time.process_time() - before
-    return result
 
 
 if __name__ == "__main__":
@@ -114,4 +111,4 @@ if __name__ == "__main__":
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         found = graph_costs(*map(int, sys.argv[1:]), Path(folder))
-    print(json.dumps({name: round(value, 3) for name, value in found.items()}))  # noqa: T201
+    print(json.dumps({name: round(value, 3) for name, value in found.items()}))

@@ -62,9 +62,10 @@ def test_a_name_that_is_shown_is_seen(name):
 
 
 def test_a_chain_is_no_longer_than_its_pipeline_can_be():
-    assert Experiment(**EXPERIMENT | {"n_tasks": 99}).tasks[-1] == "task_99"
+    tasks = Experiment(**EXPERIMENT | {"n_tasks": 999}).tasks
+    assert (tasks[8], tasks[98], tasks[998]) == ("task_09", "task_99", "task_999")
     message = refused(Experiment, EXPERIMENT | {"n_tasks": 10**9})
-    assert message == "n_tasks: Input should be less than or equal to 99"
+    assert message == "n_tasks: Input should be less than or equal to 999"
 
 
 @pytest.mark.parametrize("group", GROUPS)

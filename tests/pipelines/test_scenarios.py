@@ -1,5 +1,8 @@
 """The graph follows the experiment: what stands in it, and what starts from what."""
 
+from statistics import median
+from time import process_time
+
 import pytest
 
 from closer_look.data.planning import plan_of_task
@@ -7,6 +10,7 @@ from closer_look.parameters.experiment import Experiment, ForgetSetParameters
 from closer_look.parameters.methods import MethodParameters
 from closer_look.pipelines.scenarios import create_scenario
 from closer_look.pipelines.unlearning.nodes import draw_own_plan, instruct
+from closer_look.project.runner import depth_first
 
 SHAPE = {"methods": ["npo_gd", "me_gd"], "n_tasks": 3, "splits": ["forget", "retain"]}
 TRAINED = {"forget": {"loss": "npo"}, "retain": {"loss": "gradient_descent"}}
@@ -22,7 +26,7 @@ METHODS = {
 
 def scenario(**changes):
     experiment = Experiment.model_validate(SHAPE | changes)
-    return create_scenario("continual", experiment, METHODS, experiment.n_tasks)
+    return create_scenario("continual", experiment, METHODS, experiment.n_tasks, {})
 
 
 def nodes_of(pipeline, method):
@@ -136,6 +140,28 @@ def test_results_leave_a_methods_namespace_as_one_table_of_each_kind():
     assert stacked == {"before.summary", "npo_gd.summary", "me_gd.summary"}
     of_tasks = {f"me_gd.task_0{task}.summary" for task in (1, 2, 3)}
     assert inputs(pipeline, "continual.me_gd.stack_summaries") == of_tasks
+
+
+def test_a_chain_of_more_than_a_hundred_tasks_goes_on_as_it_began():
+    pipeline = scenario(methods=["me_gd"], n_tasks=101)
+    assert "me_gd.task_99.model" in inputs(pipeline, "continual.me_gd.task_100.unlearn")
+    assert "evaluation_task_101" in inputs(pipeline, "continual.me_gd.task_101.score_answers")
+    order = [node.name.split(".")[2] for node in depth_first(pipeline) if "unlearn" in node.name]
+    assert order == [f"task_{task:02d}" for task in range(1, 102)]
+
+
+def test_ten_times_the_cells_take_some_ten_times_as_long():
+    methods = [f"copy_{number}" for number in range(11)]
+    settings = dict.fromkeys(methods, TRAINED)
+
+    def seconds(n_tasks):
+        shape = Experiment.model_validate(SHAPE | {"methods": methods, "n_tasks": n_tasks})
+        before = process_time()
+        create_scenario("continual", shape, settings, n_tasks, {})
+        return process_time() - before
+
+    few, many = zip(*((seconds(2), seconds(20)) for _ in range(3)), strict=True)
+    assert median(many) < 13 * median(few)
 
 
 # --- methods with nodes of their own ----------------------------------------------------------

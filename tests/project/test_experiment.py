@@ -30,6 +30,18 @@ def test_experiment_is_that_of_the_configuration(configure):
     assert load_experiment().tasks == ("task_01", "task_02", "task_03")
 
 
+def test_graph_that_takes_gigabytes_is_refused(configure):
+    configure(n_tasks=999)
+    assert len(load_experiment().tasks) == 999
+    configure(methods=["ga_gd", "me_gd"], n_tasks=708)
+    with pytest.raises(InputError) as caught:
+        load_experiment()
+    assert str(caught.value) == (
+        "parameter experiment.n_tasks: 708 tasks of 2 methods make a graph that takes gigabytes; "
+        "ask for 707 tasks, or for fewer methods at a time"
+    )
+
+
 def test_method_that_no_file_describes_is_refused(configure):
     configure(methods=["me_gd", "nope"])
     with pytest.raises(InputError) as caught:

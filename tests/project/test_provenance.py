@@ -20,7 +20,7 @@ from closer_look.losses import FORGET
 from closer_look.parameters.methods import MethodParameters
 from closer_look.parameters.training import UnlearningParameters
 from closer_look.pipelines import finetuning, forget_set, unlearning
-from closer_look.project import dependencies
+from closer_look.project import dependencies, provenance
 
 SHAPE = {"experiment": {"methods": ["ga_gd", "me_gd", "idk_ap"], "n_tasks": 2}}  # of conf/test
 MODEL = "06_models/test/continual/ga_gd.task_01"
@@ -89,6 +89,25 @@ def test_other_learning_rate_is_refused_and_mended_without_training_the_target_m
     assert "continual.idk_ap.task_02.unlearn" in ran
     assert "finetune" not in ran
     assert kedro_run(data, "continual", parameters=SHAPE | changed, only_missing_outputs=True) == []
+
+
+def test_many_nodes_are_named_by_patterns_that_a_run_understands(
+    refused, kedro_run, data, monkeypatch
+):
+    monkeypatch.setattr(provenance, "MOST_NAMED", 3)
+    changed = {"unlearning": {"learning_rate": 0.002}}
+    _, nodes = refused(**changed)
+    assert ",".join(nodes) == '"continual.record_run,continual.*.unlearn"'
+    only = "continual.ga_gd.task_02.unlearn"
+    ran = kedro_run(
+        data,
+        "continual",
+        parameters=SHAPE | changed,
+        from_nodes=[name.strip('"') for name in nodes],
+        to_nodes=[only],
+        tags=["unlearning"],
+    )
+    assert ran == [only.replace("02", "01"), only]
 
 
 def test_edited_rows_are_refused(kedro_run, make_corpus, tmp_path):

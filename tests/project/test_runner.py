@@ -5,6 +5,8 @@ import re
 
 import pandas as pd
 import pytest
+from kedro.framework.hooks.manager import _create_hook_manager
+from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline, node
 
 from closer_look.datasets import causal_lm_dataset
@@ -49,6 +51,23 @@ def test_a_chain_is_evaluated_task_by_task_and_finished_before_the_next():
 def test_what_all_share_comes_before_any_method():
     pipeline = nodes_of("rows:", "a.unlearn: rows", "plan: rows", "check: plan")
     assert names(pipeline) == ["rows", "plan", "check", "a.unlearn"]
+
+
+def test_a_run_looks_through_its_nodes_once_however_many_they_are(monkeypatch):
+    looked = []
+    look = Pipeline._remove_intermediates
+    monkeypatch.setattr(
+        Pipeline, "_remove_intermediates", lambda *given: looked.append(1) or look(*given)
+    )
+
+    def times(n_nodes):
+        chain = nodes_of("n0: rows", *(f"n{i}: n{i - 1}" for i in range(1, n_nodes)))
+        catalog = DataCatalog({"rows": MemoryDataset([1])})
+        looked.clear()
+        DepthFirstRunner().run(chain, catalog, _create_hook_manager())
+        return len(looked)
+
+    assert times(30) == times(3)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ SPLITS = get_args(Split)
 
 
 def task_name(number: int) -> str:
-    """Format the name of a task: 3 -> "task_03"."""
+    """Format the name of a task: 3 -> "task_03", 100 -> "task_100"."""
     return f"task_{number:02d}"
 
 
@@ -23,8 +23,8 @@ class Experiment(Parameters):
     methods: tuple[str, ...] = Field(min_length=1)
     models: tuple[str, ...] | None = None
     """Models made elsewhere to measure beside the methods; all of ``models`` if absent."""
-    n_tasks: Annotated[int, Field(ge=1, le=99)]
-    """Kedro takes half a minute to build the pipeline of a hundred."""
+    n_tasks: Annotated[int, Field(ge=1, le=999)]
+    """With several methods, fewer (see ``project.experiment``)."""
     splits: tuple[Split, ...]
     """The raw tables; each is read from the catalog entry ``raw_<split>``."""
     finetuning: bool = True

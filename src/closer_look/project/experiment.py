@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Collection, Mapping
@@ -26,6 +27,7 @@ TAKEN_LABELS = (
 """Columns and lines of the tables in which methods have a column or a line each."""
 
 ALL = ("all",)
+MOST_PAIRS_OF_TASKS = 10**6  # of all methods: a pipeline of them takes 1 GB and 10 s to make
 
 _config_loader: AbstractConfigLoader | None = None
 
@@ -68,9 +70,21 @@ def load_experiment() -> Experiment:
                 f"parameter experiment.methods: unknown method '{method}', "
                 f"choose from {', '.join(sorted(known))}"
             )
+    _check_size(experiment)
     experiment = experiment.model_copy(update={"models": _models(experiment, parameters)})
     _check_labels(experiment, parameters)
     return experiment
+
+
+def _check_size(experiment: Experiment) -> None:
+    """Check that the graph fits into memory: Kedro keeps, for each task, those before it."""
+    n_methods = len(experiment.methods)
+    most = math.isqrt(MOST_PAIRS_OF_TASKS // n_methods)
+    if experiment.n_tasks > most:
+        raise InputError(
+            f"parameter experiment.n_tasks: {experiment.n_tasks} tasks of {n_methods} methods make "
+            f"a graph that takes gigabytes; ask for {most} tasks, or for fewer methods at a time"
+        )
 
 
 def _check_labels(experiment: Experiment, parameters: Mapping[str, Any]) -> None:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from graphlib import TopologicalSorter
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
-
-from kedro.pipeline import Pipeline
 
 from closer_look.data.cells import Cell
 from closer_look.datasets.causal_lm_dataset import CausalLMDataset
@@ -28,15 +27,18 @@ from closer_look.project.dependencies import (
     library_versions,
     named_models,
 )
+from closer_look.project.node_patterns import patterns
 from closer_look.reporting.run_record import plain
 from closer_look.system.fingerprints import Fingerprint, remember
 from closer_look.system.storage import is_url, name_of, names_in
 
 if TYPE_CHECKING:
     from kedro.io import CatalogProtocol
+    from kedro.pipeline import Pipeline
     from kedro.pipeline.node import Node
 
 PROVENANCE = "provenance"  # in the catalog
+MOST_NAMED = 10  # nodes that a message names one by one
 
 
 def check_models_are_kept(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
@@ -102,8 +104,8 @@ class History:
         """
         self.catalog, self.chosen = catalog, chosen
         by_name = {node.name: node for pipeline in pipelines for node in pipeline.nodes}
-        self.nodes = Pipeline(list(by_name.values())).nodes  # in an order in which they may run
-        self.producers = {output: node for node in self.nodes for output in node.outputs}
+        self.producers = {output: node for node in by_name.values() for output in node.outputs}
+        self.nodes = self._in_order(by_name.values())
         self.finished: dict[str, Record] = {}  # by node
         self.versions: dict[tuple[str, str], Record] = {}  # by output and SHA-256
         begun: dict[str, Record] = {}  # by node
@@ -164,19 +166,45 @@ class History:
         }
         if not differences:
             return self._other_versions(used)
-        # Name the nodes to start from: those to run again that no other of them comes before.
         again = {*differences, *(to_run if kept else ())}
-        first = [
-            node.name
-            for node in self.nodes
-            if node in again and not self._with_ancestors([node]).difference([node]) & again
-        ]
         # A node that takes all parameters differs whatever has changed: it is reported last.
         reported = min(differences, key=lambda node: "parameters" in node.inputs)
         raise InputError(
-            f"{differences[reported]}; --from-nodes={','.join(first)} makes anew what "
+            f"{differences[reported]}; --from-nodes={self._beginnings(again)} makes anew what "
             f"depends on it, --params run=NAME begins another run"
         )
+
+    def _beginnings(self, again: Collection[Node]) -> str:
+        """Name the nodes to run again that no other of them comes before.
+
+        Many of them are named by patterns, which match nothing that would not run anyway.
+        """
+        first: list[Node] = []
+        to_run: set[Node] = set()
+        for node in self.nodes:
+            if any(parent in to_run for parent in self._parents(node)):
+                to_run.add(node)
+            elif node in again:
+                first.append(node)
+                to_run.add(node)
+        if len(first) <= MOST_NAMED:
+            return ",".join(node.name for node in first)
+        others = [node.name for node in self.nodes if node not in to_run]
+        # In quotes, for a shell would look for files.
+        return f'"{",".join(patterns([node.name for node in first], others))}"'
+
+    def _in_order(self, nodes: Collection[Node]) -> list[Node]:
+        """Order nodes as they may run; a Pipeline would compare all tasks of a chain."""
+        sorter = TopologicalSorter({node: self._parents(node) for node in nodes})
+        sorter.prepare()
+        ordered: list[Node] = []
+        while ready := sorted(sorter.get_ready()):
+            ordered += ready
+            sorter.done(*ready)
+        return ordered
+
+    def _parents(self, node: Node) -> list[Node]:
+        return [self.producers[name] for name in node.inputs if name in self.producers]
 
     def _other_versions(self, used: Iterable[Node]) -> str:
         records = [self.finished[node.name] for node in used if node.name in self.finished]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from functools import cache, cached_property
+from functools import cached_property
 from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING
 
@@ -59,12 +59,18 @@ class _DepthFirst(Pipeline):
     def nodes(self) -> list[Node]:
         return depth_first(self)
 
-    @cache  # noqa: B019 - lives as long as the run
     def inputs(self) -> set[str]:
+        return self._free_inputs
+
+    def outputs(self) -> set[str]:
+        return self._free_outputs
+
+    @cached_property
+    def _free_inputs(self) -> set[str]:
         return super().inputs()
 
-    @cache  # noqa: B019
-    def outputs(self) -> set[str]:
+    @cached_property
+    def _free_outputs(self) -> set[str]:
         return super().outputs()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from typing import Any
 
@@ -18,6 +18,7 @@ from kedro.validation.exceptions import ParameterValidationError
 from omegaconf.errors import OmegaConfBaseException
 
 from closer_look.errors import InputError, first_line
+from closer_look.project.node_patterns import expand
 from closer_look.project.runner import DepthFirstRunner
 
 MEASURE = "measure"  # registered if there are models to measure
@@ -34,6 +35,8 @@ class Session(KedroSession):
     ) -> dict[str, Any]:
         """Run as Kedro does, but depth first instead of in sequence.
 
+        ``from_nodes`` may hold patterns, such as "continual.*.unlearn".
+
         Raises:
             InputError: a parameter or an input is at fault.
         """
@@ -46,6 +49,10 @@ class Session(KedroSession):
                 f"--runner out, or let tools/sweep.py run the methods in processes of their own"
             )
         try:
+            from_nodes = kwargs.get("from_nodes") or ()
+            if any("*" in name for name in from_nodes):
+                names = self._names_of_nodes(kwargs.get("pipeline_names") or ["__default__"])
+                kwargs["from_nodes"] = expand(from_nodes, names)
             return super().run(*args, runner=runner, **kwargs)
         except ParameterValidationError as error:
             raise InputError("; ".join(_parameter_faults(str(error)))) from None
@@ -74,6 +81,11 @@ class Session(KedroSession):
             if fault is None:
                 raise
             raise fault from None
+
+    def _names_of_nodes(self, pipeline_names: Iterable[str]) -> list[str]:
+        self.load_context()  # which builds the pipelines
+        chosen = [pipelines[name] for name in pipeline_names if name in pipelines]
+        return [node.name for pipeline in chosen for node in pipeline.nodes]
 
 
 def _find_input_error(error: BaseException) -> InputError | None:
