@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from closer_look.errors import InputError
+from closer_look.parameters.engine import EngineParameters
 from closer_look.parameters.evaluation import (
     DownstreamParameters,
     GenerationParameters,
@@ -38,6 +39,7 @@ GROUPS = {
     "metrics": MetricsParameters,
     "downstream": DownstreamParameters,
     "export": ExportParameters,
+    "engine": EngineParameters,
 }
 """Top-level names of the parameters."""
 

@@ -7,6 +7,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fsspec.implementations.local import LocalFileSystem
+from kedro.io.core import AbstractVersionedDataset
+
 from closer_look.datasets.folder_dataset import CheckpointsDataset, FolderDataset
 from closer_look.system.processes import PARTIAL, is_being_written
 
@@ -30,12 +33,32 @@ def remove_leftovers(pipeline: Pipeline, catalog: CatalogProtocol, kept: Iterabl
         kept: nodes whose outputs are all there.
     """
     for name in pipeline.datasets():
-        for path in _half_written(catalog.get(name)):
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        _remove_half_written(catalog.get(name))
     for node in kept:
         for dataset in map(catalog.get, node.inputs):
             if isinstance(dataset, CheckpointsDataset):
                 dataset.remove()
+
+
+def remove_part_of_node(node: Node, catalog: CatalogProtocol) -> None:
+    """Remove what a process that died had saved of a node's outputs: the node makes them anew.
+
+    Kedro saves no version twice, hence whole ones go, too.
+    """
+    for name in node.outputs:
+        dataset = catalog.get(name)
+        _remove_half_written(dataset)
+        if isinstance(dataset, AbstractVersionedDataset) and dataset._version:
+            path = str(dataset._get_versioned_path(dataset.resolve_save_version()))
+            file_system = getattr(dataset, "_fs", LocalFileSystem())
+            if file_system.exists(path):
+                file_system.rm(path, recursive=True)
+            dataset.release()
+
+
+def _remove_half_written(dataset: object) -> None:
+    for path in _half_written(dataset):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _half_written(dataset: object) -> Iterator[Path]:

@@ -26,16 +26,30 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def nodes_logged(
-    hook_manager: PluginManager, catalog: CatalogProtocol, n_nodes: int
+    hook_manager: PluginManager, catalog: CatalogProtocol, n_nodes: int, n_started: int = 0
 ) -> Iterator[None]:
-    """Log the nodes that run in the ``with`` block one after another, and record their costs."""
+    """Log the nodes that run in the ``with`` block one after another, and record their costs.
+
+    Args:
+        hook_manager: of the nodes.
+        catalog: where their costs are saved, if it has the entry.
+        n_nodes: of the run.
+        n_started: before them, by this process or by others.
+    """
     with PeakMemory() as memory:
-        node_log = _NodeLog(catalog, n_nodes, memory)
+        node_log = _NodeLog(catalog, n_nodes, n_started, memory)
         hook_manager.register(node_log)
         try:
             yield
         finally:
             hook_manager.unregister(node_log)
+
+
+def stage_of(node: Node) -> str | None:
+    """Return the stage that a node is tagged with."""
+    from closer_look.reporting.results import STAGES
+
+    return next((stage for stage in STAGES if stage in node.tags), None)
 
 
 class _NodeLog:
@@ -45,9 +59,11 @@ class _NodeLog:
     a pipeline will run.
     """
 
-    def __init__(self, catalog: CatalogProtocol, n_nodes: int, memory: PeakMemory) -> None:
-        self.catalog, self.n_nodes, self.memory = catalog, n_nodes, memory
-        self.n_started = 0
+    def __init__(
+        self, catalog: CatalogProtocol, n_nodes: int, n_started: int, memory: PeakMemory
+    ) -> None:
+        self.catalog, self.memory = catalog, memory
+        self.n_nodes, self.n_started = n_nodes, n_started
         self._start()
 
     def _start(self) -> None:
@@ -69,12 +85,9 @@ class _NodeLog:
         self._start()
 
     def _costs(self, node: Node) -> dict[str, Any]:
-        from closer_look.reporting.results import STAGES
-
-        stages = [stage for stage in STAGES if stage in node.tags]
         return {
             "node": node.name,
-            "stage": stages[0] if stages else None,
+            "stage": stage_of(node),
             "started": self.started.isoformat(timespec="seconds"),
             "seconds": round(perf_counter() - self.clock, 3),
             **self.memory.peaks_since_last_call(),

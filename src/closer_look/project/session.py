@@ -42,7 +42,8 @@ class Session(KedroSession):
         if isinstance(runner, ParallelRunner | ThreadRunner):
             raise InputError(
                 f"--runner={type(runner).__name__}: a run makes one model after another; leave "
-                f"--runner out, or let tools/sweep.py run the methods in processes of their own"
+                f"--runner out, or share the nodes out with "
+                f"--runner=closer_look.project.ray_runner.RayRunner"
             )
         try:
             return super().run(*args, runner=runner, **kwargs)
@@ -63,15 +64,15 @@ class Session(KedroSession):
                 raise InputError(
                     f"no pipeline '{missing[1]}' in this environment, choose from {known}"
                 ) from None
-            fault = (
-                _find_input_error(error)
-                or _find_full_disk(error)
-                or _find_forbidden(error)
-                or _find_selection_error(error)
-            )
+            fault = find_fault(error) or _find_selection_error(error)
             if fault is None:
                 raise
             raise fault from None
+
+
+def find_fault(error: BaseException) -> InputError | None:
+    """Find among an error's causes a fault of the input, of the disk or of its permissions."""
+    return _find_input_error(error) or _find_full_disk(error) or _find_forbidden(error)
 
 
 def _find_input_error(error: BaseException) -> InputError | None:

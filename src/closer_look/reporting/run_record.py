@@ -15,6 +15,8 @@ from typing import Any
 from pydantic import BaseModel
 
 PROJECT = "closer-look"
+UNRECORDED = ("export", "engine")
+"""Groups of parameters on which no result of a run depends."""
 
 
 def run_record(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,10 +41,10 @@ def run_record(parameters: Mapping[str, Any]) -> dict[str, Any]:
 def recorded_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters as plain values, without methods that the run does not use.
 
-    What is exported from a run does not change it, so ``export`` is left out, too.
+    What is exported from a run, and where its nodes run, does not change it: ``export`` and
+    ``engine`` are left out, too.
     """
-    values = plain(parameters)
-    values.pop("export", None)
+    values = {name: one for name, one in plain(parameters).items() if name not in UNRECORDED}
     used = values["experiment"]["methods"]
     return {**values, "methods": {name: values["methods"][name] for name in used}}
 
