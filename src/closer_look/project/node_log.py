@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import count
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,10 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def nodes_logged(
-    hook_manager: PluginManager, catalog: CatalogProtocol, n_nodes: int, n_started: int = 0
+    hook_manager: PluginManager,
+    catalog: CatalogProtocol,
+    n_nodes: int,
+    number: Callable[[str], int] | None = None,
 ) -> Iterator[None]:
     """Log the nodes that run in the ``with`` block one after another, and record their costs.
 
@@ -34,10 +38,10 @@ def nodes_logged(
         hook_manager: of the nodes.
         catalog: where their costs are saved, if it has the entry.
         n_nodes: of the run.
-        n_started: before them, by this process or by others.
+        number: gives a node its number as it starts, by its name; if absent, they are counted.
     """
     with PeakMemory() as memory:
-        node_log = _NodeLog(catalog, n_nodes, n_started, memory)
+        node_log = _NodeLog(catalog, n_nodes, number or _counted(), memory)
         hook_manager.register(node_log)
         try:
             yield
@@ -52,6 +56,11 @@ def stage_of(node: Node) -> str | None:
     return next((stage for stage in STAGES if stage in node.tags), None)
 
 
+def _counted() -> Callable[[str], int]:
+    numbers = count(1)
+    return lambda _: next(numbers)
+
+
 class _NodeLog:
     """Kedro hooks that log and time nodes; a node's time begins when the previous one has ended.
 
@@ -60,10 +69,14 @@ class _NodeLog:
     """
 
     def __init__(
-        self, catalog: CatalogProtocol, n_nodes: int, n_started: int, memory: PeakMemory
+        self,
+        catalog: CatalogProtocol,
+        n_nodes: int,
+        number: Callable[[str], int],
+        memory: PeakMemory,
     ) -> None:
-        self.catalog, self.memory = catalog, memory
-        self.n_nodes, self.n_started = n_nodes, n_started
+        self.catalog, self.n_nodes = catalog, n_nodes
+        self.number, self.memory = number, memory
         self._start()
 
     def _start(self) -> None:
@@ -72,8 +85,7 @@ class _NodeLog:
 
     @hook_impl
     def before_node_run(self, node: Node) -> None:
-        self.n_started += 1
-        log.info("[%d/%d] %s", self.n_started, self.n_nodes, node.name)
+        log.info("[%d/%d] %s", self.number(node.name), self.n_nodes, node.name)
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, node: Node) -> None:

@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 
     from closer_look.parameters.engine import EngineParameters
 
+OF_OWN_CLUSTER = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # nodes are the run, and no work beside it
+}
+"""Environment variables of a cluster that a run starts itself."""
+
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
 OBJECTS = 100 * 2**20  # bytes for what travels through Ray: fingerprints and log lines
 SECONDS_TO_ANSWER = 5  # of a cluster's head
@@ -60,10 +66,11 @@ def connected(engine: EngineParameters) -> Iterator[None]:
 
 
 def _start_here(engine: EngineParameters) -> None:
-    """Start a cluster of this machine, which no other machine reaches."""
+    """Start a cluster of this machine."""
     import ray
 
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    for name, value in OF_OWN_CLUSTER.items():
+        os.environ.setdefault(name, value)
     for is_last in (False, True):
         try:
             ray.init(
@@ -71,7 +78,6 @@ def _start_here(engine: EngineParameters) -> None:
                 num_cpus=engine.workers,
                 object_store_memory=OBJECTS,
                 include_dashboard=False,
-                _node_ip_address="127.0.0.1",
                 **QUIET,
             )
         except Exception:  # Ray waits for half a minute, which a busy machine may need for it

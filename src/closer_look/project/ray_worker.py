@@ -23,6 +23,7 @@ from closer_look.system.fingerprints import Fingerprint, remember
 if TYPE_CHECKING:
     from kedro.io import CatalogProtocol
     from kedro.pipeline.node import Node
+    from ray import ObjectRef
     from ray.actor import ActorHandle
 
 
@@ -89,9 +90,7 @@ class LinesDataset(AbstractDataset[dict[str, Any], NoReturn]):
 
     def save(self, data: dict[str, Any]) -> None:
         """Add a line, and wait until it is written."""
-        import ray
-
-        ray.get(self._journal.save.remote(self._name, data))
+        _answer(self._journal.save.remote(self._name, data))
 
     def _describe(self) -> dict[str, Any]:
         return {"name": self._name}
@@ -121,8 +120,6 @@ def run_node(
     Raises:
         InputError: an input is at fault.
     """
-    import ray
-
     os.chdir(settings.folder)
     if project.PACKAGE_NAME is None:
         project.configure_project(settings.package)
@@ -133,9 +130,9 @@ def run_node(
     with _logging_to(journal, settings.logging):
         if n_deaths:
             remove_part_of_node(node, catalog)
-        n_started = ray.get(journal.number.remote(node.name)) - 1
+        number = lambda name: _answer(journal.number.remote(name))  # noqa: E731
         try:
-            with nodes_logged(hook_manager, catalog, settings.n_nodes, n_started):
+            with nodes_logged(hook_manager, catalog, settings.n_nodes, number):
                 Task(node, catalog, settings.is_async, hook_manager, settings.run_id).execute()
         except Exception as error:
             fault = find_fault(error)  # here, as Ray leaves an error's causes behind
@@ -161,6 +158,9 @@ def _logging_to(journal: ActorHandle, configuration: dict[str, Any]) -> Iterator
 
 class _ToJournal(QueueHandler):
     def enqueue(self, record: logging.LogRecord) -> None:
-        import ray
+        _answer(self.queue.log.remote(record))
 
-        ray.get(self.queue.log.remote(record))
+
+def _answer(reference: ObjectRef) -> Any:
+    """Wait for the journal; ``ray.get`` would lend the CPUs of this node to another meanwhile."""
+    return reference.future().result()
