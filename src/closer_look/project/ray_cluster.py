@@ -98,10 +98,11 @@ def _connect(address: str, engine: EngineParameters) -> None:
     _check_head(address)
     try:
         ray.init(address=address, **QUIET)
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # it exits where another service answers
+        reason = "it is no Ray cluster" if isinstance(error, SystemExit) else first_line(error)
         raise InputError(
-            f"parameter engine.address: {address} cannot be used ({first_line(error)}); run this "
-            f"command on a machine of the cluster, in an environment in which `ray status` shows it"
+            f"parameter engine.address: {address} cannot be used ({reason}); run this command on a "
+            f"machine of the cluster, in an environment in which `ray status` shows it"
         ) from None
 
 

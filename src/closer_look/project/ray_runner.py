@@ -233,7 +233,7 @@ class _Work:
             logging.getLogger(record.name).handle(record)
 
     def _break_off(self) -> None:
-        """End the nodes at work: by an interrupt, which leaves no half-written file, or by force."""
+        """End the nodes at work: by an interrupt, which leaves no half file, or by force."""
         import ray
 
         for is_killed in (False, True):

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from logging.handlers import QueueHandler
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -130,9 +131,8 @@ def run_node(
     with _logging_to(journal, settings.logging):
         if n_deaths:
             remove_part_of_node(node, catalog)
-        number = lambda name: _answer(journal.number.remote(name))  # noqa: E731
         try:
-            with nodes_logged(hook_manager, catalog, settings.n_nodes, number):
+            with nodes_logged(hook_manager, catalog, settings.n_nodes, partial(_number, journal)):
                 Task(node, catalog, settings.is_async, hook_manager, settings.run_id).execute()
         except Exception as error:
             fault = find_fault(error)  # here, as Ray leaves an error's causes behind
@@ -140,6 +140,10 @@ def run_node(
                 raise
             raise fault from None
     return dataset_fingerprints(node.outputs, catalog)
+
+
+def _number(journal: ActorHandle, node: str) -> int:
+    return _answer(journal.number.remote(node))
 
 
 @contextmanager
