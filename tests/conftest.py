@@ -520,7 +520,7 @@ def kedro_run(open_session):
     def run(data, *pipelines, parameters=None, env="test", **options):
         started = []
         handler = logging.Handler()
-        handler.emit = lambda record: started.append(record.args[-1])
+        handler.emit = lambda record: started.append(record.getMessage().rpartition(" ")[2])
         log = logging.getLogger("closer_look.project.node_log")
         log.setLevel(logging.INFO)
         log.addHandler(handler)

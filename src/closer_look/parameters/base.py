@@ -55,9 +55,18 @@ def ignores(**groups: tuple[str, ...]) -> Callable[[Node], Node]:
     return _with("ignores", groups)
 
 
-def _with(name: str, groups: dict[str, tuple[str, ...]]) -> Callable:
+def spreads(group: str) -> Callable[[Node], Node]:
+    """Declare that a node starts processes of its own where a group's ``workers`` says so.
+
+    Args:
+        group: argument of the node.
+    """
+    return _with("spread_by", group)
+
+
+def _with(name: str, value: object) -> Callable:
     def note(function: Node) -> Node:
-        setattr(function, name, groups)
+        setattr(function, name, value)
         return function
 
     return note

@@ -7,6 +7,7 @@ from typing import Any
 
 from closer_look.errors import InputError
 from closer_look.parameters.attacks import AttackParameters, StressParameters
+from closer_look.parameters.engine import EngineParameters
 from closer_look.parameters.evaluation import (
     DownstreamParameters,
     GenerationParameters,
@@ -40,6 +41,7 @@ GROUPS = {
     "downstream": DownstreamParameters,
     "stress": StressParameters,
     "export": ExportParameters,
+    "engine": EngineParameters,
 }
 """Top-level names of the parameters."""
 

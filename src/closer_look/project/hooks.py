@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from kedro.framework.context import KedroContext
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from kedro.pipeline.node import Node
 
     from closer_look.project.dependencies import Record
+    from closer_look.system.fingerprints import Fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -129,6 +131,17 @@ class ProvenanceHooks:
         for dataset in map(catalog.get, node.inputs):
             if isinstance(dataset, CheckpointsDataset):
                 dataset.remove()
+        self.check_consumers(outputs)
+
+    def check_consumers(self, outputs: Mapping[str, Fingerprint]) -> None:
+        """Refuse outputs other than those from which artefacts that the run keeps were made.
+
+        Args:
+            outputs: of a node, by name.
+
+        Raises:
+            InputError: naming the output and the artefact's node.
+        """
         for name, output in outputs.items():
             for consumer, sha256 in self._consumers.get(name, {}).items():
                 if output.sha256 != sha256:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kedro.io.core import AbstractVersionedDataset
+
 from closer_look.datasets.causal_lm_dataset import CausalLMDataset
 from closer_look.datasets.folder_dataset import CheckpointsDataset, FolderDataset
 from closer_look.datasets.places import place_of
@@ -35,15 +37,34 @@ def remove_leftovers(pipeline: Pipeline, catalog: CatalogProtocol, kept: Iterabl
         catalog: where their outputs are.
         kept: nodes whose outputs are all there.
     """
-    for dataset in map(catalog.get, sorted(pipeline.datasets())):
-        if isinstance(dataset, OF_SEVERAL_OBJECTS) and is_url(place_of(dataset)):
-            whole_folders.remove_others(place_of(dataset))
-        for path in _half_written(dataset):
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    for name in sorted(pipeline.datasets()):
+        _remove_half_written(catalog.get(name))
     for node in kept:
         for dataset in map(catalog.get, node.inputs):
             if isinstance(dataset, CheckpointsDataset):
                 dataset.remove()
+
+
+def remove_part_of_node(node: Node, catalog: CatalogProtocol) -> None:
+    """Remove what a process that died had saved of a node's outputs: the node makes them anew.
+
+    Kedro saves no version twice, hence whole ones go, too.
+    """
+    for name in node.outputs:
+        dataset = catalog.get(name)
+        _remove_half_written(dataset)
+        if isinstance(dataset, AbstractVersionedDataset) and dataset._version:
+            path = str(dataset._get_versioned_path(dataset.resolve_save_version()))
+            if dataset._fs.exists(path):
+                dataset._fs.rm(path, recursive=True)
+            dataset.release()
+
+
+def _remove_half_written(dataset: object) -> None:
+    if isinstance(dataset, OF_SEVERAL_OBJECTS) and is_url(place_of(dataset)):
+        whole_folders.remove_others(place_of(dataset))
+    for path in _half_written(dataset):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _half_written(dataset: object) -> Iterator[Path]:

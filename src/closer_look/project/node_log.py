@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import count
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -26,16 +27,38 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def nodes_logged(
-    hook_manager: PluginManager, catalog: CatalogProtocol, n_nodes: int
+    hook_manager: PluginManager,
+    catalog: CatalogProtocol,
+    n_nodes: int,
+    number: Callable[[str], int] | None = None,
 ) -> Iterator[None]:
-    """Log the nodes that run in the ``with`` block one after another, and record their costs."""
+    """Log the nodes that run in the ``with`` block one after another, and record their costs.
+
+    Args:
+        hook_manager: of the nodes.
+        catalog: where their costs are saved, if it has the entry.
+        n_nodes: of the run.
+        number: gives a node its number as it starts, by its name; if absent, they are counted.
+    """
     with PeakMemory() as memory:
-        node_log = _NodeLog(catalog, n_nodes, memory)
+        node_log = _NodeLog(catalog, n_nodes, number or _counted(), memory)
         hook_manager.register(node_log)
         try:
             yield
         finally:
             hook_manager.unregister(node_log)
+
+
+def stage_of(node: Node) -> str | None:
+    """Return the stage that a node is tagged with."""
+    from closer_look.reporting.results import STAGES
+
+    return next((stage for stage in STAGES if stage in node.tags), None)
+
+
+def _counted() -> Callable[[str], int]:
+    numbers = count(1)
+    return lambda _: next(numbers)
 
 
 class _NodeLog:
@@ -45,9 +68,15 @@ class _NodeLog:
     a pipeline will run.
     """
 
-    def __init__(self, catalog: CatalogProtocol, n_nodes: int, memory: PeakMemory) -> None:
-        self.catalog, self.n_nodes, self.memory = catalog, n_nodes, memory
-        self.n_started = 0
+    def __init__(
+        self,
+        catalog: CatalogProtocol,
+        n_nodes: int,
+        number: Callable[[str], int],
+        memory: PeakMemory,
+    ) -> None:
+        self.catalog, self.n_nodes = catalog, n_nodes
+        self.number, self.memory = number, memory
         self._start()
 
     def _start(self) -> None:
@@ -56,8 +85,7 @@ class _NodeLog:
 
     @hook_impl
     def before_node_run(self, node: Node) -> None:
-        self.n_started += 1
-        log.info("[%d/%d] %s", self.n_started, self.n_nodes, node.name)
+        log.info("[%d/%d] %s", self.number(node.name), self.n_nodes, node.name)
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, node: Node) -> None:
@@ -69,12 +97,9 @@ class _NodeLog:
         self._start()
 
     def _costs(self, node: Node) -> dict[str, Any]:
-        from closer_look.reporting.results import STAGES
-
-        stages = [stage for stage in STAGES if stage in node.tags]
         return {
             "node": node.name,
-            "stage": stages[0] if stages else None,
+            "stage": stage_of(node),
             "started": self.started.isoformat(timespec="seconds"),
             "seconds": round(perf_counter() - self.clock, 3),
             **self.memory.peaks_since_last_call(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from functools import cached_property
 from graphlib import TopologicalSorter
+from logging import Logger
 from typing import TYPE_CHECKING
 
 from kedro.pipeline import Pipeline
@@ -44,12 +45,17 @@ class DepthFirstRunner(SequentialRunner):
         self, pipeline: Pipeline, done_nodes: Collection[Node], catalog: CatalogProtocol
     ) -> None:
         """Suggest ``--only-missing-outputs``; Kedro's suggestion would repeat finished nodes."""
-        if done_nodes:
-            self._logger.warning(
-                "%d of %d nodes are done; to resume, add --only-missing-outputs to the command",
-                len(done_nodes),
-                len(pipeline.nodes),
-            )
+        suggest_resume(self._logger, len(done_nodes), len(pipeline.nodes))
+
+
+def suggest_resume(log: Logger, n_done: int, n_nodes: int) -> None:
+    """Say how to go on with a run that has ended before its time, if any node is done."""
+    if n_done:
+        log.warning(
+            "%d of %d nodes are done; to resume, add --only-missing-outputs to the command",
+            n_done,
+            n_nodes,
+        )
 
 
 class _DepthFirst(Pipeline):

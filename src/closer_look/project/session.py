@@ -46,7 +46,8 @@ class Session(KedroSession):
         if isinstance(runner, ParallelRunner | ThreadRunner):
             raise InputError(
                 f"--runner={type(runner).__name__}: a run makes one model after another; leave "
-                f"--runner out, or let tools/sweep.py run the methods in processes of their own"
+                f"--runner out, or share the nodes out with "
+                f"--runner=closer_look.project.ray_runner.RayRunner"
             )
         try:
             from_nodes = kwargs.get("from_nodes") or ()
@@ -71,13 +72,7 @@ class Session(KedroSession):
                 raise InputError(
                     f"no pipeline '{missing[1]}' in this environment, choose from {known}"
                 ) from None
-            fault = (
-                _find_input_error(error)
-                or _find_full_disk(error)
-                or _find_forbidden(error)
-                or _find_lost_storage(error)
-                or _find_selection_error(error)
-            )
+            fault = find_fault(error) or _find_selection_error(error)
             if fault is None:
                 raise
             raise fault from None
@@ -86,6 +81,16 @@ class Session(KedroSession):
         self.load_context()  # which builds the pipelines
         chosen = [pipelines[name] for name in pipeline_names if name in pipelines]
         return [node.name for pipeline in chosen for node in pipeline.nodes]
+
+
+def find_fault(error: BaseException) -> InputError | None:
+    """Find among an error's causes a fault of the input or of the storage."""
+    return (
+        _find_input_error(error)
+        or _find_full_disk(error)
+        or _find_forbidden(error)
+        or _find_lost_storage(error)
+    )
 
 
 def _find_input_error(error: BaseException) -> InputError | None:

@@ -15,6 +15,8 @@ from typing import Any
 from pydantic import BaseModel
 
 PROJECT = "closer-look"
+UNRECORDED = ("export", "engine", "stress", "attacks")
+"""Groups of parameters on which no result of a run depends; attacks have a record of their own."""
 
 
 def run_record(
@@ -42,11 +44,10 @@ def run_record(
 def recorded_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters as plain values, without methods that the run does not use.
 
-    What is exported from a run does not change it, and attacks come after it: they are left out.
+    What is exported from a run, where its nodes run, and attacks, which come after it, do not
+    change it: they are left out.
     """
-    values = plain(parameters)
-    for group in ("export", "stress", "attacks"):
-        values.pop(group, None)
+    values = {name: one for name, one in plain(parameters).items() if name not in UNRECORDED}
     used = values["experiment"]["methods"]
     return {**values, "methods": {name: values["methods"][name] for name in used}}
 

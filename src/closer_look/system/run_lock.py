@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -18,7 +15,6 @@ from closer_look.system.storage import is_url
 log = logging.getLogger(__name__)
 
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # of some network file systems
-HELD_BY_PARENT = "CLOSER_LOOK_LOCKED"  # environment variable: path of a lock the parent holds
 
 
 def lock_run(folder: Path | str) -> FileLock | RemoteLock | None:
@@ -29,19 +25,15 @@ def lock_run(folder: Path | str) -> FileLock | RemoteLock | None:
             run takes over the lock of a process that died (see ``remote_lock``).
 
     Returns:
-        The lock; None if the parent process holds it, or if the file system has no locks, which is
-        logged.
+        The lock; None if the file system has no locks, which is logged.
 
     Raises:
         InputError: another process holds it, or the URL cannot be used.
     """
     if is_url(folder):
         return RemoteLock(folder)
-    path = _path(folder)
-    if os.environ.get(HELD_BY_PARENT) == str(path):
-        return None
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, blocking=False, fallback_to_soft=False)
+    lock = FileLock(folder / "run.lock", blocking=False, fallback_to_soft=False)
     try:
         lock.acquire()
     except Timeout:
@@ -61,20 +53,3 @@ def lock_run(folder: Path | str) -> FileLock | RemoteLock | None:
         )
         return None
     return lock
-
-
-@contextmanager
-def locked_for_children(folder: Path) -> Iterator[None]:
-    """Hold the lock for child processes, which share the work of the run without overlap."""
-    lock = lock_run(folder)
-    os.environ[HELD_BY_PARENT] = str(_path(folder))
-    try:
-        yield
-    finally:
-        del os.environ[HELD_BY_PARENT]
-        if lock:
-            lock.release()
-
-
-def _path(folder: Path) -> Path:
-    return folder.absolute() / "run.lock"

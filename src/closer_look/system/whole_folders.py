@@ -182,8 +182,8 @@ def _read_marker(filesystem: AbstractFileSystem, path: str) -> Manifest:
         is_ours = False
     if not is_ours:
         raise InputError(
-            f"{filesystem.unstrip_protocol(path)}/{MARKER} is damaged; delete it, and make the folder anew with "
-            f"--only-missing-outputs"
+            f"{filesystem.unstrip_protocol(path)}/{MARKER} is damaged; delete it, and make the "
+            f"folder anew with --only-missing-outputs"
         )
     return manifest
 

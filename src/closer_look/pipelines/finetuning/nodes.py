@@ -18,7 +18,7 @@ from closer_look.models.language_model import (
     check_weights,
     load_pretrained,
 )
-from closer_look.parameters.base import depends_on
+from closer_look.parameters.base import depends_on, spreads
 from closer_look.parameters.evaluation import GenerationParameters
 from closer_look.parameters.experiment import Experiment
 from closer_look.parameters.methods import used_methods
@@ -110,6 +110,7 @@ def take_model(
     return _measured(PretrainedModel(base.pretrained, base.prompt, prompt), questions, generation)
 
 
+@spreads("finetuning")
 def finetune(
     base_model: LanguageModel,
     questions: pd.DataFrame,
@@ -140,6 +141,7 @@ def finetune(
     return base_model, log
 
 
+@spreads("finetuning")
 def finetune_retain_only(
     base_model: LanguageModel,
     questions: pd.DataFrame,

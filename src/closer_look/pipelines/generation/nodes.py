@@ -6,6 +6,7 @@ import pandas as pd
 
 from closer_look.data.questions import given_answers
 from closer_look.models.language_model import LanguageModel
+from closer_look.parameters.base import spreads
 from closer_look.parameters.evaluation import GenerationParameters, ScoringParameters
 
 
@@ -16,6 +17,7 @@ def fingerprint_model(model: LanguageModel) -> pd.DataFrame:
     return pd.DataFrame({"sha256": [model_fingerprint(model)]})
 
 
+@spreads("scoring")
 def score_answers(
     model: LanguageModel, evaluation: pd.DataFrame, scoring: ScoringParameters
 ) -> pd.DataFrame:
@@ -27,6 +29,7 @@ def score_answers(
     return answers[["split", "row_id", "kind"]].join(scores)
 
 
+@spreads("generation")
 def generate_answers(
     model: LanguageModel,
     evaluation: pd.DataFrame,

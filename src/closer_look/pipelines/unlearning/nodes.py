@@ -9,7 +9,7 @@ import pandas as pd
 from closer_look.data.planning import plan_of_task
 from closer_look.data.questions import name_subjects
 from closer_look.models.language_model import LanguageModel
-from closer_look.parameters.base import depends_on, ignores
+from closer_look.parameters.base import depends_on, ignores, spreads
 from closer_look.parameters.evaluation import GenerationParameters
 from closer_look.parameters.experiment import ForgetSetParameters
 from closer_look.parameters.methods import MethodParameters
@@ -17,6 +17,7 @@ from closer_look.parameters.training import UnlearningParameters
 from closer_look.training.reference_scores import ReferenceScores
 
 
+@spreads("unlearning")
 @ignores(method=("label",))
 def unlearn(
     previous_model: LanguageModel,
