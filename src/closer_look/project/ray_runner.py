@@ -214,8 +214,8 @@ class _Work:
         self.deaths[node] += 1
         if self.deaths[node] > self.n_retries:
             raise InputError(
-                f"{node.name}: its worker has died {self.deaths[node]} times, the last time of "
-                f"{type(error).__name__}: {first_line(error)}; if memory is short, let "
+                f"{node.name}: each worker has died that began it ({self.deaths[node]}; the last "
+                f"of {type(error).__name__}: {first_line(error)}); if memory is short, let "
                 f"engine.resources.{stage_of(node)}.num_cpus leave it more of a machine"
             )
         log.warning(
