@@ -1,0 +1,99 @@
+"""Ray, the engine of several devices and machines: one process joins or starts it here."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+
+from closer_look.errors import InputError, first_line
+
+ATTEMPTS = 3  # on a busy machine, a part of Ray may take longer to start than Ray waits: 15 s
+
+
+def connect(address: str | None = None) -> None:
+    """Join a Ray cluster, unless this process is in one already.
+
+    Args:
+        address: ``HOST:PORT`` of a cluster's head, or "auto" on one of its machines. None: that
+            in the environment variable ``RAY_ADDRESS``; if there is none, a cluster on this machine
+            alone, which ends with this process.
+
+    Raises:
+        InputError: Ray is not installed, or the cluster cannot be reached.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read at import
+    try:
+        import ray
+    except ImportError:
+        raise InputError(
+            "several workers need Ray, which is not installed: pip install 'closer-look[cluster]'"
+        ) from None
+    if ray.is_initialized():  # also inside a task
+        return
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    address = address or os.environ.get("RAY_ADDRESS")
+    if not address:
+        _start()
+        return
+    try:
+        if address != "auto":  # where nobody answers, Ray would end this process
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), timeout=10).close()
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:  # Ray raises anything, also plain exceptions
+        raise InputError(
+            f"no Ray cluster can be reached at {address} ({first_line(error)}); start it, or unset "
+            f"RAY_ADDRESS to work on this machine alone"
+        ) from None
+
+
+def _start() -> None:
+    """Start a cluster on this machine alone."""
+    import ray
+
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            ray.init(
+                "local",
+                # By default, Ray asks another machine for this one's address in the network.
+                _node_ip_address="127.0.0.1",
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        except Exception as error:
+            if attempt == ATTEMPTS:
+                raise InputError(f"Ray cannot start here: {first_line(error)}") from None
+        else:
+            return
+
+
+def check_workers(n_workers: int, parameter: str) -> None:
+    """Check that the cluster has a device for each worker: a GPU if it has any, else a CPU core.
+
+    Args:
+        n_workers: number of processes.
+        parameter: full name of the parameter that asks for them, for the message.
+
+    Raises:
+        InputError: it has fewer, or see ``connect``.
+    """
+    connect()
+    import ray
+
+    kind = device_kind()
+    n_devices = int(ray.cluster_resources().get(kind, 0))
+    if n_workers > n_devices:
+        named = "GPUs" if kind == "GPU" else "CPU cores"
+        raise InputError(
+            f"parameter {parameter}: {n_workers} workers need as many {named}, and there are "
+            f"{n_devices}; lower it"
+        )
+
+
+def device_kind() -> str:
+    """Return what the workers of this process's cluster compute on: "GPU" or "CPU"."""
+    import ray
+
+    return "GPU" if ray.cluster_resources().get("GPU") else "CPU"
