@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -226,7 +227,9 @@ def states_behind(
         batch: packed rows.
         states: takes them from what the layers return, (1, N, hidden size).
     """
-    layers = layers_of(model)
+    # Where weights are shared out over processes, the model puts those of its parts together.
+    run = getattr(model, "run_part", lambda layers, **inputs: layers(**inputs))
+    layers = partial(run, layers_of(model))
     if _takes_packed_rows(model):
         return states(_forward(layers, batch))[0, batch["predictors"]]
     return _row_by_row(batch, lambda ids: states(layers(input_ids=ids, use_cache=False)))
@@ -240,11 +243,10 @@ def layers_of(model: PreTrainedModel) -> Module:
 
 
 def _takes_packed_rows(model: Module) -> bool:
-    model = getattr(model, "module", model)  # inside a wrapper for several processes
     return model.config._attn_implementation == PACKED
 
 
-def _forward(module: Module, batch: Batch, **options):
+def _forward(module: Callable, batch: Batch, **options):
     names = ("input_ids", "position_ids", "groups", "slots")
     return module(**{name: batch[name] for name in names}, use_cache=False, **options)
 
