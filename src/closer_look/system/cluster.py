@@ -43,8 +43,9 @@ def connect(address: str | None = None) -> None:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # Ray raises anything, also plain exceptions
         raise InputError(
-            f"no Ray cluster can be reached at {address} ({first_line(error)}); start it, or unset "
-            f"RAY_ADDRESS to work on this machine alone"
+            f"no Ray cluster can be reached at {address} ({first_line(error)}); start it, set "
+            f"RAY_AUTH_MODE=token if it asks for one, or unset RAY_ADDRESS to work on this machine "
+            f"alone"
         ) from None
 
 
@@ -64,7 +65,10 @@ def _start() -> None:
             )
         except Exception as error:
             if attempt == ATTEMPTS:
-                raise InputError(f"Ray cannot start here: {first_line(error)}") from None
+                raise InputError(
+                    f"Ray cannot start here ({first_line(error)}); try again when the machine is "
+                    f"less busy"
+                ) from None
         else:
             return
 

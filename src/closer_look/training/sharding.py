@@ -65,7 +65,7 @@ def shard(model: PreTrainedModel, precision: str) -> None:
     )
     for layer in decoder_layers(model):
         fully_shard(layer, mesh=mesh, mp_policy=half)
-    # After each pass, also what lies around the layers: ``parameters()`` are the parts at all times.
+    # What lies around the layers, too, after each pass: ``parameters()`` are parts at all times.
     fully_shard(model, mesh=mesh, reshard_after_forward=True)
     for module in model.modules():
         if isinstance(module, FSDPModule):
