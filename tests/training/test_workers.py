@@ -19,8 +19,11 @@ from closer_look.parameters.training import FinetuningParameters
 from closer_look.training import workers
 from closer_look.training.finetuning import finetune
 from closer_look.training.sharding import OutOfMemory
-from closer_look.training.workers import on_workers
+from closer_look.training.workers import check_sharing, on_workers
 
+TWO = FinetuningParameters(
+    learning_rate=1, epochs=1, warmup_epochs=0, batch_size=2, seed=1, workers=2
+)
 STEPS = pd.DataFrame({"step": [1]})
 
 
@@ -49,11 +52,12 @@ def learned(fresh):
 def run(monkeypatch, fresh, tmp_path):
     """Call ``on_workers`` with a stand-in for Ray, which gets the folder and ``most_rows``."""
     monkeypatch.setattr(workers, "check_workers", lambda *args: None)
+    options = {"parameters": TWO, "group": "finetuning", "folder": tmp_path / "checkpoints"}
 
     def run(stand_in):
         monkeypatch.setattr(workers, "_run", lambda shared, n, most: stand_in(shared, most))
         model = fresh()
-        log = on_workers(print, model, parameter="x", n_workers=2, folder=tmp_path / "checkpoints")
+        log = on_workers(print, model, **options)
         return model.model, log
 
     return run
@@ -69,6 +73,15 @@ def assert_equal(found, expected):
     assert list(found[0]) == list(expected[0])
     for name, weight in expected[1].items():
         torch.testing.assert_close(found[1][name], weight, rtol=1e-4, atol=1e-4)
+
+
+def test_quantised_weights_are_not_shared_out(fresh, monkeypatch):
+    monkeypatch.setattr(workers, "check_workers", lambda *args: None)
+    model = fresh().model
+    model.is_quantized = True
+    with pytest.raises(InputError, match=r"parameter unlearning\.sharding: the weights of .* none"):
+        check_sharing(model, TWO, "unlearning")
+    check_sharing(model, TWO.model_copy(update={"sharding": "none"}), "unlearning")
 
 
 def test_trained_weights_come_back_and_the_others_stay(run, fresh, tmp_path):

@@ -59,8 +59,8 @@ def finetune(
         parameters,
         checkpoints,
         description,
-        parameter="finetuning.workers",
-        n_workers=parameters.workers,
+        parameters=parameters,
+        group="finetuning",
         folder=checkpoints,
     )
 

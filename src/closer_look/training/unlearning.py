@@ -83,8 +83,8 @@ def unlearn(
         settings,
         checkpoints,
         description,
-        parameter="unlearning.workers",
-        n_workers=settings.workers,
+        parameters=settings,
+        group="unlearning",
         folder=checkpoints,
     )
     return language_model, log

@@ -31,7 +31,10 @@ from closer_look.training.processes import rank
 from closer_look.training.sharding import OutOfMemory, trained_weights
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from closer_look.models.language_model import LanguageModel
+    from closer_look.parameters.training import OptimiserParameters
 
 TASK, WEIGHTS, LOG = "task.pt", "weights.safetensors", "log.parquet"
 FAILURE, LINES = "failure.json", "lines"
@@ -46,8 +49,8 @@ def on_workers(
     function: Callable[..., pd.DataFrame],
     language_model: LanguageModel,
     *arguments: object,
-    parameter: str,
-    n_workers: int,
+    parameters: OptimiserParameters,
+    group: str,
     folder: Path | None,
 ) -> pd.DataFrame:
     """Call a function that trains a model in place: here, or in several processes at once.
@@ -57,8 +60,8 @@ def on_workers(
             pass; returns the training log. Of a module, so that processes find it by its name.
         language_model: changed in place.
         arguments: what else the function takes, which pickle can write.
-        parameter: name of the parameter with the number of workers, for messages.
-        n_workers: number of processes; 1 for this one.
+        parameters: hold the number of workers; 1 for this process.
+        group: name of these parameters, for messages.
         folder: of the training's checkpoints, on a disk that all machines share; None for a
             temporary folder of this machine.
 
@@ -68,10 +71,10 @@ def on_workers(
     Raises:
         InputError: what the function raises; Ray or devices are missing; or a process has died.
     """
+    n_workers, model = parameters.workers, language_model.model
     if n_workers == 1 or dist.is_initialized():
         return function(language_model, *arguments)
-    check_workers(n_workers, parameter)
-    model = language_model.model
+    check_sharing(model, parameters, group)
     own_device = model.device
     with _handed_over(folder) as shared:
         model.to("cpu")
@@ -96,6 +99,27 @@ def on_workers(
                     weight.copy_(trained[name])
         model.to(own_device)
         return pd.read_parquet(shared / LOG)
+
+
+def check_sharing(model: PreTrainedModel, parameters: OptimiserParameters, group: str) -> None:
+    """Check that several processes can train a model, if they are to.
+
+    Args:
+        model: the model.
+        parameters: hold the number of workers, and what each holds.
+        group: name of these parameters, for messages.
+
+    Raises:
+        InputError: Ray or devices are missing, or quantised weights are to be shared out.
+    """
+    if parameters.workers == 1:
+        return
+    if parameters.sharding == "full" and getattr(model, "is_quantized", False):
+        raise InputError(
+            f"parameter {group}.sharding: the weights of {model.name_or_path} are quantised and "
+            f"cannot be shared out; set it to none"
+        )
+    check_workers(parameters.workers, f"{group}.workers")
 
 
 @contextmanager
