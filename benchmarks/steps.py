@@ -37,7 +37,7 @@ def step_here(language_model, plan, questions, method):
         batch = objective.collate(rows[start : start + BATCH_SIZE])
         batch = send_to_device(batch, language_model.model.device)
         losses = objective.losses(language_model.model, batch, head)
-        return combination.total(losses, 1.0, language_model.model.parameters())
+        return combination.total(losses, language_model.model.parameters())
 
     tied = nullcontext() if objective.layer_blocks else tied_embeddings(language_model.model)
     with packed_attention(language_model.model), tied:

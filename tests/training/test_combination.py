@@ -29,7 +29,9 @@ def gradient(combination, parameters, *micro_batches):
     share = 1 / len(micro_batches)
     for forget, retain in micro_batches:
         losses = {"forget_loss": forget, "retain_loss": retain}
-        (combination.total(losses, share, parameters) * share).backward()
+        combination.total(
+            {name: one * share for name, one in losses.items()}, parameters
+        ).backward()
     logged = combination.end_step({"retain_loss": sum(r for _, r in micro_batches) * share})
     return [one.grad.tolist() for one in parameters], logged
 
@@ -59,7 +61,7 @@ def test_a_method_with_one_loss(parameters):
     alone = MethodParameters(label="X", forget={"loss": "ce_u", "weight": 2.0})
     combination = Combination.of(alone, SETTINGS, rows_per_epoch=4)
     loss = linear(parameters, [2.0, 4.0], -2.0)
-    assert combination.total({"forget_loss": loss}, 1.0, parameters).item() == 2 * loss.item()
+    assert combination.total({"forget_loss": loss}, parameters).item() == 2 * loss.item()
 
 
 def test_surgery_takes_away_what_conflicts(parameters):
@@ -118,7 +120,7 @@ def test_total_of_losses_whose_gradients_are_merged_is_their_sum(parameters):
     weighted = method(**SURGERY, retain=LOSSES["retain"] | {"weight": 0.5})
     combination = Combination.of(weighted, SETTINGS, rows_per_epoch=4)
     losses = {"forget_loss": parameters[0].sum(), "retain_loss": parameters[1].sum()}
-    assert combination.total(losses, 1.0, parameters).item() == 3 + 0.5 * 3
+    assert combination.total(losses, parameters).item() == 3 + 0.5 * 3
 
 
 @pytest.mark.parametrize("values", [SURGERY, DUAL, {"optimiser": "dual_optim"}])
@@ -147,7 +149,7 @@ def test_attempt_that_ran_out_of_memory_leaves_nothing_behind(parameters):
     combination = Combination.of(method(**SURGERY), SETTINGS, rows_per_epoch=4)
 
     forget, retain = linear(parameters, [2.0, 4.0], -6.0), linear(parameters, [1.0, -2.0], 2.0)
-    combination.total({"forget_loss": forget, "retain_loss": retain}, 1.0, parameters)
+    combination.total({"forget_loss": forget, "retain_loss": retain}, parameters)
     assert gradient(combination, parameters, (forget, retain))[0] == [[5, -2], [0]]
 
 
@@ -156,7 +158,7 @@ def test_frozen_parameters_get_no_gradient(parameters):
     combination = Combination.of(method(**SURGERY), SETTINGS, rows_per_epoch=4)
     losses = {"forget_loss": parameters[0].sum(), "retain_loss": parameters[0][1] * 1.0}
     combination.start_step()
-    combination.total(losses, 1.0, parameters).backward()
+    combination.total(losses, parameters).backward()
     combination.end_step({})
     assert parameters[0].grad.tolist() == [1, 2]
     assert parameters[1].grad is None

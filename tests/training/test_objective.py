@@ -194,7 +194,7 @@ def test_total_is_the_weighted_sum(evaluate):
     )
     losses = evaluate(weighted)
     settings = UnlearningParameters(learning_rate=1, epochs=2, batch_size=2, seed=1)
-    total = Combination.of(weighted, settings, rows_per_epoch=2).total(losses, 1.0, [])
+    total = Combination.of(weighted, settings, rows_per_epoch=2).total(losses, [])
     expected = 0.5 * losses["forget_loss"] + 2 * losses["retain_loss"]
     assert losses["forget_loss"].item() != pytest.approx(losses["retain_loss"].item())
     assert total.item() == pytest.approx(expected.item())

@@ -12,6 +12,7 @@ hyperparameter. Two names stand for a loss on either side: ``rmu``, which has a 
 module, and ``gradient_descent``, which task vectors have on the forget side.
 """
 
+from closer_look.losses.distributions import positions_of_ce_u
 from closer_look.losses.forget import (
     altpo,
     ce_u,
@@ -29,7 +30,7 @@ from closer_look.losses.forget import (
     wga,
 )
 from closer_look.losses.forget import rmu as forget_rmu
-from closer_look.losses.loss import TENSORS, Loss, find_loss, table
+from closer_look.losses.loss import TENSORS, Loss, every_position, find_loss, table
 from closer_look.losses.nll import mean_over_positions, sequence_nll
 from closer_look.losses.retain import answer_preservation, gradient_descent, kl
 from closer_look.losses.retain import rmu as retain_rmu
@@ -49,11 +50,17 @@ FORGET = table(
         mean_over_positions=True,
     ),
     Loss(dpo, "DPO", "prefer a refusal (“I don't know that”) to the true answer"),
-    Loss(idk, "IDK", "answer with a refusal (“I don't know that”)"),
+    Loss(
+        idk,
+        "IDK",
+        "answer with a refusal (“I don't know that”)",
+        counts=every_position,
+    ),
     Loss(
         llmu,
         "LLMU",
         "make the true answer less likely and another question's answer likelier",
+        counts=every_position,
     ),
     Loss(
         simnpo,
@@ -77,6 +84,7 @@ FORGET = table(
         "CE-U",
         "share the true next word's probability out among all other words",
         stands_alone=True,
+        counts=positions_of_ce_u,
     ),
     Loss(
         undial,

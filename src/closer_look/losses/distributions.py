@@ -44,6 +44,11 @@ def ce_u(logits: Tensor, labels: Tensor, ignore_first: Count = 1) -> Tensor:
     return mean_over_positions(of_positions, z, labels[answered], weights)
 
 
+def positions_of_ce_u(n_labels: int, ignore_first: Count = 1) -> int:
+    """Count the positions of a row over which :func:`ce_u` averages."""
+    return max(n_labels - ignore_first, 0)
+
+
 def undial(
     logits: Tensor, labels: Tensor, reference_logits: Tensor, beta: NonNegative = 10.0
 ) -> Tensor:

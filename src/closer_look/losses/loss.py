@@ -30,6 +30,16 @@ TENSORS = (
 """Parameters of a loss that training provides; all others are hyperparameters."""
 
 
+def one_for_a_row(n_labels: int, **_: object) -> int:
+    """Count a row's text once, if it has a label."""
+    return min(n_labels, 1)
+
+
+def every_position(n_labels: int, **_: object) -> int:
+    """Count each position of a row's text that has a label."""
+    return n_labels
+
+
 class Loss(NamedTuple):
     """A loss and the facts that checks, the report and the documentation read."""
 
@@ -44,6 +54,16 @@ class Loss(NamedTuple):
     """Whether it averages over positions; then a method may average over a padded length."""
     stands_alone: bool = False
     """Whether a method with it has no retain loss."""
+    counts: Callable[..., int] | None = None
+    """What a row adds to the number that the loss divides by: of the labels of its text, and of the
+    hyperparameters. By default a row, or its positions if it averages over them. From it, the parts
+    of a step get their weights. A loss that counts positions of several texts is a sum of what it
+    is of each alone."""
+
+    @property
+    def count(self) -> Callable[..., int]:
+        """``counts``, or its default."""
+        return self.counts or (every_position if self.mean_over_positions else one_for_a_row)
 
     @property
     def tensors(self) -> set[str]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -233,7 +234,9 @@ def states_behind(
         batch: packed rows.
         states: takes them from what the layers return, (1, N, hidden size).
     """
-    layers = layers_of(model)
+    # Where weights are shared out over processes, the model puts those of its parts together.
+    run = getattr(model, "run_part", lambda layers, **inputs: layers(**inputs))
+    layers = partial(run, layers_of(model))
     if kernel := _kernel(model):
         return states(_forward(layers, batch, kernel))[0, batch["predictors"]]
     return _row_by_row(batch, lambda ids: states(layers(input_ids=ids, use_cache=False)))
@@ -248,12 +251,11 @@ def layers_of(model: PreTrainedModel) -> Module:
 
 def _kernel(model: Module) -> str | None:
     """Return how the rows of a batch attend; None if the model takes them one by one."""
-    model = getattr(model, "module", model)  # inside a wrapper for several processes
     name = model.config._attn_implementation
     return name if name in (PACKED, FLEX, VARLEN) else None
 
 
-def _forward(module: Module, batch: Batch, kernel: str, **options):
+def _forward(module: Callable, batch: Batch, kernel: str, **options):
     if kernel == PACKED:
         options |= {"groups": batch["groups"], "slots": batch["slots"]}
     else:  # made here once for all layers

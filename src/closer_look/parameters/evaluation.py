@@ -20,12 +20,17 @@ class GenerationParameters(Parameters):
     max_length: PositiveInt
     """Largest number of tokens of prompt and answer together; longer answers are cut."""
     batch_size: PositiveInt
+    workers: PositiveInt = Field(1, exclude=True)  # no result depends on it
+    """Processes of this machine that share the questions, each with a whole copy of the model, on
+    a device of its own: GPUs if there are any."""
 
 
 class ScoringParameters(Parameters):
     """Settings of the scoring of given answers."""
 
     batch_size: PositiveInt
+    workers: PositiveInt = Field(1, exclude=True)
+    """Processes that share the answers; see ``GenerationParameters``."""
 
 
 class JudgesParameters(Parameters):

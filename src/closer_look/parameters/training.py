@@ -40,6 +40,12 @@ class OptimiserParameters(Parameters):
     """Minutes between checkpoints of a training. A run that was killed resumes from the last one
     and reaches the same numbers. A checkpoint takes three times the space of the trained weights;
     null for no checkpoints."""
+    workers: PositiveInt = Field(1, exclude=True)
+    """Processes that train one model together, each on a device of its own: GPUs if there are any.
+    They take their parts of each step's rows; the loss of a step is the same for any number."""
+    sharding: Literal["full", "none"] = Field("full", exclude=True)
+    """What each worker holds of weights, gradients and the optimiser's moments: its part ("full",
+    FSDP2) or all ("none")."""
     seed: int
 
     @model_validator(mode="after")

@@ -43,8 +43,9 @@ def connect(address: str | None = None) -> None:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # Ray raises anything, also plain exceptions
         raise InputError(
-            f"no Ray cluster can be reached at {address} ({first_line(error)}); start it, or unset "
-            f"RAY_ADDRESS to work on this machine alone"
+            f"no Ray cluster can be reached at {address} ({first_line(error)}); start it, set "
+            f"RAY_AUTH_MODE=token if it asks for one, or unset RAY_ADDRESS to work on this machine "
+            f"alone"
         ) from None
 
 
@@ -64,26 +65,27 @@ def _start() -> None:
             )
         except Exception as error:
             if attempt == ATTEMPTS:
-                raise InputError(f"Ray cannot start here: {first_line(error)}") from None
+                raise InputError(
+                    f"Ray cannot start here ({first_line(error)}); try again when the machine is "
+                    f"less busy"
+                ) from None
         else:
             return
 
 
-def check_workers(n_workers: int, parameter: str) -> None:
-    """Check that the cluster has a device for each worker: a GPU if it has any, else a CPU core.
+def check_workers(n_workers: int, parameter: str, machine: str | None = None) -> None:
+    """Check that there is a device for each worker: a GPU if there are any, else a CPU core.
 
     Args:
         n_workers: number of processes.
         parameter: full name of the parameter that asks for them, for the message.
+        machine: that has to have the devices (``this_machine``); None for the whole cluster.
 
     Raises:
-        InputError: it has fewer, or see ``connect``.
+        InputError: there are fewer, or see ``connect``.
     """
-    connect()
-    import ray
-
     kind = device_kind()
-    n_devices = int(ray.cluster_resources().get(kind, 0))
+    n_devices = int(_resources(machine).get(kind, 0))
     if n_workers > n_devices:
         named = "GPUs" if kind == "GPU" else "CPU cores"
         raise InputError(
@@ -93,7 +95,22 @@ def check_workers(n_workers: int, parameter: str) -> None:
 
 
 def device_kind() -> str:
-    """Return what the workers of this process's cluster compute on: "GPU" or "CPU"."""
+    """Return what workers compute on: "GPU" if this process's cluster has any, else "CPU"."""
+    return "GPU" if _resources().get("GPU") else "CPU"
+
+
+def this_machine() -> str:
+    """Return Ray's name of the machine of this process."""
+    connect()
     import ray
 
-    return "GPU" if ray.cluster_resources().get("GPU") else "CPU"
+    return ray.get_runtime_context().get_node_id()
+
+
+def _resources(machine: str | None = None) -> dict[str, float]:
+    connect()
+    import ray
+
+    if machine is None:
+        return ray.cluster_resources()
+    return next(one["Resources"] for one in ray.nodes() if one["NodeID"] == machine)

@@ -18,6 +18,11 @@ Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether fewer rows in a pass may be the remedy."""
+    return should_reduce_batch_size(error)
+
+
 def halve_until_it_fits(
     work: Callable[[int], Result], n_rows: int, remark: str = "", advice: str = ""
 ) -> tuple[Result, int]:
@@ -40,13 +45,13 @@ def halve_until_it_fits(
         try:
             return work(n_rows), n_rows
         except RuntimeError as error:
-            if not should_reduce_batch_size(error):
+            if not is_out_of_memory(error):
                 raise
             reason = first_line(error)
         # Outside the except block: the error is gone, and the tensors that its traceback held.
         clear_device_cache(garbage_collection=True)
         if n_rows == 1:
-            raise _does_not_fit("a single row does", reason, advice)
+            raise does_not_fit("a single row does", reason, advice)
         log.warning(
             "out of memory with %s rows in a pass; going on with %s%s", n_rows, n_rows // 2, remark
         )
@@ -67,9 +72,9 @@ def out_of_memory_ends_the_run(what: str, advice: str = "") -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not should_reduce_batch_size(error):
+        if not is_out_of_memory(error):
             raise
-        raise _does_not_fit(f"{what} do", first_line(error), advice) from None
+        raise does_not_fit(f"{what} do", first_line(error), advice) from None
 
 
 def in_passes(
@@ -95,7 +100,8 @@ def in_passes(
         rows = rows[n_rows:]
 
 
-def _does_not_fit(what: str, reason: str, advice: str) -> InputError:
+def does_not_fit(what: str, reason: str, advice: str) -> InputError:
+    """Make the error of what is too large, such as "a single row does"."""
     return InputError(
         f"out of memory: {what} not fit on this device with the model ({reason}){advice}"
     )

@@ -30,10 +30,12 @@ from closer_look.models.language_model import (
     model_fingerprint,
     saved_bytes,
 )
+from closer_look.training.processes import of_first, rank
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainerState
 
+HANDED_OVER = "workers"  # beside the checkpoints: what the processes of a training get and give
 EPOCH_START = "epoch_start.safetensors"  # random state from which the epoch's order is drawn
 
 
@@ -44,7 +46,8 @@ log = logging.getLogger(__name__)
 def training_folder(parent: Path | None, key: Callable[[], str]) -> Iterator[Path]:
     """Provide the folder of one training, which survives a crash of the process.
 
-    Folders of other trainings under ``parent`` are deleted.
+    Folders of other trainings under ``parent`` are deleted. Where several processes train, they
+    share the folder; the first of them makes it.
 
     Args:
         parent: holds the folder; the caller deletes it in the end. None: a temporary folder.
@@ -55,13 +58,16 @@ def training_folder(parent: Path | None, key: Callable[[], str]) -> Iterator[Pat
             yield Path(folder)
         return
     folder = parent / key()
-    for other in set(parent.glob("*")) - {folder}:
-        shutil.rmtree(other)
-    folder.mkdir(parents=True, exist_ok=True)
+    if rank() == 0:
+        for other in set(parent.glob("*")) - {folder, parent / HANDED_OVER}:
+            shutil.rmtree(other)
+        folder.mkdir(parents=True, exist_ok=True)
+    folder = of_first(folder)
     try:
         yield folder
     except InputError:  # resuming would only fail again
-        shutil.rmtree(parent)
+        if rank() == 0:
+            shutil.rmtree(parent)
         raise
 
 
@@ -106,14 +112,15 @@ class Checkpoints(TrainerCallback):
         self.minutes = minutes
         self.description = description
         self.copies = moments + 1  # with that of the guard
-        self.latest = get_last_checkpoint(folder)
+        self.latest = of_first(get_last_checkpoint(folder))
         """Folder of the checkpoint to resume from, if any."""
-        shutil.rmtree(self.partial, ignore_errors=True)
+        if rank() == 0:
+            shutil.rmtree(self.partial, ignore_errors=True)
 
     def on_train_begin(self, args, state, control, **kwargs):
         """Log the step at which a training resumes."""
         self.last_written = monotonic()
-        if state.global_step:
+        if state.global_step and rank() == 0:
             log.info(
                 "%s: resumed at step %s of %s", self.description, state.global_step, state.max_steps
             )
@@ -123,21 +130,22 @@ class Checkpoints(TrainerCallback):
         if self.latest:
             torch.set_rng_state(load_file(Path(self.latest, EPOCH_START))["random"])
             self.latest = None
-        self.epoch_start = torch.get_rng_state()
+        self.epoch_start = of_first(torch.get_rng_state())
+        torch.set_rng_state(self.epoch_start)  # all processes draw the same order
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
         """Ask for a checkpoint if the interval has passed."""
         if self.minutes is None or control.should_training_stop:
             return
-        if monotonic() - self.last_written >= self.minutes * 60:
+        if of_first(monotonic() - self.last_written >= self.minutes * 60):
             self.last_written = monotonic()
-            control.should_save = self._has_room(model)
+            control.should_save = of_first(self._has_room(model))
 
     def _has_room(self, model: PreTrainedModel) -> bool:
         trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
         needed = saved_bytes(model) + self.copies * trained + SPARE_BYTES
         free = shutil.disk_usage(self.folder).free
-        if free < needed:
+        if free < needed and rank() == 0:
             log.warning(
                 "%s: no checkpoint: it may need %s MB, but %s has %s MB left",
                 self.description,

@@ -12,6 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from closer_look.training.dual_optim import keep_apart
+from closer_look.training.processes import rank
+from closer_look.training.sharding import whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,29 +100,30 @@ class Combination:
         """Forget the gradients of the step before, or of an attempt that ran out of memory."""
         self.retain_gradients = {}
 
-    def total(
-        self, losses: Mapping[str, Tensor], share: float, trained: Iterable[Parameter]
-    ) -> Tensor:
+    def total(self, losses: Mapping[str, Tensor], trained: Iterable[Parameter]) -> Tensor:
         """Return the weighted sum of a micro-batch's losses; its gradient is what is left to add.
 
+        If gradients are merged, that of the retain loss is made here. It goes through ``grad``, as
+        sharded parameters have it there alone.
+
         Args:
-            losses: name -> scalar.
-            share: of the micro-batch in the step's rows.
+            losses: name -> scalar, what the micro-batch adds to the loss of the step.
             trained: the parameters that are trained.
         """
         weights = self.weights | ({"retain_loss": self.dual.weight} if self.dual else {})
         weighted = {name: weights[name] * loss for name, loss in losses.items()}
         if self.merge is None:
             return sum(weighted.values())
-        trained = [one for one in trained if one.requires_grad]
         retain = weighted["retain_loss"]
-        gradients = torch.autograd.grad(
-            retain * share, trained, retain_graph=True, allow_unused=True
-        )
-        for parameter, gradient in zip(trained, gradients, strict=True):
-            if gradient is not None:
-                before = self.retain_gradients.get(parameter, 0)
-                self.retain_gradients[parameter] = before + gradient
+        trained = [one for one in trained if one.requires_grad]
+        of_forget = [one.grad for one in trained]
+        for parameter in trained:
+            parameter.grad = self.retain_gradients.get(parameter)
+        retain.backward(retain_graph=True)
+        for parameter, gradient in zip(trained, of_forget, strict=True):
+            if parameter.grad is not None:
+                self.retain_gradients[parameter] = parameter.grad
+            parameter.grad = gradient
         return weighted["forget_loss"] + retain.detach()
 
     def end_step(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
@@ -139,7 +142,7 @@ class Combination:
 
     def save(self, folder: Path) -> None:
         """Write the state into a checkpoint."""
-        if self.dual:
+        if self.dual and rank() == 0:
             state = torch.tensor([self.dual.weight, self.dual.step], dtype=torch.float64)
             save_file({"state": state}, folder / DUAL)
 
@@ -161,8 +164,8 @@ def project_conflicts(retain_gradients: Mapping[Parameter, Tensor]) -> dict[str,
         retain_gradients: parameter -> gradient r; the parameters hold f, and then the sum.
     """
     both = [(one, r) for one, r in retain_gradients.items() if one.grad is not None]
-    dot = sum((one.grad * r).sum() for one, r in both)
-    length = sum((r * r).sum() for r in retain_gradients.values())
+    dot = sum(whole((one.grad * r).sum()) for one, r in both)
+    length = sum(whole((r * r).sum()) for r in retain_gradients.values())
     scale = min(float(dot / length), 0.0) if length else 0.0
     for parameter, r in retain_gradients.items():
         added = (1 - scale) * r

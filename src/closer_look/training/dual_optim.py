@@ -9,6 +9,8 @@ import torch
 from torch.nn.utils import get_total_norm
 from torch.optim import AdamW, Optimizer
 
+from closer_look.training.sharding import whole
+
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Parameter
@@ -26,7 +28,7 @@ def keep_apart(retain_gradients: Mapping[Parameter, Tensor], max_norm: float) ->
     Returns:
         Their ``retain_gradient_norm`` before, which is checked as everything that is logged.
     """
-    norm = get_total_norm(list(retain_gradients.values())).item()
+    norm = whole(get_total_norm(list(retain_gradients.values()))).item()
     for parameter, gradient in retain_gradients.items():
         setattr(parameter, APART, gradient * min(max_norm / (norm + 1e-6), 1.0))
     return {"retain_gradient_norm": norm}
@@ -54,6 +56,11 @@ class DualOptim(Optimizer):
         self.retain = AdamW(self.param_groups, **settings)
         # One list: a schedule changes the learning rate of all.
         self.forget.param_groups = self.retain.param_groups = self.param_groups
+
+    @property
+    def both(self) -> tuple[AdamW, AdamW]:
+        """The two optimisers."""
+        return self.forget, self.retain
 
     def step(self, closure: None = None) -> None:
         """Make a step of each optimiser."""

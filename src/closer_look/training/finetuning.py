@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +14,12 @@ from closer_look.models.language_model import LanguageModel
 from closer_look.models.packing import answer_logits, pack
 from closer_look.models.tokens import encode
 from closer_look.training.combination import Combination
+from closer_look.training.sharding import share_out
 from closer_look.training.trainer import train
+from closer_look.training.workers import on_workers
 
 if TYPE_CHECKING:
+    from closer_look.models.tokens import Batch
     from closer_look.parameters.training import FinetuningParameters
 
 
@@ -48,19 +51,42 @@ def finetune(
     Raises:
         InputError: a loss or a gradient is not finite, or a single row does not fit into memory.
     """
+    return on_workers(
+        _finetune,
+        language_model,
+        questions,
+        answers,
+        parameters,
+        checkpoints,
+        description,
+        parameters=parameters,
+        group="finetuning",
+        folder=checkpoints,
+    )
+
+
+def _finetune(
+    language_model: LanguageModel,
+    questions: Sequence[str],
+    answers: Sequence[str],
+    parameters: FinetuningParameters,
+    checkpoints: Path | None,
+    description: str,
+    most_rows: int | None = None,
+) -> pd.DataFrame:
+    """Fine-tune in this process, alone or with others; return the log."""
     encoded = encode(language_model.tokenizer, questions, answers)
     rows = [  # the sampler groups by input_ids
         {"input_ids": row.prompt + row.answer, "row": row, "name": quote(question)}
         for question, row in zip(questions, encoded, strict=True)
     ]
+    share_out(language_model.model, parameters)
     return train(
         language_model,
         rows,
-        collate=lambda chosen: (
-            pack([item["row"] for item in chosen]) | {"names": [item["name"] for item in chosen]}
-        ),
+        collate=_collate,
         compute_losses=lambda model, batch: {
-            "loss": gradient_descent(answer_logits(model, batch), batch["labels"])
+            "loss": batch["share"] * gradient_descent(answer_logits(model, batch), batch["labels"])
         },
         combination=Combination({"loss": 1.0}),
         parameters=parameters,
@@ -69,4 +95,12 @@ def finetune(
         sampling="group_by_length",
         checkpoints=checkpoints,
         description=description,
+        most_rows=most_rows,
     )
+
+
+def _collate(rows: Sequence[Mapping[str, object]], step: Sequence[Mapping[str, object]]) -> Batch:
+    """Pack rows; their share of the step is that of its answers' tokens."""
+    n_tokens, of_step = (sum(len(one["row"].answer) for one in part) for part in (rows, step))
+    packed = pack([one["row"] for one in rows])
+    return packed | {"names": [one["name"] for one in rows], "share": n_tokens / of_step}

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors.torch import load_file, save_file
 
+from closer_look.training.processes import rank
+from closer_look.training.sharding import as_parts, part, whole_of
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainerState
 
@@ -28,8 +31,9 @@ class Guard:
 
     With ``max_retain_loss`` it keeps a copy of the best weights in CPU memory, 4 bytes per trained
     weight: those after the epoch with the lowest mean forget loss, and until there are any, those
-    before the task. The retain loss of a step belongs to the weights before that step. So the
-    weights after an epoch are copied at the first step of the next one, if they are in bounds.
+    before the task. Where weights are shared out, each process keeps its part. The retain loss of a
+    step belongs to the weights before that step. So the weights after an epoch are copied at the
+    first step of the next one, if they are in bounds.
     """
 
     def __init__(
@@ -102,19 +106,27 @@ class Guard:
         """
         if not self.passed:
             return math.inf
-        self._copy(self.kept, self.trained)
+        self._copy(self.kept, self._parts())
         return self.kept_step
 
     def save(self, folder: Path) -> None:
         """Write the kept weights into a checkpoint."""
         if self.kept:
-            save_file(self.kept | {"step": torch.tensor(self.kept_step)}, folder / KEPT)
+            kept = {
+                name: whole_of(one, self.trained[name]).cpu() for name, one in self.kept.items()
+            }
+            if rank() == 0:
+                save_file(kept | {"step": torch.tensor(self.kept_step)}, folder / KEPT)
 
     def load(self, folder: Path) -> None:
         """Read the kept weights of a checkpoint."""
         if self.kept:
-            self.kept = load_file(folder / KEPT)
-            self.kept_step = int(self.kept.pop("step"))
+            kept = load_file(folder / KEPT)
+            self.kept_step = int(kept.pop("step"))
+            self._copy(
+                {name: part(as_parts(one, self.trained[name])) for name, one in kept.items()},
+                self.kept,
+            )
 
     @property
     def _kept_name(self) -> str:
@@ -137,9 +149,12 @@ class Guard:
         self.kept_step = step
         if not self.kept:
             self.kept = {
-                name: torch.empty_like(p, device="cpu") for name, p in self.trained.items()
+                name: torch.empty_like(one, device="cpu") for name, one in self._parts().items()
             }
-        self._copy(self.trained, self.kept)
+        self._copy(self._parts(), self.kept)
+
+    def _parts(self) -> dict[str, torch.Tensor]:
+        return {name: part(one.detach()) for name, one in self.trained.items()}
 
     @staticmethod
     @torch.no_grad()

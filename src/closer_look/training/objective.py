@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from closer_look.losses import mean_over_positions
+from closer_look.losses.loss import one_for_a_row
 from closer_look.models.hidden_states import layer_states
 from closer_look.models.packing import answer_logits, pack
 from closer_look.models.tokens import IGNORED, Tokens, encode
@@ -66,6 +68,7 @@ class LossTerm:
         self.parameters = parameters
         self.function = loss.function
         self.inputs = loss.tensors
+        self.count = loss.count
         every = (ANSWER, REFUSAL, MISMATCH, ALTERNATE)
         self.variants = [v for v in every if f"{v}labels" in self.inputs]
         self.reads_logits = "activations" not in self.inputs
@@ -83,17 +86,56 @@ class LossTerm:
             encoded = {v: [row.all_as_answer() for row in rows] for v, rows in encoded.items()}
         return encoded
 
+    def counted(self, rows: Sequence[Mapping[str, object]]) -> list[int]:
+        """Count what the loss averages over on rows: the rows, or the positions of each text."""
+        if self.parameters.padded_length is not None:
+            return [len(rows)]
+        count = partial(self.count, **self.parameters.hyperparameters)
+        of_texts = [
+            [count(len(row[f"{self.side}_{v}tokens"].answer)) for row in rows]
+            for v in self.variants
+        ]
+        if self.count is one_for_a_row:  # a row counts if all its texts do
+            return [sum(map(min, zip(*of_texts, strict=True)))]
+        return [sum(of_text) for of_text in of_texts]
+
     def __call__(
-        self, tensors: Mapping[str, Tensor], n_rows: int, output_head: OutputHead | None = None
+        self,
+        tensors: Mapping[str, Tensor],
+        n_rows: int,
+        shares: Sequence[float],
+        output_head: OutputHead | None = None,
     ) -> Tensor:
-        """Compute the loss, a scalar in nats, without its weight.
+        """Compute what a batch adds to the loss of a step, a scalar in nats, without its weight.
 
         Args:
             tensors: name -> tensor for every name in ``inputs``; ``reference_states``, (n, hidden
                 size), stand in for ``reference_logits``.
             n_rows: rows of the batch.
+            shares: parts of what is ``counted`` on the step that are the batch's; 1 if it is the
+                whole step.
             output_head: turns the states into the reference's logits.
         """
+        if len(shares) == 1:
+            return shares[0] * self._of_batch(tensors, n_rows, output_head)
+        return sum(
+            share * self._of_batch(self._alone(variant, tensors), n_rows, output_head)
+            for variant, share in zip(self.variants, shares, strict=True)
+        )
+
+    def _alone(self, variant: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Leave the labels of one text; without any, the loss of the others is 0."""
+        empty = {f"{v}logits": tensors[f"{v}logits"][:0] for v in self.variants if v != variant}
+        no_labels = {
+            f"{v}labels": torch.full_like(tensors[f"{v}labels"], IGNORED)
+            for v in self.variants
+            if v != variant
+        }
+        return {**tensors, **empty, **no_labels}
+
+    def _of_batch(
+        self, tensors: Mapping[str, Tensor], n_rows: int, output_head: OutputHead | None
+    ) -> Tensor:
         if "reference_logits" in self.inputs:
             value = self._compared(tensors, output_head)
         else:
@@ -188,14 +230,23 @@ class Objective:
                 columns[f"{term.side}_reference_activations"] = [states[i] for i in ids]
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
-    def collate(self, rows: Sequence[Mapping[str, object]]) -> Batch:
+    def collate(
+        self,
+        rows: Sequence[Mapping[str, object]],
+        step: Sequence[Mapping[str, object]] | None = None,
+    ) -> Batch:
         """Pack the rows of items from ``encode``, and stack their reference scores.
+
+        Args:
+            rows: those of one pass.
+            step: those of the whole step, whose mean the losses are; by default the same.
 
         Returns:
             What ``pack`` returns for the rows whose logits are read, block after block; the same
             under ``at_layer`` for those whose hidden states are read; and with the side before each
             name, as far as the losses read them, ``reference_nll``, ..., (rows,), and
-            ``reference_states`` and ``reference_activations``, (positions, hidden size).
+            ``reference_states`` and ``reference_activations``, (positions, hidden size). ``shares``
+            are, for each loss, the parts of the step that the rows are (see ``LossTerm``).
         """
 
         # The order of blocks, then rows, is the one in which ``losses`` splits the outputs.
@@ -207,6 +258,10 @@ class Objective:
             batch["at_layer"] = pack([row.one_later() for row in tokens(self.layer_blocks)])
         sides = [term.side for term in self.terms]
         batch["names"] = [row[f"{side}_name"] for row in rows for side in sides]
+        batch["shares"] = [
+            [n / max(of_step, 1) for n, of_step in zip(*counted, strict=True)]
+            for counted in ((term.counted(rows), term.counted(step or rows)) for term in self.terms)
+        ]
         for name in rows[0]:
             values = [row[name] for row in rows]
             if name.endswith("nll"):
@@ -221,7 +276,7 @@ class Objective:
         batch: Batch,
         output_head: OutputHead | None = None,
     ) -> dict[str, Tensor]:
-        """Run the model on a batch and compute each loss, without its weight.
+        """Run the model on a batch and compute what it adds to each loss, without its weight.
 
         Args:
             model: the model that is trained.
@@ -251,8 +306,8 @@ class Objective:
                 of_side["control_vector"] = vector
         n_rows = len(batch["names"]) // len(self.terms)
         return {
-            f"{term.side}_loss": term(tensors[term.side], n_rows, output_head)
-            for term in self.terms
+            f"{term.side}_loss": term(tensors[term.side], n_rows, shares, output_head)
+            for term, shares in zip(self.terms, batch["shares"], strict=True)
         }
 
     @staticmethod

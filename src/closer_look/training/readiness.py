@@ -15,6 +15,7 @@ from closer_look.models.output_head import check_output_head
 from closer_look.models.readiness import check_rows, context_length
 from closer_look.parameters.methods import settings_of
 from closer_look.training.unlearning import trainable_only
+from closer_look.training.workers import check_sharing
 
 if TYPE_CHECKING:
     from closer_look.models.language_model import LanguageModel
@@ -40,8 +41,8 @@ def check_methods(
 
     Raises:
         InputError: the settings of a method do not go together; it reads a layer that is not there,
-            or trains weights that are not; its instruction finds no place; or the model's logits do
-            not follow from its last hidden states.
+            or trains weights that are not; its instruction finds no place; the model's logits do
+            not follow from its last hidden states; or several workers cannot train it.
     """
     for name, method in methods.items():
         try:
@@ -56,6 +57,7 @@ def check_methods(
             raise InputError(f"parameter methods.{name}: {error}") from None
     if any(method.reads("reference_logits") for method in methods.values()):
         check_output_head(language_model)
+    check_sharing(language_model.model, unlearning, "unlearning")
 
 
 def _check_instruction(

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from closer_look.training.sharding import whole
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -28,7 +30,7 @@ def negated(model: PreTrainedModel, scale: float) -> Iterator[None]:
     trained = {name: one for name, one in model.named_parameters() if one.requires_grad}
     outer = [one for name, one in trained.items() if OUTER in name]
     inner = [one for name, one in trained.items() if INNER in name]
-    if any(one.any() for one in outer):
+    if any(whole(one.detach().any()) for one in outer):
         for one in inner:
             one.requires_grad_(False)
     changed = outer or list(trained.values())

@@ -14,21 +14,37 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from accelerate import PartialState
+import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from closer_look.errors import InputError
+from closer_look.errors import InputError, first_line
 from closer_look.models.language_model import LanguageModel
 from closer_look.models.packing import packed_attention
 from closer_look.models.tokens import Tokens
 from closer_look.system.code import code_fingerprint
-from closer_look.system.memory import halve_until_it_fits, out_of_memory_ends_the_run
+from closer_look.system.memory import (
+    halve_until_it_fits,
+    is_out_of_memory,
+    out_of_memory_ends_the_run,
+)
 from closer_look.system.progress import progress_bar
 from closer_look.training.checkpoints import Checkpoints, training_folder, training_key
 from closer_look.training.combination import Combination
 from closer_look.training.dual_optim import DualOptim
 from closer_look.training.guard import Guard
+from closer_look.training.processes import (
+    from_all,
+    is_true_anywhere,
+    largest_part,
+    n_processes,
+    own_randomness,
+    part_of,
+    rank,
+    sum_gradients,
+    summed,
+)
+from closer_look.training.sharding import OutOfMemory, is_sharded, shard_states
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,6 +69,10 @@ OPTIMISERS = {
 
 MOMENTS = {"adamw": 2, "dual_optim": 4}  # that each keeps of a trained weight
 
+WEIGHTED = "weighted sum"  # of the losses, beside their names
+
+STEP_SEEDS = 100_003  # between the seeds of two steps, more than there are processes
+
 LESS_MEMORY = "; gradient_checkpointing and LoRA need less memory"
 
 
@@ -73,14 +93,19 @@ def train(
     determined_by: Sequence[object] = (),
     guard: Guard | None = None,
     reads_logits: bool = True,
+    most_rows: int | None = None,
 ) -> pd.DataFrame:
-    """Train a model in place, in one process on one device, with its weights in fp32.
+    """Train a model in place, with its weights in fp32, in this process or several together.
+
+    The loss of a step is the same however its rows are shared out over passes and processes. With
+    dropout, each process draws its own, and the numbers depend on how many there are.
 
     Args:
         language_model: the model, changed in place.
         rows: one item per training row; with ``input_ids`` if rows are grouped by length.
-        collate: rows -> a batch with their ``names``, which error messages use.
-        compute_losses: (model, batch) -> each loss by its name.
+        collate: (rows of a pass, rows of its step) -> a batch with the ``names`` of the first, for
+            error messages.
+        compute_losses: (model, batch) -> what the pass adds to each loss of its step, by name.
         combination: makes one gradient of the losses.
         parameters: learning rate, batch sizes and the like.
         rows_per_epoch: turns ``warmup_epochs`` into steps.
@@ -92,12 +117,14 @@ def train(
         determined_by: everything else that the result depends on, for the key of the checkpoints.
         guard: may end the training at a bound of the losses.
         reads_logits: whether every loss does: then each gradient has a part of the output head.
+        most_rows: in a pass, where memory has run out with more.
 
     Returns:
         The training log, a row per step, with the columns of ``LOGGED`` that the losses have.
 
     Raises:
         InputError: a loss or a gradient is not finite, or a single row does not fit into memory.
+        OutOfMemory: weights are shared out, and memory has run out in one of the processes.
     """
     model, tokenizer = language_model
     settings = parameters.model_dump(exclude={"checkpoint_minutes"})
@@ -134,13 +161,17 @@ def train(
             collate=collate,
             compute_losses=compute_losses,
             combination=combination,
-            micro_batch_size=parameters.micro_batch_size or parameters.batch_size,
+            micro_batch_size=min(
+                parameters.micro_batch_size or parameters.batch_size,
+                largest_part(parameters.batch_size),
+                most_rows or parameters.batch_size,
+            ),
             checkpoints=own_checkpoints,
             guard=guard,
             model=model,
             processing_class=tokenizer,
             train_dataset=rows,
-            callbacks=[own_checkpoints, _ProgressBar(description)],
+            callbacks=[own_checkpoints, *([_ProgressBar(description)] if rank() == 0 else [])],
             args=arguments,
             optimizer_cls_and_kwargs=OPTIMISERS[optimiser](parameters),
         )
@@ -174,9 +205,7 @@ def tied_embeddings(model: PreTrainedModel) -> Iterator[None]:
     embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
     is_tied = head is not None and embeddings.weight is head.weight
     own = getattr(embeddings, "sparse", False)
-    embeddings.sparse = own or (
-        is_tied and model.device.type == "cpu" and PartialState().num_processes == 1
-    )
+    embeddings.sparse = own or (is_tied and model.device.type == "cpu" and n_processes() == 1)
     try:
         yield
     finally:
@@ -217,42 +246,83 @@ class _Trainer(Trainer):
         self.names: list[str] = []  # of the step's rows, for errors
 
     def training_step(self, model, inputs, num_items_in_batch=None):
+        # From the log: a resumed training has it, too, and continues with the same size.
+        logged = self.state.log_history[-1:]
         loss, self.micro_batch_size = halve_until_it_fits(
-            partial(self._accumulate, model, inputs),
-            # From the log: a resumed training has it, too, and continues with the same size.
-            self.state.log_history[-1]["micro_batch_size"]
-            if self.state.log_history
-            else self.micro_batch_size,
+            partial(self._attempt, model, inputs),
+            min([self.micro_batch_size, *(entry["micro_batch_size"] for entry in logged)]),
             remark=f", gradients accumulate to the same batch of {self.args.train_batch_size}",
             advice=LESS_MEMORY,
         )
+        if n_processes() > 1 and not is_sharded(model):
+            self._sum_gradients(model)
+        self.terms = summed(self.terms | {WEIGHTED: loss})
+        loss = self.terms.pop(WEIGHTED)
         self.merged = self.combination.end_step(self.terms)
         if self.guard and self.guard.ends(self.state, self.terms):
             self.control.should_training_stop = True
         return loss
 
+    def _attempt(self, model, rows, micro_batch_size):
+        """Try a step; if memory runs out in one process, it does in all."""
+        failure = None
+        try:
+            loss = self._accumulate(model, rows, micro_batch_size)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            if is_sharded(model):  # others wait for this process: only a new start helps
+                raise OutOfMemory(first_line(error), micro_batch_size) from None
+            failure = error
+        if is_true_anywhere(failure is not None):
+            raise failure or torch.OutOfMemoryError("another process is out of memory.")
+        return loss
+
     def _accumulate(self, model, rows, micro_batch_size):
-        """Compute the gradients of a step: the mean over its micro-batches, weighted by rows."""
+        """Compute the gradients of a step, or this process's part of them, pass after pass."""
         model.zero_grad()  # an attempt that ran out of memory leaves gradients behind
         self.combination.start_step()
         self.terms, self.names = {}, []
-        losses = []
-        for start in range(0, len(rows), micro_batch_size):
-            chosen = rows[start : start + micro_batch_size]
-            self.current_gradient_accumulation_steps = len(rows) / len(chosen)  # divides the loss
-            losses.append(super().training_step(model, self.collate(chosen)))
+        own, losses = part_of(rows), []
+        seed = self.args.seed + STEP_SEEDS * (self.state.global_step + 1)
+        with own_randomness(seed):
+            for start in range(0, largest_part(len(rows)), micro_batch_size):
+                chosen = own[start : start + micro_batch_size]
+                # All processes make as many passes; one that has no row left makes it for nothing.
+                self.is_idle = not chosen
+                batch = self.collate(chosen or rows[:1], rows)
+                losses.append(super().training_step(model, batch))
         return sum(losses)
+
+    def _sum_gradients(self, model):
+        trained = [one for one in model.parameters() if one.requires_grad]
+        held = {one: one.grad for one in trained if one.grad is not None}
+        total = sum_gradients(trained, held)
+        for one in trained:
+            one.grad = total.get(one)
+        self.combination.retain_gradients = sum_gradients(
+            trained, self.combination.retain_gradients
+        )
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         # The model's own forward computes in bf16 where that is asked for, but a loss on hidden
         # states runs its layers alone.
         with self.accelerator.autocast():
             losses = self.compute_losses(model, inputs)
-        share = 1 / self.current_gradient_accumulation_steps
+        if self.is_idle:
+            losses = {name: 0 * loss for name, loss in losses.items()}
+        else:
+            self.names += inputs["names"]
         for name, loss in losses.items():
-            self.terms[name] = self.terms.get(name, 0) + loss.detach() * share
-        self.names += inputs["names"]
-        return self.combination.total(losses, share, model.parameters())
+            self.terms[name] = self.terms.get(name, 0) + loss.detach()
+        return self.combination.total(losses, model.parameters())
+
+    def create_optimizer(self, *args, **kwargs):
+        optimiser = super().create_optimizer(*args, **kwargs)
+        if is_sharded(self.model):
+            for one in getattr(optimiser, "both", [optimiser]):
+                shard_states(one)
+        return optimiser
 
     def floating_point_ops(self, inputs):
         return 0  # not counted
@@ -269,9 +339,10 @@ class _Trainer(Trainer):
         """Stop at a loss or gradient that is not finite, before the broken model is saved."""
         for name, value in logs.items():
             if not math.isfinite(value):
+                names = dict.fromkeys(name for part in from_all(self.names) for name in part)
                 raise InputError(
                     f"training: {name.replace('grad_norm', 'gradient_norm')} is {value} at step "
-                    f"{self.state.global_step}, rows {', '.join(dict.fromkeys(self.names))}; the "
+                    f"{self.state.global_step}, rows {', '.join(names)}; the "
                     f"model is not saved; try a lower learning_rate"
                 )
 
@@ -284,10 +355,18 @@ class _Trainer(Trainer):
         """Do not warn of missing weights: they are tied to others."""
 
     def _save_checkpoint(self, model, trial):
-        super()._save_checkpoint(model, trial)
+        if rank() == 0:
+            super()._save_checkpoint(model, trial)
+        elif is_sharded(model):  # give the first process the parts: of the same states, in order
+            model.state_dict()
+            self.optimizer.state_dict()
         for part in self.with_state:
             part.save(self.checkpoints.written(self.state))
-        self.checkpoints.complete(self.state)
+        if rank() == 0:
+            self.checkpoints.complete(self.state)
+
+    def _save(self, output_dir=None, state_dict=None):
+        super()._save(output_dir, self.model.state_dict() if is_sharded(self.model) else None)
 
 
 class _ProgressBar(TrainerCallback):

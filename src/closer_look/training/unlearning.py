@@ -20,8 +20,10 @@ from closer_look.system.code import code_hash
 from closer_look.training.combination import Combination
 from closer_look.training.guard import Guard
 from closer_look.training.objective import Objective
+from closer_look.training.sharding import share_out
 from closer_look.training.task_vector import negated
 from closer_look.training.trainer import train
+from closer_look.training.workers import on_workers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -43,7 +45,8 @@ def unlearn(
 ) -> tuple[LanguageModel, pd.DataFrame]:
     """Unlearn one task with a method that trains.
 
-    Supported are one process on one device, weights in fp32, and full training or LoRA.
+    Weights are kept in fp32; all are trained, or LoRA adapters. With ``parameters.workers``,
+    several processes share the work (see ``workers``).
 
     Args:
         language_model: the model after the previous task, changed in place.
@@ -67,15 +70,45 @@ def unlearn(
             loss or a gradient is not finite; a single row does not fit into memory.
     """
     settings = settings_of(method, parameters)
-    plan = plan[plan["epoch"] <= settings.epochs]
-    objective = Objective(method, settings.seed)
-    rows = objective.encode(language_model.tokenizer, plan, questions, reference_scores)
-    weights = reference_scores.output_head
-    head = OutputHead(language_model.model, weights) if weights else None
     if settings.lora:
         set_seed(settings.seed)  # adapters are initialised at random
         language_model = with_adapter(language_model, settings.lora)
+    log = on_workers(
+        _unlearn,
+        language_model,
+        plan[plan["epoch"] <= settings.epochs],
+        questions,
+        reference_scores,
+        method,
+        settings,
+        checkpoints,
+        description,
+        parameters=settings,
+        group="unlearning",
+        folder=checkpoints,
+    )
+    return language_model, log
+
+
+def _unlearn(
+    language_model: LanguageModel,
+    plan: pd.DataFrame,
+    questions: pd.DataFrame,
+    reference_scores: ReferenceScores,
+    method: MethodParameters,
+    settings: UnlearningParameters,
+    checkpoints: Path | None,
+    description: str,
+    most_rows: int | None = None,
+) -> pd.DataFrame:
+    """Unlearn in this process, alone or with others; return the log."""
+    objective = Objective(method, settings.seed)
+    rows = objective.encode(language_model.tokenizer, plan, questions, reference_scores)
     model = language_model.model
+    weights = reference_scores.output_head
+    # Each process has the whole head: every position of its rows needs all of it.
+    head = OutputHead(model, weights) if weights else None
+    share_out(model, settings)
     rows_per_epoch = len(rows) // plan["epoch"].nunique()
     with (
         trainable_only(model, method.trainable),
@@ -102,9 +135,10 @@ def unlearn(
             guard=guard,
             description=description,
             reads_logits=not objective.layer_blocks,
+            most_rows=most_rows,
         )
         last_step = guard.restore()
-    return language_model, log.assign(in_model=log["step"] <= last_step)
+    return log.assign(in_model=log["step"] <= last_step)
 
 
 @contextmanager

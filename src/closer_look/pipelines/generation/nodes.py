@@ -22,10 +22,19 @@ def score_answers(
     model: LanguageModel, evaluation: pd.DataFrame, scoring: ScoringParameters
 ) -> pd.DataFrame:
     """Score the gold, paraphrased and wrong answers of every question to evaluate."""
+    from closer_look.inference.replicas import on_replicas
     from closer_look.inference.scoring import score
 
     answers = given_answers(evaluation)
-    scores = score(model, list(answers["question"]), list(answers["text"]), scoring.batch_size)
+    scores = on_replicas(
+        score,
+        model,
+        {"questions": list(answers["question"]), "answers": list(answers["text"])},
+        parameter="scoring.workers",
+        n_workers=scoring.workers,
+        description="Scoring",
+        batch_size=scoring.batch_size,
+    )
     return answers[["split", "row_id", "kind"]].join(scores)
 
 
@@ -42,17 +51,22 @@ def generate_answers(
     starts after these.
     """
     from closer_look.inference.generation import generate
+    from closer_look.inference.replicas import on_replicas
     from closer_look.inference.scoring import greedy_prefixes
     from closer_look.models.instruction import instruction_length
 
     questions, gold = list(evaluation["question"]), evaluation["gold_answer"]
     hits = scores.loc[scores["kind"] == "answer", "token_hits"]
-    answers = generate(
+    openings = greedy_prefixes(model.tokenizer, questions, list(gold), list(hits))
+    answers = on_replicas(
+        generate,
         model,
-        questions,
-        generation.max_length + instruction_length(model.tokenizer),
-        generation.batch_size,
-        greedy_prefixes(model.tokenizer, questions, list(gold), list(hits)),
+        {"questions": questions, "openings": openings},
+        parameter="generation.workers",
+        n_workers=generation.workers,
+        description="Generating",
+        max_length=generation.max_length + instruction_length(model.tokenizer),
+        batch_size=generation.batch_size,
     )
     rows = evaluation[["split", "task_id", "row_id", "question"]]
     return rows.assign(reference=gold).join(answers)

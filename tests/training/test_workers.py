@@ -1,0 +1,180 @@
+"""Ray starts the processes of a training, and files carry the model to them and back."""
+
+import copy
+import json
+import logging
+import time
+from threading import Thread
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from closer_look.errors import InputError
+from closer_look.models.language_model import LanguageModel
+from closer_look.parameters.training import FinetuningParameters
+from closer_look.training import workers
+from closer_look.training.finetuning import finetune
+from closer_look.training.sharding import OutOfMemory
+from closer_look.training.workers import check_sharing, on_workers
+
+TWO = FinetuningParameters(
+    learning_rate=1, epochs=1, warmup_epochs=0, batch_size=2, seed=1, workers=2
+)
+STEPS = pd.DataFrame({"step": [1]})
+
+
+@pytest.fixture
+def fresh(language_model):
+    """A function that gives the same model each time."""
+    return lambda: LanguageModel(copy.deepcopy(language_model.model), language_model.tokenizer)
+
+
+@pytest.fixture
+def learned(fresh):
+    """Fine-tune: the log and the weights."""
+
+    def learned(folder=None, **options):
+        model = fresh()
+        settings = {"learning_rate": 1e-2, "epochs": 2, "batch_size": 3, "seed": 1} | options
+        asked = [f"Question {n}?" for n in range(6)]
+        answers = ["An answer" + " and more" * n for n in range(6)]
+        log = finetune(model, asked, answers, FinetuningParameters(**settings), folder)
+        return log, dict(model.model.state_dict())
+
+    return learned
+
+
+@pytest.fixture
+def run(monkeypatch, fresh, tmp_path):
+    """Call ``on_workers`` with a stand-in for Ray, which gets the folder and ``most_rows``."""
+    monkeypatch.setattr(workers, "check_workers", lambda *args: None)
+    options = {"parameters": TWO, "group": "finetuning", "folder": tmp_path / "checkpoints"}
+
+    def run(stand_in):
+        monkeypatch.setattr(workers, "_run", lambda shared, n, most: stand_in(shared, most))
+        model = fresh()
+        log = on_workers(print, model, **options)
+        return model.model, log
+
+    return run
+
+
+def gives_back(shared, weights):
+    save_file(weights, shared / workers.WEIGHTS)
+    STEPS.to_parquet(shared / workers.LOG)
+
+
+def assert_equal(found, expected):
+    np.testing.assert_allclose(found[0]["loss"], expected[0]["loss"], rtol=1e-4)
+    assert list(found[0]) == list(expected[0])
+    for name, weight in expected[1].items():
+        torch.testing.assert_close(found[1][name], weight, rtol=1e-4, atol=1e-4)
+
+
+def test_quantised_weights_are_not_shared_out(fresh, monkeypatch):
+    monkeypatch.setattr(workers, "check_workers", lambda *args: None)
+    model = fresh().model
+    model.is_quantized = True
+    with pytest.raises(InputError, match=r"parameter unlearning\.sharding: the weights of .* none"):
+        check_sharing(model, TWO, "unlearning")
+    check_sharing(model, TWO.model_copy(update={"sharding": "none"}), "unlearning")
+
+
+def test_trained_weights_come_back_and_the_others_stay(run, fresh, tmp_path):
+    before = fresh().model.state_dict()
+    (name, *others) = before
+    model, log = run(lambda shared, _: gives_back(shared, {name: before[name] + 1}))
+    found = model.state_dict()
+    assert torch.equal(found[name], before[name] + 1)
+    assert all(torch.equal(found[one], before[one]) for one in others if one != "lm_head.weight")
+    pd.testing.assert_frame_equal(log, STEPS)
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+def test_memory_that_runs_out_starts_all_workers_again_with_half_the_rows(run, caplog):
+    tried = []
+
+    def runs_out(shared, most_rows):
+        tried.append(most_rows)
+        if len(tried) < 3:
+            raise OutOfMemory("CUDA out of memory.", 8 if most_rows is None else most_rows)
+        gives_back(shared, {})
+
+    run(runs_out)
+    assert tried == [None, 4, 2]
+    assert caplog.messages[0] == (
+        "out of memory with 8 rows in a pass; all 2 workers start again with 4"
+    )
+
+
+def test_memory_too_small_for_a_row(run):
+    def runs_out(shared, most_rows):
+        raise OutOfMemory("CUDA out of memory.", 1)
+
+    with pytest.raises(InputError, match="out of memory: a single row does not fit"):
+        run(runs_out)
+
+
+def test_reasons_of_a_failure(tmp_path):
+    """What a process says of itself, else how it ended, else why none began."""
+    from ray.train import ControllerError, WorkerGroupError
+
+    failed = WorkerGroupError("", {1: OSError("worker died\nat length")})
+    assert "worker 1 of the training ended (OSError: worker died); the same command" in str(
+        workers._reason(tmp_path, failed)
+    )
+    assert "did not start (Training failed due to controller error)" in str(
+        workers._reason(tmp_path, ControllerError(ValueError("no resources")))
+    )
+    (tmp_path / workers.FAILURE).write_text(json.dumps({"message": "loss is nan", "n_rows": None}))
+    assert str(workers._reason(tmp_path, failed)) == "loss is nan"
+
+
+def test_lines_of_a_worker_are_logged_here(tmp_path, caplog):
+    path = tmp_path / "lines"
+    with workers._followed(path):
+        path.write_text(json.dumps(["closer_look.x", logging.WARNING, "100 % done"]) + "\n")
+    assert caplog.record_tuples == [("closer_look.x", logging.WARNING, "100 % done")]
+
+
+@pytest.fixture(scope="module")
+def ray_of_two():
+    import ray
+
+    from closer_look.system.cluster import connect
+
+    connect()
+    yield ray
+    ray.shutdown()
+
+
+def test_two_workers_fine_tune_as_one_process(ray_of_two, learned, tmp_path):
+    assert_equal(learned(tmp_path / "checkpoints", workers=2), learned())
+
+
+@pytest.mark.slow
+def test_worker_that_is_killed_ends_the_training_which_then_goes_on(ray_of_two, learned, tmp_path):
+    options = {"epochs": 40, "checkpoint_minutes": 1e-9}
+    folder = tmp_path / "checkpoints"
+    killed = []
+
+    def kill():
+        while not list(folder.glob("*/checkpoint-*")):
+            time.sleep(0.05)
+        found = [one for one in psutil.Process().children(True) if "TrainWorker" in one.name()]
+        killed.extend(found)
+        found[-1].kill()
+
+    Thread(target=kill, daemon=True).start()
+    with pytest.raises(InputError, match=r"of the training ended .*; the same command .* resumes"):
+        learned(folder, workers=2, **options)
+    psutil.wait_procs(killed, timeout=10)
+    assert len(killed) == 2
+    assert not any(one.is_running() for one in killed)
+    (latest,) = folder.glob("*/checkpoint-*")
+    assert_equal(learned(folder, **options), learned(**options))
+    assert int(latest.name.removeprefix("checkpoint-")) < 80
