@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export DO_NOT_TRACK := 1
 
-.PHONY: demo test test-all test-slow coverage lint audit licences install sweep viz docs bench gpu-check smollm2 corpus clean
+.PHONY: demo test test-all test-slow coverage lint audit licences install viz docs bench gpu-check smollm2 corpus clean
 
 demo: $(STAMP)  ## train, unlearn and report on invented people, offline
 	$(BIN)/kedro run --pipelines continual
@@ -39,10 +39,6 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || python3 -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[offline,dev]'
 	touch $@
-
-# make sweep JOBS=4 SWEEP='--env tofu_small --params run=sweep'
-sweep: $(STAMP)  ## the methods of a run in parallel processes
-	$(BIN)/python tools/sweep.py --jobs $(or $(JOBS),2) $(SWEEP)
 
 # make viz VIZ='--env smollm2'; the project's hooks make the graph follow --env and --params
 viz: $(STAMP)  ## browse the graph

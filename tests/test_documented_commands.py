@@ -13,8 +13,8 @@ down how they were called; bash and make are the real ones. Then each call is ca
   (``test_viz.py`` and ``test_notebooks.py`` run them).
 * ``pip`` and ``pytest``: options, extras and paths are checked; nothing is installed, and the tests
   are not run from within the tests.
-* ``tools/sweep.py`` runs; other tools, ``sphinx-build`` (``test_site.py``) and the linters
-  (``.ci/run``) run elsewhere.
+* tools, ``sphinx-build`` (``test_site.py``) and the linters (``.ci/run``) run elsewhere; so do runs
+  on a cluster (``project/test_ray_runner.py``).
 
 Parameters in a sentence or a table row (```run=NAME```, ``--params ...``) go through ``kedro run``
 without a node.
@@ -22,7 +22,6 @@ without a node.
 
 import json
 import re
-import runpy
 import shlex
 import shutil
 import subprocess
@@ -246,6 +245,7 @@ class Project:
         assert arguments[0] == "run"
         needs_shared = "smollm2" in arguments or "tofu_small" in arguments
         with self.monkeypatch.context() as patch:
+            patch.setattr("closer_look.project.ray_runner.RayRunner.run", lambda *a, **k: {})
             if is_marked or self.is_dry or (needs_shared and not self.has_shared):
                 patch.setattr("closer_look.project.runner.DepthFirstRunner.run", lambda *a, **k: {})
             with pytest.raises(SystemExit) as ended:
@@ -274,23 +274,8 @@ class Project:
                 self.kedro(["run", *arguments[2:]], is_marked)
             return
         assert Path(arguments[0]).is_file(), arguments[0]
-        if Path(arguments[0]).name == "sweep.py":
-            self._sweep(arguments)
 
     python3 = python
-
-    def _sweep(self, arguments):
-        """Its own calls of Kedro are recorded, and carried out."""
-        self.calls.write_text("")
-        with self.monkeypatch.context() as patch:
-            patch.setattr(sys, "argv", arguments)
-            patch.setattr(sys, "executable", str(self.folder / ".venv" / "bin" / "python"))
-            patch.setitem(sys.modules, "__main__", sys.modules["__main__"])
-            runpy.run_path(arguments[0], run_name="__main__")
-        calls = self.recorded()
-        assert len(calls) > 3
-        for call, _ in calls:
-            self.carry_out(call, is_marked=False)
 
     def pytest(self, arguments, is_marked):
         marks = arguments.index("-m") if "-m" in arguments else len(arguments)

@@ -22,8 +22,8 @@ touched = TOOL["touched"]
             "src/closer_look/project/hooks.py",
             ["crashes", "environments", "full_disk", "site", "viz"],
         ),
-        ("tools/sweep.py", ["sweep"]),
-        ("tests/test_sweep.py", ["sweep"]),
+        ("tools/kill_runs.py", []),
+        ("tests/test_viz.py", ["viz"]),
     ],
 )
 def test_slow_tests_of_a_path(path, tests):

@@ -274,6 +274,7 @@ class TestRun:
             kedro_run(tmp_path, "forget_set", runner=RayRunner())
         lock.release()
 
+    @pytest.mark.slow
     def test_two_runs_on_one_cluster(self, root, cluster, kedro_run, load_result, tmp_path):
         address = cluster.get_runtime_context().gcs_address
         other = subprocess.Popen(  # noqa: S603

@@ -10,7 +10,7 @@ import pytest
 
 from closer_look.errors import InputError
 from closer_look.pipelines.forget_set import nodes
-from closer_look.system.run_lock import HELD_BY_PARENT, lock_run, locked_for_children
+from closer_look.system.run_lock import lock_run
 
 HOLD = """
 import sys
@@ -96,25 +96,6 @@ def test_a_run_that_was_refused_lets_go(kedro_run, folder, tmp_path):
     for _ in range(2):
         with pytest.raises(InputError, match=r"questions was made with experiment\.n_tasks 2"):
             kedro_run(tmp_path, "forget_set", parameters=changed, only_missing_outputs=True)
-    lock_run(folder).release()
-
-
-def test_children_of_who_holds_it_share_it(folder, hold):
-    with locked_for_children(folder):
-        assert hold()[1] == "False"  # holds none of its own
-    assert hold()[1] == "True"
-
-
-def test_children_of_who_holds_it_share_no_other(folder, tmp_path, hold):
-    with locked_for_children(tmp_path / "08_reporting" / "other"):
-        assert hold()[1] == "True"
-
-
-def test_nobody_but_the_children_has_it_meanwhile(folder, monkeypatch):
-    with locked_for_children(folder), monkeypatch.context() as stranger:
-        stranger.delenv(HELD_BY_PARENT)
-        with pytest.raises(InputError, match="another process is working on run 'test'"):
-            lock_run(folder)
     lock_run(folder).release()
 
 
