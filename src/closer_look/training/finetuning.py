@@ -57,7 +57,7 @@ def finetune(
         questions,
         answers,
         parameters,
-        checkpoints,
+        checkpoints and checkpoints.absolute(),  # workers have a folder of their own
         description,
         parameters=parameters,
         group="finetuning",

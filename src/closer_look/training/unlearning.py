@@ -81,7 +81,7 @@ def unlearn(
         reference_scores,
         method,
         settings,
-        checkpoints,
+        checkpoints and checkpoints.absolute(),  # workers have a folder of their own
         description,
         parameters=settings,
         group="unlearning",
