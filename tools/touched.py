@@ -65,7 +65,7 @@ TOUCHED = {  # beginning of a path -> its slow tests
     "src/closer_look/data/": (BAD_INPUT, OWN_DATA),
     "src/closer_look/datasets/": (VIZ, ENVIRONMENTS, CRASHES, FULL_DISK, READERS, LOCALE, S3),
     "src/closer_look/evaluation/": (OWN_DATA, "tests/evaluation/test_downstream.py"),
-    "src/closer_look/losses/": (INSIDE_A_TRAINING, PROCESSES),
+    "src/closer_look/losses/": (INSIDE_A_TRAINING,),
     "src/closer_look/inference/": (FAMILIES,),
     "src/closer_look/models/": (BAD_INPUT, OWN_DATA, FAMILIES),
     "src/closer_look/models/packing": (INSIDE_A_TRAINING,),

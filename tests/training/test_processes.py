@@ -109,6 +109,18 @@ def test_three_processes_of_which_one_may_have_no_row(in_processes, trained, sha
 
 
 @pytest.mark.parametrize("sharding", SHARDINGS)
+@pytest.mark.parametrize("name", ["rmu", "llmu"])
+def test_model_that_takes_rows_one_by_one(
+    in_processes, trained, fresh, monkeypatch, name, sharding
+):
+    """The processes have to put its weights together equally often."""
+    monkeypatch.setattr(type(fresh().model), "_supports_attention_backend", False)
+    expected = trained(name)
+    found, _ = in_processes(lambda: trained(name, sharding=sharding))
+    assert_equal(found, expected)
+
+
+@pytest.mark.parametrize("sharding", SHARDINGS)
 def test_fine_tuning_by_two_processes(in_processes, fresh, questions, sharding):
     """The order of the rows is drawn anew in each epoch."""
 
