@@ -34,6 +34,8 @@ SLOW = {  # test file -> seconds that its slow tests take on two cores
     "tests/test_run.py": 15,
     "tests/test_s3.py": 35,
     "tests/test_readers.py": 20,
+    "tests/training/test_processes.py": 20,
+    "tests/training/test_workers.py": 20,
 }
 ALL = tuple(SLOW)
 CRASHES, ENVIRONMENTS, VIZ = (
@@ -51,6 +53,7 @@ S3 = "tests/test_s3.py"
 FAMILIES, LOCALE = "tests/inference/test_families.py", "tests/test_locale.py"
 DOCUMENTED, NOTEBOOKS = "tests/test_documented_commands.py", "tests/test_notebooks.py"
 INSIDE_A_TRAINING = f"{CRASHES}::test_killed_inside_a_training"
+PROCESSES, WORKERS = "tests/training/test_processes.py", "tests/training/test_workers.py"
 
 TOUCHED = {  # beginning of a path -> its slow tests
     "README.md": (DOCUMENTED, SITE, NOTEBOOKS),
@@ -75,7 +78,8 @@ TOUCHED = {  # beginning of a path -> its slow tests
     "src/closer_look/reporting/": (NOTEBOOKS, LOCALE, "tests/reporting/test_report.py"),
     "src/closer_look/reporting/inspection": (VIZ,),
     "src/closer_look/system/": (S3,),
-    "src/closer_look/training/": (INSIDE_A_TRAINING,),
+    "src/closer_look/system/cluster": (WORKERS,),
+    "src/closer_look/training/": (INSIDE_A_TRAINING, PROCESSES, WORKERS),
     "tests/conftest.py": ALL,
     "constraints.txt": ALL,
     "pyproject.toml": ALL,

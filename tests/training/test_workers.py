@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+import re
 import time
 from threading import Thread
 
@@ -11,6 +12,8 @@ import pandas as pd
 import psutil
 import pytest
 import torch
+from ray.train import ControllerError, WorkerGroupError
+from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 from safetensors.torch import save_file
 
 from closer_look.errors import InputError
@@ -68,6 +71,10 @@ def gives_back(shared, weights):
     STEPS.to_parquet(shared / workers.LOG)
 
 
+def raised(traceback):
+    return UserExceptionWithTraceback(RuntimeError(), traceback)
+
+
 def assert_equal(found, expected):
     np.testing.assert_allclose(found[0]["loss"], expected[0]["loss"], rtol=1e-4)
     assert list(found[0]) == list(expected[0])
@@ -119,19 +126,37 @@ def test_memory_too_small_for_a_row(run):
         run(runs_out)
 
 
-def test_reasons_of_a_failure(tmp_path):
-    """What a process says of itself, else how it ended, else why none began."""
-    from ray.train import ControllerError, WorkerGroupError
+def test_reason_that_a_worker_gives_itself(tmp_path):
+    failure = {"message": "loss is nan", "n_rows": None}
+    (tmp_path / workers.FAILURE).write_text(json.dumps(failure))
+    assert str(workers._reason(tmp_path, WorkerGroupError("", {1: OSError("dead")}))) == (
+        "loss is nan"
+    )
 
-    failed = WorkerGroupError("", {1: OSError("worker died\nat length")})
-    assert "worker 1 of the training ended (OSError: worker died); the same command" in str(
-        workers._reason(tmp_path, failed)
-    )
-    assert "did not start (Training failed due to controller error)" in str(
-        workers._reason(tmp_path, ControllerError(ValueError("no resources")))
-    )
-    (tmp_path / workers.FAILURE).write_text(json.dumps({"message": "loss is nan", "n_rows": None}))
-    assert str(workers._reason(tmp_path, failed)) == "loss is nan"
+
+@pytest.mark.parametrize(
+    ("failures", "message"),
+    [
+        ({0: raised("Connection closed by peer"), 1: OSError("killed\nat length")}, "1 .* .killed"),
+        ({0: raised("Connection closed by peer")}, "0 .* .lost the others"),
+    ],
+    ids=["seen", "not seen"],
+)
+def test_worker_that_died(tmp_path, failures, message):
+    reason = workers._reason(tmp_path, WorkerGroupError("", failures))
+    assert re.search(f"^worker {message}.; .* --only-missing-outputs goes on", str(reason))
+    assert isinstance(reason, InputError)
+
+
+def test_fault_of_the_code_shows_where_it_is(tmp_path):
+    fault = raised("File loss.py, line 3\nTypeError")
+    failures = {0: raised("Connection reset by peer"), 1: fault}
+    assert workers._reason(tmp_path, WorkerGroupError("", failures)) is fault
+
+
+def test_workers_that_do_not_start(tmp_path):
+    error = ControllerError(ValueError("no resources"))
+    assert re.search("did not start .Training failed", str(workers._reason(tmp_path, error)))
 
 
 def test_lines_of_a_worker_are_logged_here(tmp_path, caplog):
@@ -170,7 +195,7 @@ def test_worker_that_is_killed_ends_the_training_which_then_goes_on(ray_of_two, 
         found[-1].kill()
 
     Thread(target=kill, daemon=True).start()
-    with pytest.raises(InputError, match=r"of the training ended .*; the same command .* resumes"):
+    with pytest.raises(InputError, match=r"worker \d of the training has ended "):
         learned(folder, workers=2, **options)
     psutil.wait_procs(killed, timeout=10)
     assert len(killed) == 2

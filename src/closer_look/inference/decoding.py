@@ -35,7 +35,7 @@ Decoder = Callable[["PreTrainedModel", list[list[int]], list[int], set[int]], li
 """(model in evaluation mode, B prompts, largest number of new tokens for each, ends) -> token ids
 of each answer, with its end token if it has one; ids behind it are meaningless."""
 
-_chosen: dict[tuple[type, str], tuple[int, Decoder]] = {}  # kind of model -> length tried, decoder
+_chosen: dict[tuple[str, str], tuple[int, Decoder]] = {}  # kind of model -> length tried, decoder
 
 
 def choose_decoder(

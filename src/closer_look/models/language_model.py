@@ -61,9 +61,10 @@ def check_precision(precision: str, group: str) -> None:
         )
 
 
-def model_kind(model: PreTrainedModel) -> tuple[type, str]:
+def model_kind(model: PreTrainedModel) -> tuple[str, str]:
     """Return what models of one architecture and size share, whatever their weights."""
-    return type(model), model.config.to_json_string()
+    # PyTorch derives a class of that name for a model whose weights it shares out (FSDP2).
+    return type(model).__name__.removeprefix("FSDP"), model.config.to_json_string()
 
 
 def model_fingerprint(language_model: LanguageModel) -> str:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 PACKED, FLEX, VARLEN = "packed_rows", "packed_rows_by_flex", "packed_rows_by_varlen"
 """How packed rows attend: here, in groups; or in one of the ways of ``packed_kernels``."""
 
-_proven: dict[tuple[type, str], tuple[int, bool]] = {}
+_proven: dict[tuple[str, str], tuple[int, bool]] = {}
 """Kind of model -> length of the longest row tried, and whether it takes packed rows."""
 
 Group = tuple["Tensor", "Tensor", "Tensor | None"]
@@ -247,6 +247,11 @@ def layers_of(model: PreTrainedModel) -> Module:
     model = getattr(model, "get_base_model", lambda: model)()  # of one with adapters
     embeddings = model.get_input_embeddings()
     return next(one for one in model.children() if any(m is embeddings for m in one.modules()))
+
+
+def takes_packed_rows(model: Module) -> bool:
+    """Return whether a model computes all rows of a batch in one forward pass."""
+    return _kernel(model) is not None
 
 
 def _kernel(model: Module) -> str | None:

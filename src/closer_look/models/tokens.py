@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -42,6 +42,12 @@ class Tokens(NamedTuple):
         The last label stands for nothing; there are as many as before.
         """
         return Tokens(self.prompt + self.answer[:1], self.answer[1:] + self.answer[-1:])
+
+
+def longest_text(rows: Sequence[Mapping[str, object]]) -> int:
+    """Return the number of tokens of the longest text that rows have among their values."""
+    values = (value for row in rows for value in row.values())
+    return max((len(one) for one in values if isinstance(one, Tokens)), default=0)
 
 
 def encode_prompts(tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]) -> list[list[int]]:

@@ -57,7 +57,7 @@ def finetune(
         questions,
         answers,
         parameters,
-        checkpoints,
+        checkpoints and checkpoints.absolute(),  # workers have a folder of their own
         description,
         parameters=parameters,
         group="finetuning",
@@ -80,7 +80,7 @@ def _finetune(
         {"input_ids": row.prompt + row.answer, "row": row, "name": quote(question)}
         for question, row in zip(questions, encoded, strict=True)
     ]
-    share_out(language_model.model, parameters)
+    share_out(language_model.model, parameters, rows)
     return train(
         language_model,
         rows,

@@ -7,6 +7,7 @@ would be in one process, so that a training can go on with another number of pro
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ from torch.distributed.fsdp import (
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from closer_look.models.hidden_states import decoder_layers
+from closer_look.models.packing import packed_attention
+from closer_look.models.tokens import longest_text
 from closer_look.training.processes import device, n_processes, rank
 
 if TYPE_CHECKING:
@@ -41,10 +44,20 @@ class OutOfMemory(Exception):
         """In the pass."""
 
 
-def share_out(model: PreTrainedModel, parameters: OptimiserParameters) -> None:
-    """Bring a model to the device of each process, in place: its part, or all of it."""
+def share_out(
+    model: PreTrainedModel, parameters: OptimiserParameters, rows: Sequence[Mapping[str, object]]
+) -> None:
+    """Bring a model to the device of each process, in place: its part, or all of it.
+
+    Args:
+        model: the same in every process, its weights in fp32.
+        parameters: say which.
+        rows: that it will be trained on.
+    """
     if n_processes() == 1:
         return
+    with packed_attention(model, longest_text(rows)):
+        pass  # tried out with whole weights in fp32; what comes of it is remembered
     if parameters.sharding == "full":
         shard(model, parameters.precision)
     else:

@@ -20,8 +20,8 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from closer_look.errors import InputError, first_line
 from closer_look.models.language_model import LanguageModel
-from closer_look.models.packing import packed_attention
-from closer_look.models.tokens import Tokens
+from closer_look.models.packing import packed_attention, takes_packed_rows
+from closer_look.models.tokens import longest_text
 from closer_look.system.code import code_fingerprint
 from closer_look.system.memory import (
     halve_until_it_fits,
@@ -177,15 +177,16 @@ def train(
         )
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
-        texts = [value for row in rows for value in row.values() if isinstance(value, Tokens)]
-        longest = max(map(len, texts), default=0)
         # Out of memory inside a pass is handled by halve_until_it_fits.
         needs = "gradients and the optimiser's moments"
         with (
-            packed_attention(model, longest),
+            packed_attention(model, longest_text(rows)),
             tied_embeddings(model) if reads_logits else nullcontext(),
             out_of_memory_ends_the_run(needs, LESS_MEMORY),
         ):
+            if is_sharded(model) and not takes_packed_rows(model):
+                # Of all processes, as many forward passes: each puts the layers together for all.
+                trainer.micro_batch_size = 1
             trainer.train(resume_from_checkpoint=own_checkpoints.latest)
         # Remove the mixed precision of training: the model answers as it will when read from disk.
         trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)

@@ -81,7 +81,7 @@ def unlearn(
         reference_scores,
         method,
         settings,
-        checkpoints,
+        checkpoints and checkpoints.absolute(),  # workers have a folder of their own
         description,
         parameters=settings,
         group="unlearning",
@@ -108,7 +108,7 @@ def _unlearn(
     weights = reference_scores.output_head
     # Each process has the whole head: every position of its rows needs all of it.
     head = OutputHead(model, weights) if weights else None
-    share_out(model, settings)
+    share_out(model, settings, rows)
     rows_per_epoch = len(rows) // plan["epoch"].nunique()
     with (
         trainable_only(model, method.trainable),

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 TASK, WEIGHTS, LOG = "task.pt", "weights.safetensors", "log.parquet"
 FAILURE, LINES = "failure.json", "lines"
 FOLLOW_EVERY = 0.5  # seconds
+RAISED = "UserExceptionWithTraceback"  # Ray Train's name for what the code in a worker raises
+LEFT_ALONE = ("closed by peer", "reset by peer", "DistBackendError", "DistNetworkError")
+"""Signs of errors in a worker that another one has left."""
 ABOUT_THE_GROUP = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK")
 """Variables by which the Trainer would notice that it is not alone."""
 
@@ -140,14 +143,29 @@ def _handed_over(checkpoints: Path | None) -> Iterator[Path]:
 def _run(folder: Path, n_workers: int, most_rows: int | None) -> None:
     """Let Ray Train run ``_work`` in each of its processes."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
-    from ray.train.torch import TorchTrainer
+    from ray.train.torch import TorchConfig, TorchTrainer
 
+    class OwnDevice(TorchConfig().backend_cls):
+        share_cuda_visible_devices = False
+
+    class EachOnItsOwnDevice(TorchConfig):
+        """Shows a worker its GPU alone: the Trainer computes on the first that it sees."""
+
+        @property
+        def backend_cls(self) -> type:
+            return OwnDevice
+
+    for name in (FAILURE, LINES):  # of an attempt before
+        (folder / name).unlink(missing_ok=True)
     trainer = TorchTrainer(
         _work,
         train_loop_config={"folder": str(folder), "most_rows": most_rows},
+        torch_config=EachOnItsOwnDevice(),
         scaling_config=ScalingConfig(num_workers=n_workers, use_gpu=device_kind() == "GPU"),
         run_config=RunConfig(
-            name="ray", storage_path=str(folder), failure_config=FailureConfig(max_failures=0)
+            name=f"ray-{most_rows}",
+            storage_path=str(folder),
+            failure_config=FailureConfig(max_failures=0),
         ),
     )
     with _followed(folder / LINES):
@@ -158,19 +176,26 @@ def _run(folder: Path, n_workers: int, most_rows: int | None) -> None:
 
 
 def _reason(folder: Path, error: Exception) -> Exception:
-    """Say in one line why a training failed."""
+    """Say why a training failed: in one line, unless its code did, which shows where."""
     if (folder / FAILURE).exists():
         failure = json.loads((folder / FAILURE).read_text(encoding="utf-8"))
         if failure["n_rows"] is not None:
             return OutOfMemory(failure["message"], failure["n_rows"])
         return InputError(failure["message"])
     failures: Mapping[int, Exception] = getattr(error, "worker_failures", {})
-    for number, cause in sorted(failures.items()):
-        return InputError(
-            f"worker {number} of the training ended ({type(cause).__name__}: {first_line(cause)}); "
-            f"the same command with --only-missing-outputs resumes it"
-        )
-    return InputError(f"the workers of the training did not start ({first_line(error)})")
+    if not failures:
+        return InputError(f"the workers of the training did not start ({first_line(error)})")
+    of_code = {n: one for n, one in failures.items() if type(one).__name__ == RAISED}
+    left_alone = {n for n, one in of_code.items() if any(sign in str(one) for sign in LEFT_ALONE)}
+    dead, faults = failures.keys() - of_code.keys(), of_code.keys() - left_alone
+    if faults and not dead:
+        return failures[min(faults)]
+    number = min(dead or left_alone)
+    how = first_line(failures[number]) if dead else "lost the others"
+    return InputError(
+        f"worker {number} of the training has ended ({how}); the same command with "
+        f"--only-missing-outputs goes on from the last checkpoint"
+    )
 
 
 def _work(config: Mapping[str, Any]) -> None:
