@@ -349,11 +349,10 @@ def test_what_scores_say_of_the_gold_answer_is_not_decoded_again(
     given = []
     monkeypatch.setattr(
         "closer_look.inference.generation.generate",
-        lambda *arguments: given.append(arguments) or generate(*arguments),
+        lambda *model, **options: given.append(options) or generate(*model, **options),
     )
     parameters = GenerationParameters(max_length=MAX_LENGTH, batch_size=4)
     answers = generate_answers(language_model, table, scores, parameters)
-    *_, openings = given[0]
-    assert openings == [plain[0][:1], [], [], plain[3][:1]]
+    assert given[0]["openings"] == [plain[0][:1], [], [], plain[3][:1]]
     expected = generate(language_model, QUESTIONS, MAX_LENGTH, 4)
     assert answers[list(expected)].equals(expected)

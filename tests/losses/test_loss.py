@@ -107,3 +107,15 @@ def test_bounds_are_annotations():
     loss.check({"delta": 4})
     with pytest.raises(ValueError, match="delta of loss 'bounded': Input should be greater than 2"):
         loss.check({"delta": 2})
+
+
+@pytest.mark.parametrize(
+    ("name", "counted"), [("npo", [1, 0]), ("idk", [3, 0]), ("wga", [3, 0]), ("ce_u", [2, 0])]
+)
+def test_what_a_loss_averages_over(name, counted):
+    """Of a text with three labels, and of one with none."""
+    assert [FORGET[name].count(n_labels) for n_labels in (3, 0)] == counted
+
+
+def test_ce_u_counts_no_positions_that_it_ignores():
+    assert FORGET["ce_u"].count(5, ignore_first=3) == 2

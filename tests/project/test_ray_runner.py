@@ -23,6 +23,7 @@ from kedro_datasets.json import JSONDataset
 from closer_look.errors import InputError
 from closer_look.parameters.groups import as_model
 from closer_look.project import ray_cluster
+from closer_look.project.hooks import ProvenanceHooks
 from closer_look.project.ray_cluster import check_machines, connected
 from closer_look.project.ray_runner import RayRunner
 from closer_look.system.run_lock import lock_run
@@ -60,7 +61,7 @@ class DyingDataset(JSONDataset):
 def run(tmp_path):
     """Run nodes that take a folder and make JSON files in it; return what is in them."""
 
-    def run(*nodes, dies_at=(), **engine):
+    def run(*nodes, dies_at=(), hooks=None, **engine):
         pipeline = Pipeline(nodes)
         version = Version(None, "2026-01-01T00.00.00.000Z")
         datasets = {
@@ -72,7 +73,9 @@ def run(tmp_path):
         parameters = {"params:engine": engine, "params:folder": tmp_path}
         memory = {name: MemoryDataset(value) for name, value in parameters.items()}
         catalog = DataCatalog(datasets | memory)
-        RayRunner().run(pipeline, catalog, _create_hook_manager())
+        hook_manager = _create_hook_manager()
+        hook_manager.register(hooks or ProvenanceHooks())
+        RayRunner().run(pipeline, catalog, hook_manager)
         return {name: catalog.load(name) for name in datasets}
 
     return run
@@ -192,6 +195,13 @@ class TestFailure:
         with pytest.raises(KeyboardInterrupt):
             run(Node(sleep, "params:folder", "x"))
         assert (tmp_path / "ended").exists()
+
+
+def test_another_output_than_what_was_used_is_refused(run):
+    hooks = ProvenanceHooks()
+    hooks._consumers = {"x": {"later": "the SHA-256 of what it has used"}}
+    with pytest.raises(InputError, match=r"^x is another one than that from which later has work"):
+        run(Node(one, "params:folder", "x"), hooks=hooks)
 
 
 def test_what_is_only_in_memory_is_named(tmp_path):

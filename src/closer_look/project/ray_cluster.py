@@ -66,7 +66,11 @@ def connected(engine: EngineParameters) -> Iterator[None]:
 
 
 def _start_here(engine: EngineParameters) -> None:
-    """Start a cluster of this machine."""
+    """Start a cluster of this machine.
+
+    Raises:
+        InputError: this machine is too busy for it.
+    """
     import ray
 
     for name, value in OF_OWN_CLUSTER.items():
@@ -80,14 +84,22 @@ def _start_here(engine: EngineParameters) -> None:
                 include_dashboard=False,
                 **QUIET,
             )
-        except Exception:  # Ray waits for half a minute, which a busy machine may need for it
+        except Exception as error:  # a part of it has not come up in time
             if is_last:
-                raise
+                raise InputError(
+                    f"Ray cannot start a cluster on this machine ({first_line(error)}); try again "
+                    f"when the machine is less busy, or leave --runner out"
+                ) from None
         else:
             return
 
 
 def _connect(address: str, engine: EngineParameters) -> None:
+    """Connect to a cluster that is there.
+
+    Raises:
+        InputError: it cannot be reached, or it is not clear which is meant.
+    """
     import ray
 
     if engine.workers:
