@@ -1,6 +1,5 @@
 """The cluster of a run: which one is meant, and what nodes take of its machines."""
 
-import socket
 from functools import partial
 
 import pytest
@@ -33,11 +32,11 @@ def machines(monkeypatch):
 def taken(open_session, tmp_path, machines):
     """What the nodes of ``fictitious`` take, by the end of their names."""
 
-    def taken(given=(), sizes=((8, 8),)):
+    def taken(given=(), sizes=((8, 8),), **parameters):
         from kedro.framework.project import pipelines
 
         machines(*sizes)
-        with open_session(tmp_path, ONE_METHOD) as session:
+        with open_session(tmp_path, ONE_METHOD | parameters) as session:
             catalog = session.load_context().catalog
             found = resources_of(pipelines["fictitious"], catalog, engine(**dict(given)))
         check_room(found)
@@ -46,81 +45,15 @@ def taken(open_session, tmp_path, machines):
     return taken
 
 
-class TestAddress:
-    @pytest.fixture(autouse=True)
-    def no_other(self, monkeypatch):
-        import ray
+def test_a_cluster_has_its_own_number_of_workers(monkeypatch):
+    import ray
 
-        monkeypatch.setattr(ray, "is_initialized", lambda: False)
-        monkeypatch.delenv("RAY_ADDRESS", raising=False)
-
-    def connect(self, **given):
-        with connected(engine(**given)):
-            pytest.fail("there is a cluster")
-
-    def test_nobody_answers(self):
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            port = server.getsockname()[1]
-        with pytest.raises(InputError, match=rf"no Ray cluster answers at 127\.0\.0\.1:{port} \("):
-            self.connect(address=f"127.0.0.1:{port}")
-
-    def test_the_environment_names_it(self, monkeypatch):
-        monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-        with pytest.raises(InputError, match=r"no Ray cluster answers at 127\.0\.0\.1:1 "):
-            self.connect()
-
-    @pytest.mark.parametrize("address", ["somewhere", "ray://127.0.0.1:10001", "host:port", ":6"])
-    def test_no_address(self, address):
-        with pytest.raises(InputError, match="is not HOST:PORT, such as"):
-            self.connect(address=address)
-
-    def test_what_answers_is_no_cluster(self, monkeypatch):
-        import ray
-
-        def init(**options):
-            raise SystemExit(15)  # what Ray does
-
-        monkeypatch.setattr(ray, "init", init)
-        with (
-            socket.create_server(("127.0.0.1", 0)) as server,
-            pytest.raises(InputError, match=r"cannot be used \(it is no Ray cluster\); run this"),
-        ):
-            self.connect(address=f"127.0.0.1:{server.getsockname()[1]}")
-
-    def test_two_heads(self, monkeypatch):
-        heads = ["10.0.0.1:6379", "10.0.0.2:6379"]
-        monkeypatch.setattr(ray_cluster, "_heads_here", lambda: heads)
-        with pytest.raises(InputError, match=r"'auto' may be 10.0.0.1:6379 and 10.0.0.2:6379; nam"):
-            self.connect(address="auto")
-
-    def test_no_head(self, monkeypatch):
-        monkeypatch.setattr(ray_cluster, "_heads_here", list)
-        with pytest.raises(InputError, match="this machine belongs to no Ray cluster"):
-            self.connect(address="auto")
-
-    def test_a_cluster_has_its_own_number_of_workers(self):
-        with pytest.raises(InputError, match=r"engine\.workers: 10\.0\.0\.1:6379 has its own"):
-            self.connect(address="10.0.0.1:6379", workers=2)
-
-    @pytest.mark.parametrize("n_failures", [1, 2])
-    def test_a_busy_machine_has_a_second_try(self, monkeypatch, n_failures):
-        import ray
-
-        tries = []
-
-        def init(**options):
-            tries.append(options)
-            if len(tries) <= n_failures:
-                raise Exception("The current node timed out during startup.")
-
-        monkeypatch.setattr(ray, "init", init)
-        monkeypatch.setattr(ray, "shutdown", lambda: None)
-        if n_failures == 1:
-            with connected(engine(workers=3)):
-                assert [one["num_cpus"] for one in tries] == [3, 3]
-        else:
-            with pytest.raises(InputError, match=r"^Ray cannot start .*timed out during startup"):
-                self.connect()
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with (
+        pytest.raises(InputError, match=r"engine\.workers: 10\.0\.0\.1:6379 has its own"),
+        connected(engine(address="10.0.0.1:6379", workers=2)),
+    ):
+        pytest.fail("there is a cluster")
 
 
 class TestEngine:
@@ -171,11 +104,9 @@ class TestResources:
         assert of["judge_answers"] == {"num_cpus": 0.5, "num_gpus": 1}
         assert of["score_answers"] == {"num_cpus": 1, "num_gpus": 1}
 
-    def test_a_node_that_starts_workers_takes_nothing_itself(self, taken, monkeypatch):
-        monkeypatch.setattr(
-            "closer_look.parameters.training.UnlearningParameters.workers", 4, raising=False
-        )
-        of = taken({"resources": {"unlearning": {"num_gpus": 1}}})
+    def test_a_node_that_starts_workers_takes_nothing_itself(self, taken):
+        given = {"resources": {"unlearning": {"num_gpus": 1}}}
+        of = taken(given, unlearning={"workers": 4})
         assert of["unlearn"] == {"num_cpus": 0, "num_gpus": 0}
         assert of["draw_plans"] == {"num_cpus": 1, "num_gpus": 0}  # it takes the parameters, too
 

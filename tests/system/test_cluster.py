@@ -1,5 +1,6 @@
 """Ray is joined or started, or one line says why not."""
 
+import socket
 import sys
 
 import pytest
@@ -31,26 +32,75 @@ def test_ray_that_is_not_installed(monkeypatch):
         cluster.connect()
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere"])
-def test_cluster_that_cannot_be_reached(monkeypatch, address):
-    monkeypatch.setenv("RAY_ADDRESS", address)
-    with pytest.raises(InputError, match=f"no Ray cluster can be reached at {address} .*start it"):
-        cluster.connect()
-
-
-def test_ray_that_does_not_start(monkeypatch):
+@pytest.fixture
+def alone(monkeypatch):
     import ray
 
-    tried = []
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
 
-    def fails(*args, **options):
-        tried.append(args)
-        raise Exception("timed out during startup")
 
-    monkeypatch.setattr(ray, "init", fails)
-    with pytest.raises(InputError, match=r"Ray cannot start here \(timed out during startup\)"):
-        cluster.connect()
-    assert tried == [("local",)] * 3
+@pytest.mark.usefixtures("alone")
+class TestAddress:
+    def test_nobody_answers(self):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+        with pytest.raises(InputError, match=rf"no Ray cluster answers at 127\.0\.0\.1:{port} \("):
+            cluster.connect(f"127.0.0.1:{port}")
+
+    def test_the_environment_names_it(self, monkeypatch):
+        monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+        with pytest.raises(InputError, match=r"no Ray cluster answers at 127\.0\.0\.1:1 "):
+            cluster.connect()
+
+    @pytest.mark.parametrize("address", ["somewhere", "ray://127.0.0.1:10001", "host:port", ":6"])
+    def test_no_address(self, address):
+        with pytest.raises(InputError, match="is not HOST:PORT, such as"):
+            cluster.connect(address)
+
+    def test_what_answers_is_no_cluster(self, monkeypatch):
+        import ray
+
+        def init(**options):
+            raise SystemExit(15)  # what Ray does
+
+        monkeypatch.setattr(ray, "init", init)
+        with (
+            socket.create_server(("127.0.0.1", 0)) as server,
+            pytest.raises(InputError, match=r"cannot be used \(it is no Ray cluster\); run this"),
+        ):
+            cluster.connect(f"127.0.0.1:{server.getsockname()[1]}")
+
+    def test_two_heads(self, monkeypatch):
+        heads = ["10.0.0.1:6379", "10.0.0.2:6379"]
+        monkeypatch.setattr(cluster, "_heads_here", lambda: heads)
+        with pytest.raises(InputError, match=r"'auto' may be 10.0.0.1:6379 and 10.0.0.2:6379; nam"):
+            cluster.connect("auto")
+
+    def test_no_head(self, monkeypatch):
+        monkeypatch.setattr(cluster, "_heads_here", list)
+        with pytest.raises(InputError, match="this machine belongs to no Ray cluster"):
+            cluster.connect("auto")
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("n_failures", [2, 3])
+def test_a_busy_machine_is_asked_again(monkeypatch, n_failures):
+    import ray
+
+    tries = []
+
+    def init(**options):
+        tries.append(options)
+        if len(tries) <= n_failures:
+            raise Exception("timed out during startup")
+
+    monkeypatch.setattr(ray, "init", init)
+    if n_failures == 3:
+        with pytest.raises(InputError, match=r"Ray cannot start here \(timed out during startup\)"):
+            cluster.connect(n_cpus=3)
+    else:
+        cluster.connect(n_cpus=3)
+    assert [one["num_cpus"] for one in tries] == [3, 3, 3]
 
 
 @pytest.mark.parametrize(

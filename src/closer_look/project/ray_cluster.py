@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import fsspec
-import psutil
 
 import closer_look
 from closer_look.datasets.causal_lm_dataset import CausalLMDataset
-from closer_look.errors import InputError, first_line, listed, quote
+from closer_look.errors import InputError, first_line, listed
 from closer_look.parameters.engine import StageResources
 from closer_look.project.dependencies import is_parameter, library_versions
 from closer_look.project.node_log import stage_of
 from closer_look.project.provenance import PROVENANCE
+from closer_look.system.cluster import connect
 from closer_look.system.fingerprints import fingerprint
 
 if TYPE_CHECKING:
@@ -29,15 +28,6 @@ if TYPE_CHECKING:
 
     from closer_look.parameters.engine import EngineParameters
 
-OF_OWN_CLUSTER = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_worker_niceness": "0",  # nodes are the run, and no work beside it
-}
-"""Environment variables of a cluster that a run starts itself."""
-
-QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-OBJECTS = 100 * 2**20  # bytes for what travels through Ray: fingerprints and log lines
-SECONDS_TO_ANSWER = 5  # of a cluster's head
 SECONDS_TO_LOOK = 120  # of a machine that looks at its folders; it imports the project first
 KINDS = {"num_cpus": "CPU", "num_gpus": "GPU"}  # Ray's names: of what is asked, of what there is
 
@@ -47,7 +37,7 @@ def connected(engine: EngineParameters) -> Iterator[None]:
     """Connect to the cluster, or make one for the ``with`` block; a connection that is there stays.
 
     Raises:
-        InputError: it cannot be reached, or it is not clear which is meant.
+        InputError: see ``system.cluster.connect``; or it has its own number of CPUs.
     """
     import ray
 
@@ -55,112 +45,16 @@ def connected(engine: EngineParameters) -> Iterator[None]:
         yield
         return
     address = engine.address or os.environ.get("RAY_ADDRESS")
-    if address:
-        _connect(address, engine)
-    else:
-        _start_here(engine)
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _start_here(engine: EngineParameters) -> None:
-    """Start a cluster of this machine.
-
-    Raises:
-        InputError: this machine is too busy for it.
-    """
-    import ray
-
-    for name, value in OF_OWN_CLUSTER.items():
-        os.environ.setdefault(name, value)
-    for is_last in (False, True):
-        try:
-            ray.init(
-                address="local",
-                num_cpus=engine.workers,
-                object_store_memory=OBJECTS,
-                include_dashboard=False,
-                **QUIET,
-            )
-        except Exception as error:  # a part of it has not come up in time
-            if is_last:
-                raise InputError(
-                    f"Ray cannot start a cluster on this machine ({first_line(error)}); try again "
-                    f"when the machine is less busy, or leave --runner out"
-                ) from None
-        else:
-            return
-
-
-def _connect(address: str, engine: EngineParameters) -> None:
-    """Connect to a cluster that is there.
-
-    Raises:
-        InputError: it cannot be reached, or it is not clear which is meant.
-    """
-    import ray
-
-    if engine.workers:
+    if address and engine.workers:
         raise InputError(
             f"parameter engine.workers: {address} has its own number of CPUs; leave it out, and "
             f"say in engine.resources what a node takes"
         )
-    _check_head(address)
+    connect(address, engine.workers)
     try:
-        ray.init(address=address, **QUIET)
-    except (Exception, SystemExit) as error:  # it exits where another service answers
-        reason = "it is no Ray cluster" if isinstance(error, SystemExit) else first_line(error)
-        raise InputError(
-            f"parameter engine.address: {address} cannot be used ({reason}); run this command on a "
-            f"machine of the cluster, in an environment in which `ray status` shows it"
-        ) from None
-
-
-def _check_head(address: str) -> None:
-    """Check that somebody answers there: Ray itself would ask for minutes.
-
-    Raises:
-        InputError: nobody does, or "auto" may mean several clusters.
-    """
-    if address == "auto":
-        heads = _heads_here()
-        if len(heads) > 1:
-            raise InputError(
-                f"parameter engine.address: 'auto' may be {listed(heads)}; name one of them"
-            )
-        if not heads:
-            raise InputError(
-                "parameter engine.address: 'auto', but this machine belongs to no Ray cluster; "
-                "begin one with `ray start --head`, or leave the address out"
-            )
-        return
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or "/" in host:
-        raise InputError(
-            f"parameter engine.address: {quote(address)} is not HOST:PORT, such as 10.0.0.1:6379"
-        )
-    try:
-        socket.create_connection((host, int(port)), timeout=SECONDS_TO_ANSWER).close()
-    except (OSError, OverflowError) as error:
-        raise InputError(
-            f"parameter engine.address: no Ray cluster answers at {address} ({error}); "
-            f"`ray start --head` prints the address of the one it begins"
-        ) from None
-
-
-def _heads_here() -> list[str]:
-    """List the addresses of all clusters that have a process on this machine."""
-    return sorted(
-        {
-            argument.partition("=")[2]
-            for process in psutil.process_iter(["name", "cmdline"])
-            if process.info["name"] == "raylet"
-            for argument in process.info["cmdline"] or ()
-            if argument.startswith("--gcs-address=")
-        }
-    )
+        yield
+    finally:
+        ray.shutdown()
 
 
 def resources_of(

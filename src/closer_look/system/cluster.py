@@ -6,23 +6,35 @@ import logging
 import os
 import socket
 
-from closer_look.errors import InputError, first_line
+import psutil
+
+from closer_look.errors import InputError, first_line, listed, quote
 
 ATTEMPTS = 3  # on a busy machine, a part of Ray may take longer to start than Ray waits: 15 s
+SECONDS_TO_ANSWER = 5  # of a cluster's head; Ray itself would ask for minutes
+OBJECTS = 100 * 2**20  # bytes for what travels through Ray: fingerprints and log lines
+QUIET = {"log_to_driver": False, "logging_level": logging.ERROR}
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # nodes are the run, and no work beside it
+}
 
 
-def connect(address: str | None = None) -> None:
+def connect(address: str | None = None, n_cpus: int | None = None) -> None:
     """Join a Ray cluster, unless this process is in one already.
 
     Args:
         address: ``HOST:PORT`` of a cluster's head, or "auto" on one of its machines. None: that
             in the environment variable ``RAY_ADDRESS``; if there is none, a cluster on this machine
             alone, which ends with this process.
+        n_cpus: CPUs of such a cluster; as many as there are cores if None.
 
     Raises:
-        InputError: Ray is not installed, or the cluster cannot be reached.
+        InputError: Ray is not installed, the cluster cannot be reached, or it is not clear which is
+            meant.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read at import
+    for name, value in ENVIRONMENT.items():  # read at import
+        os.environ.setdefault(name, value)
     try:
         import ray
     except ImportError:
@@ -33,37 +45,87 @@ def connect(address: str | None = None) -> None:
         return
     logging.getLogger("ray").setLevel(logging.ERROR)
     address = address or os.environ.get("RAY_ADDRESS")
-    if not address:
-        _start()
+    if address:
+        _check_head(address)
+        _join(address)
+    else:
+        _start(n_cpus)
+
+
+def _check_head(address: str) -> None:
+    """Check that somebody answers there.
+
+    Raises:
+        InputError: nobody does, or "auto" may mean several clusters.
+    """
+    if address == "auto":
+        heads = _heads_here()
+        if len(heads) > 1:
+            raise InputError(f"the Ray address 'auto' may be {listed(heads)}; name one of them")
+        if not heads:
+            raise InputError(
+                "the Ray address is 'auto', but this machine belongs to no Ray cluster; begin one "
+                "with `ray start --head`, or leave the address out"
+            )
         return
-    try:
-        if address != "auto":  # where nobody answers, Ray would end this process
-            host, _, port = address.rpartition(":")
-            socket.create_connection((host, int(port)), timeout=10).close()
-        ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
-    except Exception as error:  # Ray raises anything, also plain exceptions
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or "/" in host:
         raise InputError(
-            f"no Ray cluster can be reached at {address} ({first_line(error)}); start it, set "
-            f"RAY_AUTH_MODE=token if it asks for one, or unset RAY_ADDRESS to work on this machine "
+            f"the Ray address {quote(address)} is not HOST:PORT, such as 10.0.0.1:6379"
+        )
+    try:
+        socket.create_connection((host, int(port)), timeout=SECONDS_TO_ANSWER).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"no Ray cluster answers at {address} ({error}); `ray start --head` prints the address "
+            f"of the one it begins; without RAY_ADDRESS and engine.address, this machine works "
             f"alone"
         ) from None
 
 
-def _start() -> None:
+def _heads_here() -> list[str]:
+    """List the addresses of all clusters that have a process on this machine."""
+    return sorted(
+        {
+            argument.partition("=")[2]
+            for process in psutil.process_iter(["name", "cmdline"])
+            if process.info["name"] == "raylet"
+            for argument in process.info["cmdline"] or ()
+            if argument.startswith("--gcs-address=")
+        }
+    )
+
+
+def _join(address: str) -> None:
+    import ray
+
+    try:
+        ray.init(address=address, **QUIET)
+    except (Exception, SystemExit) as error:  # it exits where another service answers
+        reason = "it is no Ray cluster" if isinstance(error, SystemExit) else first_line(error)
+        raise InputError(
+            f"the Ray cluster at {address} cannot be used ({reason}); run this command on a "
+            f"machine of the cluster, in an environment in which `ray status` shows it, with "
+            f"RAY_AUTH_MODE=token if it asks for one"
+        ) from None
+
+
+def _start(n_cpus: int | None) -> None:
     """Start a cluster on this machine alone."""
     import ray
 
     for attempt in range(1, ATTEMPTS + 1):
         try:
             ray.init(
-                "local",
+                address="local",
+                num_cpus=n_cpus,
+                object_store_memory=OBJECTS,
                 # By default, Ray asks another machine for this one's address in the network.
                 _node_ip_address="127.0.0.1",
                 include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
+                **QUIET,
             )
-        except Exception as error:
+        except Exception as error:  # Ray raises anything, also plain exceptions
             if attempt == ATTEMPTS:
                 raise InputError(
                     f"Ray cannot start here ({first_line(error)}); try again when the machine is "
