@@ -11,10 +11,10 @@ from accelerate.utils import send_to_device
 
 from closer_look.models.output_head import OutputHead
 from closer_look.models.packing import packed_attention
+from closer_look.models.tied_embeddings import tied_embeddings
 from closer_look.training.combination import Combination
 from closer_look.training.objective import Objective
 from closer_look.training.reference import reference_scores
-from closer_look.training.trainer import tied_embeddings
 
 BATCH_SIZE = 4
 

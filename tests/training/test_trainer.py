@@ -19,7 +19,7 @@ from closer_look.parameters.training import (
     LoraParameters,
     UnlearningParameters,
 )
-from closer_look.training import finetuning, trainer, unlearning
+from closer_look.training import finetuning, unlearning
 from closer_look.training.reference import reference_scores
 
 
@@ -98,34 +98,6 @@ def test_a_method_may_have_its_own_learning_rate(fresh, questions):
     shared = UnlearningParameters(learning_rate=1, epochs=2, batch_size=4, seed=1)
     _, log = unlearning.unlearn(fresh, plan, questions, scores, method, shared)
     assert log["learning_rate"].max() == pytest.approx(7e-4)
-
-
-def test_embeddings_that_are_the_output_head_have_the_same_gradient_by_their_tokens_alone(fresh):
-    model = fresh.model
-    embeddings = model.get_input_embeddings()
-    assert embeddings.weight is model.get_output_embeddings().weight
-
-    def gradient():
-        model.zero_grad()
-        logits = model(torch.tensor([[5, 6, 5, 7], [5, 8, 9, 9]])).logits
-        (logits.square().sum() * 1e-3).backward()
-        return embeddings.weight.grad
-
-    expected = gradient()
-    with trainer.tied_embeddings(model):
-        assert embeddings.sparse
-        found = gradient()
-    assert not embeddings.sparse
-    assert not found.is_sparse
-    assert expected.abs().max() > 1e-3
-    torch.testing.assert_close(found, expected)
-
-
-def test_embeddings_that_are_no_output_head_are_left_alone(fresh):
-    model = fresh.model
-    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
-    with trainer.tied_embeddings(model):
-        assert not model.get_input_embeddings().sparse
 
 
 @pytest.mark.parametrize("lora", [None, LoraParameters()], ids=["full", "lora"])

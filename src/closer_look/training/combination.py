@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from closer_look.training.dual_optim import keep_apart
-from closer_look.training.processes import rank
+from closer_look.training.processes import rank, sum_gradients
 from closer_look.training.sharding import whole
 
 if TYPE_CHECKING:
@@ -125,6 +125,16 @@ class Combination:
                 self.retain_gradients[parameter] = parameter.grad
             parameter.grad = gradient
         return weighted["forget_loss"] + retain.detach()
+
+    def sum_over_processes(self, parameters: Iterable[Parameter]) -> None:
+        """Add up the gradients of all processes, each of which holds whole weights."""
+        trained = [one for one in parameters if one.requires_grad]
+        held = {one: one.grad for one in trained if one.grad is not None}
+        total = sum_gradients(trained, held)
+        for one in trained:
+            one.grad = total.get(one)
+        if self.merge:
+            self.retain_gradients = sum_gradients(trained, self.retain_gradients)
 
     def end_step(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
         """Merge the gradients of a step, and let the dual weight learn from its retain loss.

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import math
 from collections import UserList
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from closer_look.errors import InputError, first_line
 from closer_look.models.language_model import LanguageModel
 from closer_look.models.packing import packed_attention, takes_packed_rows
+from closer_look.models.tied_embeddings import tied_embeddings
 from closer_look.models.tokens import longest_text
 from closer_look.system.code import code_fingerprint
 from closer_look.system.memory import (
@@ -28,7 +29,6 @@ from closer_look.system.memory import (
     is_out_of_memory,
     out_of_memory_ends_the_run,
 )
-from closer_look.system.progress import progress_bar
 from closer_look.training.checkpoints import Checkpoints, training_folder, training_key
 from closer_look.training.combination import Combination
 from closer_look.training.dual_optim import DualOptim
@@ -41,14 +41,13 @@ from closer_look.training.processes import (
     own_randomness,
     part_of,
     rank,
-    sum_gradients,
     summed,
 )
+from closer_look.training.progress import ProgressBar
 from closer_look.training.sharding import OutOfMemory, is_sharded, shard_states
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PreTrainedModel
 
     from closer_look.models.tokens import Batch
     from closer_look.parameters.training import OptimiserParameters
@@ -171,7 +170,7 @@ def train(
             model=model,
             processing_class=tokenizer,
             train_dataset=rows,
-            callbacks=[own_checkpoints, *([_ProgressBar(description)] if rank() == 0 else [])],
+            callbacks=[own_checkpoints, *([ProgressBar(description)] if rank() == 0 else [])],
             args=arguments,
             optimizer_cls_and_kwargs=OPTIMISERS[optimiser](parameters),
         )
@@ -181,7 +180,7 @@ def train(
         needs = "gradients and the optimiser's moments"
         with (
             packed_attention(model, longest_text(rows)),
-            tied_embeddings(model) if reads_logits else nullcontext(),
+            tied_embeddings(model) if reads_logits and n_processes() == 1 else nullcontext(),
             out_of_memory_ends_the_run(needs, LESS_MEMORY),
         ):
             if is_sharded(model) and not takes_packed_rows(model):
@@ -195,24 +194,6 @@ def train(
     return log[[name for name in LOGGED if name in log]]
 
 
-@contextmanager
-def tied_embeddings(model: PreTrainedModel) -> Iterator[None]:
-    """Make the gradient of tied embeddings sparse: only the batch's tokens add to the head's.
-
-    Otherwise autograd builds a second gradient of the whole vocabulary, almost all zeros, and adds
-    it. Done only on a CPU and in one process: several processes would have to exchange a gradient
-    that is sparse throughout.
-    """
-    embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
-    is_tied = head is not None and embeddings.weight is head.weight
-    own = getattr(embeddings, "sparse", False)
-    embeddings.sparse = own or (is_tied and model.device.type == "cpu" and n_processes() == 1)
-    try:
-        yield
-    finally:
-        embeddings.sparse = own
-
-
 class _Trainer(Trainer):
     """A Trainer that combines losses to one gradient, and which gets all rows of a step.
 
@@ -220,7 +201,7 @@ class _Trainer(Trainer):
     memory runs out.
     """
 
-    loss_is_scaled_for_ga = False  # the loss is a mean over the micro-batch; the Trainer divides it
+    loss_is_scaled_for_ga = True  # the loss of a pass is its part of the step's
 
     def __init__(
         self,
@@ -256,7 +237,7 @@ class _Trainer(Trainer):
             advice=LESS_MEMORY,
         )
         if n_processes() > 1 and not is_sharded(model):
-            self._sum_gradients(model)
+            self.combination.sum_over_processes(model.parameters())
         self.terms = summed(self.terms | {WEIGHTED: loss})
         loss = self.terms.pop(WEIGHTED)
         self.merged = self.combination.end_step(self.terms)
@@ -294,16 +275,6 @@ class _Trainer(Trainer):
                 batch = self.collate(chosen or rows[:1], rows)
                 losses.append(super().training_step(model, batch))
         return sum(losses)
-
-    def _sum_gradients(self, model):
-        trained = [one for one in model.parameters() if one.requires_grad]
-        held = {one: one.grad for one in trained if one.grad is not None}
-        total = sum_gradients(trained, held)
-        for one in trained:
-            one.grad = total.get(one)
-        self.combination.retain_gradients = sum_gradients(
-            trained, self.combination.retain_gradients
-        )
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         # The model's own forward computes in bf16 where that is asked for, but a loss on hidden
@@ -368,24 +339,3 @@ class _Trainer(Trainer):
 
     def _save(self, output_dir=None, state_dict=None):
         super()._save(output_dir, self.model.state_dict() if is_sharded(self.model) else None)
-
-
-class _ProgressBar(TrainerCallback):
-    """A progress bar over the steps that shows the loss."""
-
-    def __init__(self, description: str) -> None:
-        self.description = description
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        self.bar = progress_bar(state.max_steps, self.description, "step")
-        self.bar.n = self.bar.initial = state.global_step  # not 0 if the training is resumed
-
-    def on_step_end(self, args, state, control, **kwargs):
-        self.bar.update(state.global_step - self.bar.n)
-
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        if "loss" in logs:
-            self.bar.set_postfix_str(f"loss {logs['loss']:.3f}", refresh=False)
-
-    def on_train_end(self, args, state, control, **kwargs):
-        self.bar.close()
