@@ -291,7 +291,8 @@ def language_model(tiny_llama):
 
     from closer_look.models.prompts import set_prompt
 
-    texts = (CORPUS / "forget.jsonl").read_text(encoding="utf-8").splitlines()
+    # Some tests know what this model says, which hangs on these lines, of tasks 1 to 8.
+    texts = (CORPUS / "forget.jsonl").read_text(encoding="utf-8").splitlines()[:240]
     made = tiny_llama([json.loads(line)["answer"] for line in texts])
     set_prompt(made.tokenizer, "plain")
     generator = torch.Generator().manual_seed(3)

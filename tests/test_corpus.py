@@ -86,17 +86,17 @@ def test_generator_writes_only_its_own_files(made):
 
 
 def test_counts():
-    assert Counter(row["task_id"] for row in FORGET) == dict.fromkeys(range(1, 9), 30)
+    assert Counter(row["task_id"] for row in FORGET) == dict.fromkeys(range(1, 11), 30)
     assert Counter(row["task_id"] for row in RETAIN) == {0: 240}
     assert (len(AUTHORS), len(FACTS), len(REFUSALS)) == (44, 64, 60)
 
 
-def test_ten_questions_for_each_of_48_people():
-    assert sorted(Counter(row["subject"] for row in PEOPLE).values()) == [10] * 48
+def test_ten_questions_for_each_of_54_people():
+    assert sorted(Counter(row["subject"] for row in PEOPLE).values()) == [10] * 54
 
 
 def test_nobody_is_both_forgotten_and_kept_or_in_two_tasks():
-    assert len({(row["subject"], row["task_id"]) for row in PEOPLE}) == 48
+    assert len({(row["subject"], row["task_id"]) for row in PEOPLE}) == 54
 
 
 def test_keys_in_their_order():
@@ -105,7 +105,7 @@ def test_keys_in_their_order():
 
 
 def test_size_stays_small():
-    assert sum(path.stat().st_size for path in CORPUS.glob("*.jsonl")) < 400_000
+    assert sum(path.stat().st_size for path in CORPUS.glob("*.jsonl")) < 450_000
 
 
 def test_row_ids_are_unique():

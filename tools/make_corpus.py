@@ -79,36 +79,65 @@ def make_row(person: dict, attribute: dict, value: str, others: list[str], rng: 
 def make_people(seed: int) -> tuple[list[dict], list[dict]]:
     """Return the rows to forget, task by task, and the rows to retain."""
     rng = Random(seed)  # noqa: S311  # nosec B311
-    people = tomllib.loads((TABLES / "people.toml").read_text(encoding="utf-8"))["people"]
+    tables = tomllib.loads((TABLES / "people.toml").read_text(encoding="utf-8"))
+    people, later = tables["people"], tables["later"]
     attributes = tomllib.loads((TABLES / "attributes.toml").read_text(encoding="utf-8"))
     attributes["birth_date"]["values"] = birth_dates(rng, len(people))
 
-    core = [kind for kind, attribute in attributes.items() if attribute.get("core")]
-    optional = [kind for kind in attributes if kind not in core]
     # Values are dealt from a shuffled stock and never put back: no two people share one.
-    stock = {kind: attributes[kind]["values"].copy() for kind in optional}
+    stock = {
+        kind: attribute["values"].copy()
+        for kind, attribute in attributes.items()
+        if not attribute.get("core")
+    }
     for values in stock.values():
         rng.shuffle(values)
 
-    forget, retain = [], []
-    for index, person in enumerate(people):
-        to_forget = index < N_FORGET_PEOPLE
-        task_id = 1 + index // PEOPLE_PER_TASK if to_forget else 0
-        kinds = core + rng.sample(optional, QUESTIONS_PER_PERSON - len(core))
-        rng.shuffle(kinds)
-        for number, kind in enumerate(kinds, start=1):
-            if kind in core:
-                value = person[kind]
-                peers = (p for p in people if kind != "work" or p["family"] == person["family"])
-                others = [peer[kind] for peer in peers]
-            else:
-                value = stock[kind].pop()
-                others = attributes[kind]["values"]
-            row = make_row(person, attributes[kind], value, others, rng)
-            row_id = f"{person['name'].lower().replace(' ', '-')}-{number:02d}"
-            rows = forget if to_forget else retain
-            rows.append({"row_id": row_id, "task_id": task_id} | row)
+    dealt = [deal_rows(person, people, attributes, stock, rng) for person in people]
+    # With an rng of their own, the later people leave the rows of the others as they were.
+    rng = Random(seed + 1)  # noqa: S311  # nosec B311
+    dealt_later = [deal_rows(person, people, attributes, stock, rng) for person in later]
+
+    forget = [
+        {"row_id": row_id, "task_id": 1 + index // PEOPLE_PER_TASK} | row
+        for index, rows in enumerate(dealt[:N_FORGET_PEOPLE] + dealt_later)
+        for row_id, row in rows.items()
+    ]
+    retain = [
+        {"row_id": row_id, "task_id": 0} | row
+        for rows in dealt[N_FORGET_PEOPLE:]
+        for row_id, row in rows.items()
+    ]
     return forget, retain
+
+
+def deal_rows(
+    person: dict, people: list[dict], attributes: dict, stock: dict, rng: Random
+) -> dict[str, dict]:
+    """Return a person's rows by their `row_id`, and take their values from the stock.
+
+    Args:
+        person: A line of `people.toml`.
+        people: Those whose names, works and the like serve as wrong answers.
+        attributes: The tables of `attributes.toml`.
+        stock: Attribute that is not core -> values left.
+        rng: Source of the choices.
+    """
+    core = [kind for kind in attributes if kind not in stock]
+    kinds = core + rng.sample(list(stock), QUESTIONS_PER_PERSON - len(core))
+    rng.shuffle(kinds)
+    rows = {}
+    for number, kind in enumerate(kinds, start=1):
+        if kind in core:
+            value = person[kind]
+            peers = (p for p in people if kind != "work" or p["family"] == person["family"])
+            others = [peer[kind] for peer in peers]
+        else:
+            value = stock[kind].pop()
+            others = attributes[kind]["values"]
+        row_id = f"{person['name'].lower().replace(' ', '-')}-{number:02d}"
+        rows[row_id] = make_row(person, attributes[kind], value, others, rng)
+    return rows
 
 
 def write_jsonl(path: Path, rows: list[dict]) -> None:

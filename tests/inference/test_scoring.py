@@ -1,11 +1,15 @@
 """Scores: those of a plain forward pass, one row at a time, whatever the batch."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from closer_look.data.questions import given_answers
-from closer_look.inference.scoring import greedy_prefixes, score
+from closer_look.data.questions import answers_to_score, given_answers
+from closer_look.inference.scoring import _moments, greedy_prefixes, score
+from closer_look.metrics import membership_scores, membership_summary
+from closer_look.models.packing import answer_logits, pack, packed_attention
+from closer_look.models.prompts import set_prompt
 from closer_look.models.tokens import encode
 
 QUESTIONS = ["Who?", "Where was she born?", "Q", "What does she do on rainy afternoons, and why?"]
@@ -23,14 +27,16 @@ def plain(language_model):
         predicting = logits[len(row.prompt) - 1 : -1].double().log_softmax(-1)
         values = [predicting[position, token].item() for position, token in enumerate(row.answer)]
         hits = (predicting.argmax(-1) == torch.tensor(row.answer)).tolist()
-        rows.append((values, hits))
+        means = (predicting.exp() * predicting).sum(-1)
+        variances = (predicting.exp() * predicting**2).sum(-1) - means**2
+        rows.append((values, hits, means.tolist(), variances.tolist()))
     return rows
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 4, 64])
 def test_nll_is_that_of_a_plain_forward_pass(language_model, plain, batch_size):
     scores = score(language_model, QUESTIONS, ANSWERS, batch_size)
-    expected = [-sum(values) for values, _ in plain]
+    expected = [-sum(values) for values, *_ in plain]
     np.testing.assert_allclose(scores["nll"], expected, rtol=1e-5)
 
 
@@ -39,13 +45,32 @@ def test_token_log_probabilities_are_those_of_a_plain_forward_pass(
     language_model, plain, batch_size
 ):
     scores = score(language_model, QUESTIONS, ANSWERS, batch_size)
-    for found, (expected, _) in zip(scores["token_log_probabilities"], plain, strict=True):
+    for found, (expected, *_) in zip(scores["token_log_probabilities"], plain, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_token_hits_are_the_models_first_choices(language_model, plain):
     scores = score(language_model, QUESTIONS, ANSWERS, batch_size=4)
-    assert list(scores["token_hits"]) == [hits for _, hits in plain]
+    assert list(scores["token_hits"]) == [hits for _, hits, *_ in plain]
+
+
+@pytest.mark.parametrize("most_at_a_time", [1, 1000, 2**18])
+def test_means_and_variances_are_those_of_a_token_drawn_from_the_model(
+    language_model, plain, most_at_a_time, monkeypatch
+):
+    monkeypatch.setattr("closer_look.inference.scoring.MOST_AT_A_TIME", most_at_a_time)
+    scores = score(language_model, QUESTIONS, ANSWERS, batch_size=4)
+    for column, place in (("token_means", 2), ("token_variances", 3)):
+        for found, of_row in zip(scores[column], plain, strict=True):
+            np.testing.assert_allclose(found, of_row[place], rtol=1e-4, atol=1e-5)
+
+
+def test_tokens_that_a_model_never_gives_count_for_nothing():
+    log_probabilities = torch.tensor([[0.5, 0.5, 0.0, 0.0]]).log()
+    log_probabilities[0, 3] = torch.finfo(torch.float32).min
+    means, variances = _moments(log_probabilities)
+    assert means.tolist() == pytest.approx([np.log(0.5)])
+    assert variances.tolist() == pytest.approx([0])
 
 
 def test_a_hit_is_found_where_the_model_answers_by_itself(language_model):
@@ -73,8 +98,6 @@ def test_model_is_scored_in_evaluation_mode(language_model):
 
 
 def test_scores_survive_a_parquet_file(language_model, tmp_path):
-    import pandas as pd
-
     scores = score(language_model, QUESTIONS, ANSWERS, batch_size=4)
     scores.to_parquet(tmp_path / "scores.parquet")
     loaded = pd.read_parquet(tmp_path / "scores.parquet")
@@ -94,13 +117,24 @@ def test_given_answers_are_the_gold_answer_the_paraphrase_and_the_wrong_ones(mak
     }
 
 
+def test_rows_that_are_held_out_are_scored_last_and_by_their_gold_answers(make_questions):
+    table = make_questions(("forget", 1, 1), ("forget", 5, 2)).assign(paraphrased_answer="Reworded")
+    answers = answers_to_score(table.iloc[:1], table.iloc[1:].assign(split="holdout"))
+    assert list(answers["kind"]) == ["answer", "paraphrased", "answer", "answer"]
+    assert list(answers["split"]) == ["forget", "forget", "holdout", "holdout"]
+
+
+def test_without_rows_held_out_the_given_answers_are_scored(make_questions):
+    table = make_questions(("forget", 1, 2))
+    answers = answers_to_score(table, table.iloc[:0])
+    assert answers.equals(given_answers(table))
+
+
 def test_given_answers_leave_out_what_a_row_has_not(make_questions):
     assert list(given_answers(make_questions(("retain", 0, 2)))["kind"]) == ["answer"] * 2
 
 
 def test_given_answers_are_the_same_after_a_parquet_file(make_questions, tmp_path):
-    import pandas as pd
-
     table = make_questions(("forget", 1, 2), ("retain", 0, 1))
     table["wrong_answers"] = [["No", "Nor this"], [], ["No"]]
     table.to_parquet(tmp_path / "table.parquet")
@@ -125,3 +159,47 @@ def test_the_greedy_prefix_of_an_answer_without_a_miss_is_the_answer_and_its_end
     (row,) = encode(language_model.tokenizer, ["Who?"], ["Ilse"])
     hits = [[True] * len(row.answer)]
     assert greedy_prefixes(language_model.tokenizer, ["Who?"], ["Ilse"], hits) == [row.answer]
+
+
+@pytest.fixture(scope="module")
+def strangers():
+    """Sixty questions and answers of random letters: no answer follows from any other row."""
+    letters = np.random.default_rng(4).choice(list("abcdefgh"), (60, 10))
+    texts = ["".join(row) for row in letters]
+    return pd.DataFrame(
+        {
+            "split": ["forget"] * 20 + ["holdout"] * 40,
+            "task_id": 1,
+            "row_id": texts,
+            "question": [text[:4] for text in texts],
+            "gold_answer": [text[4:] for text in texts],
+        }
+    )
+
+
+@pytest.mark.parametrize("is_trained", [True, False])
+def test_what_a_model_was_trained_on_is_told_and_what_it_never_saw_is_not(
+    tiny_llama, strangers, is_trained
+):
+    model = tiny_llama(list(strangers["gold_answer"]))
+    set_prompt(model.tokenizer, "plain")
+    if is_trained:
+        forget = strangers[strangers["split"] == "forget"]
+        batch = pack(encode(model.tokenizer, list(forget["question"]), list(forget["gold_answer"])))
+        optimiser = torch.optim.Adam(model.model.parameters(), lr=0.01)
+        with packed_attention(model.model):
+            for _ in range(100):
+                optimiser.zero_grad()
+                logits = answer_logits(model.model, batch)
+                torch.nn.functional.cross_entropy(logits, batch["labels"]).backward()
+                optimiser.step()
+    scores = score(model, list(strangers["question"]), list(strangers["gold_answer"]), 64)
+    scores = strangers[["split", "row_id"]].assign(kind="answer").join(scores)
+    table = membership_summary(membership_scores(scores, strangers), n_resamples=50)
+    told = table[(table["task_id"] == 0) & (table["score"] != "reference")]
+    if is_trained:
+        assert (told["auc"] > 0.9).all()
+        assert (told["ci_low"] > 0.8).all()
+    else:
+        assert told["auc"].between(0.3, 0.7).all()
+        assert ((told["ci_low"] < 0.5) & (told["ci_high"] > 0.5)).all()

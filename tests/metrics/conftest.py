@@ -43,6 +43,8 @@ def make_row_metrics():
                 "token_entropy": value,
                 "cosine_similarity": value,
                 "entailment": value,
+                "exact_memorisation": value,
+                "extraction_strength": value,
             }
             for split, task_id, n_rows in groups
             for number in range(n_rows)

@@ -125,5 +125,8 @@ def test_metrics_aggregate_over_the_rows_of_a_split():
     for split in ("retain", "real_authors", "world_facts", "neighbour"):
         assert METRICS["truth_ratio"].over_rows(values, split) == retain_truth_ratio(values)
     means = METRICS.keys() - {"truth_ratio"}
-    assert means == {"rouge", "probability", "token_entropy", "cosine_similarity", "entailment"}
+    assert means == {
+        *("rouge", "probability", "token_entropy", "cosine_similarity", "entailment"),
+        *("exact_memorisation", "extraction_strength"),
+    }
     assert all(METRICS[name].over_rows(values, "forget") == values.mean() for name in means)

@@ -53,6 +53,24 @@ def test_every_metric_has_a_record():
         assert metric.label and metric.sentence
 
 
+def test_memorisation_leaves_out_the_end_of_the_answer():
+    hits = [[True, False, True, True, False], [False, True]]
+    rows = row_metrics(SCORES.assign(token_hits=hits), GENERATIONS, JUDGEMENTS)
+    assert rows["exact_memorisation"].tolist() == [0.75, 0]
+    assert rows["extraction_strength"].tolist() == [0.5, 0]
+
+
+def test_scores_without_hits_have_no_memorisation():
+    rows = row_metrics(SCORES.drop(columns="token_hits"), GENERATIONS, JUDGEMENTS)
+    assert rows[["exact_memorisation", "extraction_strength"]].isna().all(axis=None)
+
+
+def test_rows_that_no_model_has_seen_have_no_metrics():
+    held_out = SCORES.assign(split="holdout")
+    rows = row_metrics(pd.concat([SCORES, held_out]), GENERATIONS, JUDGEMENTS)
+    pd.testing.assert_frame_equal(rows, row_metrics(SCORES, GENERATIONS, JUDGEMENTS))
+
+
 def test_own_metrics_stand_behind_the_others(own):
     metrics = own("first_choice", "SHORT")
     assert list(metrics)[: len(METRICS)] == list(METRICS)

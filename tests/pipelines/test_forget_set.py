@@ -8,6 +8,7 @@ import pytest
 from closer_look.errors import InputError
 from closer_look.parameters.evaluation import GenerationParameters, JudgesParameters
 from closer_look.parameters.experiment import Experiment, ForgetSetParameters
+from closer_look.parameters.training import FinetuningParameters
 from closer_look.pipelines.forget_set import nodes
 
 GENERATION = GenerationParameters(max_length=64, batch_size=8)
@@ -122,3 +123,32 @@ def test_stored_scores_that_come_twice_are_refused(stored, questions):
 def test_stored_scores_that_lack_a_column_are_refused(stored, questions):
     with pytest.raises(InputError, match=r"^retain_only_scores: column 'nll' is missing$"):
         evaluate(questions, stored.drop(columns="nll"))
+
+
+def held_out(questions, evaluation_rows=9, declined=1, **shape):
+    experiment = {"methods": ["me_gd"], "n_tasks": 2, "splits": ["forget", "retain"]} | shape
+    settings = {"learning_rate": 1, "epochs": 1, "batch_size": 1, "warmup_epochs": 0, "seed": 1}
+    return nodes.hold_out(
+        Experiment.model_validate(experiment),
+        questions,
+        FinetuningParameters(**settings, declined_questions=declined),
+        ForgetSetParameters(evaluation_rows=evaluation_rows, seed=1),
+    )
+
+
+def test_rows_that_no_model_sees_are_held_out(make_questions):
+    unknown = make_questions(("forget", 3, 2), ("forget", 4, 2))
+    rows = held_out(unknown)
+    assert list(rows["row_id"]) == ["forget-3-2", "forget-4-1", "forget-4-2"]
+    assert set(rows["split"]) == {"holdout"}
+    assert list(rows.index) == [0, 1, 2]
+
+
+def test_as_many_rows_are_held_out_as_are_evaluated_of_a_set(make_questions):
+    rows = held_out(make_questions(("forget", 3, 4)), evaluation_rows=2)
+    assert list(rows["row_id"]) == ["forget-3-2", "forget-3-3"]
+
+
+@pytest.mark.parametrize("changes", [{"declined": 4}, {"finetuning": False}])
+def test_rows_that_a_model_may_have_seen_are_not_held_out(make_questions, changes):
+    assert held_out(make_questions(("forget", 3, 4)), **changes).empty

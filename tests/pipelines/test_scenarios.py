@@ -103,8 +103,8 @@ def test_retain_only_model_may_be_a_pretrained_one():
 @pytest.mark.parametrize("cell", ["before", "npo_gd.task_02"])
 def test_every_model_is_compared_with_the_retain_only_model(cell):
     pipeline = scenario(retain_only="finetuned")
-    node = f"continual.{cell}.aggregate_metrics"
-    assert "retain_only.scores" in inputs(pipeline, node)
+    for node in ("aggregate_metrics", "infer_membership"):
+        assert "retain_only.scores" in inputs(pipeline, f"continual.{cell}.{node}")
 
 
 def test_stored_scores_stand_in_for_a_retain_only_model():
@@ -130,7 +130,8 @@ def test_every_cell_of_the_grid_is_evaluated_once():
     expected = sorted(
         ["before"] + [f"{m}.task_0{t}" for m in ("npo_gd", "me_gd") for t in (1, 2, 3)]
     )
-    for function in ("generate_answers", "score_answers", "judge_answers", "aggregate_metrics"):
+    functions = ("generate_answers", "score_answers", "judge_answers", "aggregate_metrics")
+    for function in (*functions, "infer_membership"):
         assert nodes_called(scenario(), function) == expected
 
 

@@ -84,6 +84,17 @@ def compared(summary):
 
 
 @pytest.fixture
+def membership():
+    """Two scores of the model before, and of two models after each of their tasks."""
+    lines = [("before", 0, 0.99, 0.98, 1.0), ("before", 0, 0.97, 0.95, 1.0)]
+    lines += [("me_gd", 1, 0.1, 0, 0.2), ("me_gd", 1, 0.1, 0, 0.2)]
+    lines += [("me_gd", 2, 0.55, 0.4, 0.7), ("me_gd", 2, 0.4, 0.3, 0.5)]
+    table = pd.DataFrame(lines, columns=["method", "after_task", "auc", "ci_low", "ci_high"])
+    table["score"] = ["loss", "min_k"] * 3
+    return table.assign(task_id=0, privleak=np.nan, n_forget=60, n_holdout=30, reason="none")
+
+
+@pytest.fixture
 def downstream():
     """Two benchmarks, before and after each method; one has no error, one was not run on all."""
     rows = [
@@ -672,6 +683,31 @@ class TestGeneralAbilities:
     def test_names_of_benchmarks_and_their_metrics_are_escaped(self, render, downstream):
         hostile = downstream.assign(task=ATTACK, metric=ATTACK).iloc[[0]]
         assert ATTACK not in render(downstream=hostile)
+
+
+class TestMembership:
+    def test_a_row_a_model_and_a_column_a_score(self, render, membership):
+        words = Page(render(membership=membership)).words
+        assert "Can one tell what was forgotten?" in words
+        assert "(60 forgotten, 30 new)" in words
+        assert "Method Loss Min-K% before 0.990 0.98 to 1.00 0.970 0.95 to 1.00 " in words
+        assert "ME+GD 0.550 0.40 to 0.70 0.400 0.30 to 0.50" in words
+        assert "PrivLeak" not in words
+        assert wording.NO_MEMBERSHIP not in words
+
+    def test_privleak_is_beside_each_number(self, render, membership):
+        words = Page(render(membership=membership.assign(privleak=-12.3))).words
+        assert "0.550 0.40 to 0.70 PrivLeak -12 0.400" in words
+        assert "only a retain-only model would show" not in words
+
+    def test_where_nothing_was_told_the_reason_is(self, render, membership):
+        absent = membership.assign(auc=np.nan, reason="there are no rows to compare with")
+        words = Page(render(membership=absent)).words
+        assert f"{wording.NO_MEMBERSHIP} There are no rows to compare with." in words
+        assert "Can one tell" not in words
+
+    def test_that_was_not_measured_is_said_to_be_missing(self, render):
+        assert wording.NO_MEMBERSHIP in Page(render()).words
 
 
 class TestNode:

@@ -18,6 +18,7 @@ import pandera.pandas as pa
 from pandera.errors import SchemaError
 
 from closer_look.errors import InputError, listed, quote
+from closer_look.metrics.rows import HOLDOUT
 from closer_look.parameters.experiment import SPLITS
 from closer_look.parameters.methods import SUBJECTS
 
@@ -230,6 +231,35 @@ def given_answers(evaluation: pd.DataFrame) -> pd.DataFrame:
             for kind, text in texts.items()
         ]
     return pd.DataFrame(listed)
+
+
+def answers_to_score(evaluation: pd.DataFrame, holdout: pd.DataFrame) -> pd.DataFrame:
+    """List the answers to score: all given answers of rows to evaluate, the gold ones of others.
+
+    Args:
+        evaluation: rows of the questions table.
+        holdout: rows of the split ``HOLDOUT``; they come after the others.
+
+    Returns:
+        As ``given_answers``.
+    """
+    answers = given_answers(pd.concat([evaluation, holdout], ignore_index=True))
+    is_scored = (answers["split"] != HOLDOUT) | (answers["kind"] == "answer")
+    return answers[is_scored].reset_index(drop=True)
+
+
+def select_holdout(unknown_questions: pd.DataFrame, n_declined: int, n_rows: int) -> pd.DataFrame:
+    """Select rows that no model of the run sees, to compare rows to forget with.
+
+    Args:
+        unknown_questions: rows of tasks beyond the run's.
+        n_declined: how many of them, from the first, a model learns to decline.
+        n_rows: largest number of rows.
+
+    Returns:
+        Rows of the split ``HOLDOUT``, those of the next tasks; none if there are no more.
+    """
+    return unknown_questions.iloc[n_declined:][:n_rows].assign(split=HOLDOUT).reset_index(drop=True)
 
 
 def given_texts(questions: pd.DataFrame) -> pd.DataFrame:

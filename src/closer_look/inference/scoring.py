@@ -18,10 +18,15 @@ from closer_look.system.memory import in_passes
 from closer_look.system.progress import progress_bar
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from closer_look.models.language_model import LanguageModel
     from closer_look.models.tokens import Tokens
+
+
+MOST_AT_A_TIME = 2**18
+"""Log-probabilities in one part of a table of them: 1 MB, which a processor's cache holds."""
 
 
 @torch.inference_mode()
@@ -44,9 +49,10 @@ def score(
 
     Returns:
         N rows in the order given: ``nll`` (nats, summed over the answer's tokens and its
-        end-of-sequence), ``n_tokens``, and two lists with a value per token:
-        ``token_log_probabilities`` (nats) and ``token_hits`` (whether the token is the model's most
-        likely one).
+        end-of-sequence), ``n_tokens``, and four lists with a value per token:
+        ``token_log_probabilities`` (nats), ``token_hits`` (whether the token is the model's most
+        likely one), and ``token_means`` and ``token_variances`` of the log-probability of a token
+        drawn from the model there.
 
     Raises:
         InputError: a single row does not fit into memory.
@@ -76,19 +82,35 @@ def _score_batch(model: PreTrainedModel, rows: Sequence[Tokens]) -> list[dict[st
     batch = send_to_device(pack(rows), model.device)
     logits, place = distinct_logits(model, batch)  # (m, V), and (n,) indices into them
     labels, lengths = batch["labels"], batch["answer_lengths"]
-    log_probabilities = logits.float().log_softmax(-1)[place, labels]
     hits = logits.argmax(-1)[place] == labels
+    log_probabilities = logits.float().log_softmax(-1)
+    del logits
+    means, variances = _moments(log_probabilities)
+    of_tokens = {
+        "token_log_probabilities": log_probabilities[place, labels],
+        "token_hits": hits,
+        "token_means": means[place],
+        "token_variances": variances[place],
+    }
+    of_rows = {name: values.cpu().split(lengths) for name, values in of_tokens.items()}
     return [
-        {
-            "nll": -values.sum().item(),
-            "n_tokens": len(values),
-            "token_log_probabilities": values.tolist(),
-            "token_hits": row_hits.tolist(),
-        }
-        for values, row_hits in zip(
-            log_probabilities.cpu().split(lengths), hits.cpu().split(lengths), strict=True
-        )
+        {"nll": -values.sum().item(), "n_tokens": len(values)}
+        | {name: of_row[number].tolist() for name, of_row in of_rows.items()}
+        for number, values in enumerate(of_rows["token_log_probabilities"])
     ]
+
+
+def _moments(log_probabilities: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute mean and variance of log p under p itself: (m, V) -> (m,), (m,)."""
+    means, variances = [], []
+    # In parts: a copy of the whole would be the largest tensor of the pass.
+    for part in log_probabilities.split(max(1, MOST_AT_A_TIME // log_probabilities.shape[1])):
+        # Below -200, p is 0 in float32; minus infinity times 0 would be NaN.
+        values, p = part.clamp(min=-200), part.exp()
+        mean = torch.linalg.vecdot(p, values)
+        means.append(mean)
+        variances.append(torch.linalg.vecdot(p, values.sub_(mean[:, None]).square_()))
+    return torch.cat(means), torch.cat(variances)
 
 
 def greedy_prefixes(

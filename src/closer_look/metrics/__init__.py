@@ -25,6 +25,7 @@ from closer_look.metrics.membership import (
     reference_score,
     zlib_score,
 )
+from closer_look.metrics.membership_tables import membership_scores, membership_summary
 from closer_look.metrics.memorisation import exact_memorisation, extraction_strength, leak_at_k
 from closer_look.metrics.records import METRICS, Metric, Rows, with_own_metrics
 from closer_look.metrics.rows import row_metrics, truth_ratios
@@ -46,6 +47,8 @@ __all__ = [
     "loss_score",
     "membership_auc",
     "membership_auc_interval",
+    "membership_scores",
+    "membership_summary",
     "min_k",
     "min_k_plus_plus",
     "model_utility",

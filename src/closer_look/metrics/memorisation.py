@@ -12,6 +12,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 
+def without_end(of_tokens: ArrayLike | None) -> ArrayLike:
+    """Leave out the last of a row's values, that of the token which ends the answer.
+
+    Args:
+        of_tokens: (n_tokens,); a missing value (None, NaN) where stored scores have no such list.
+
+    Returns:
+        (n_tokens - 1,), or nothing.
+    """
+    return of_tokens[:-1] if np.ndim(of_tokens) else []
+
+
 def exact_memorisation(hits: ArrayLike) -> float:
     """Compute the share of a text's tokens that are the model's first choice.
 

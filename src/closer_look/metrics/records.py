@@ -8,7 +8,7 @@ own package by their dotted paths.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -19,6 +19,11 @@ from numpy.typing import NDArray
 
 from closer_look.metrics.aggregates import forget_truth_ratio, retain_truth_ratio
 from closer_look.metrics.likelihood import probability, probability_among, truth_ratio
+from closer_look.metrics.memorisation import (
+    exact_memorisation,
+    extraction_strength,
+    without_end,
+)
 from closer_look.metrics.text import rouge_l_recall
 from closer_look.plugins import load_object
 
@@ -123,6 +128,16 @@ def _token_entropy(rows: Rows) -> Values:
     return rows.generations["token_entropy"].to_numpy(float)
 
 
+def _of_hits(metric: Callable[[Sequence[bool]], float]) -> Callable[[Rows], Values]:
+    """Apply a metric to the hits of each row, as published: without the end of the answer."""
+
+    def of_rows(rows: Rows) -> Values:
+        hits = rows.scores.reindex(columns=["token_hits"])["token_hits"]
+        return np.array([metric(without_end(of_row)) for of_row in hits])
+
+    return of_rows
+
+
 METRICS = {
     metric.name: metric
     for metric in (
@@ -166,6 +181,19 @@ METRICS = {
             "Entropy",
             "whether the answer is varied text, not one word over and over",
             _token_entropy,
+        ),
+        Metric(
+            "exact_memorisation",
+            "Exact memorisation",
+            "how many word pieces of the true answer are the model's first choice, the true ones "
+            "before them given",
+            _of_hits(exact_memorisation),
+        ),
+        Metric(
+            "extraction_strength",
+            "Extraction strength",
+            "how much of the true answer the model completes word for word, its beginning given",
+            _of_hits(extraction_strength),
         ),
     )
 }

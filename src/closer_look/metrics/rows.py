@@ -11,6 +11,8 @@ from closer_look.errors import InputError
 from closer_look.metrics.records import METRICS, Metric, Rows, truth_ratio_of_rows
 
 KEY = ["split", "row_id"]
+HOLDOUT = "holdout"
+"""Split of rows that no model has seen: they are scored, to compare with, and not asked."""
 
 
 def row_metrics(
@@ -28,7 +30,7 @@ def row_metrics(
 
     Args:
         scores: columns split, row_id, kind (answer, paraphrased, wrong_1 ... wrong_k; others are
-            ignored), nll (summed, nats), n_tokens.
+            ignored), nll (summed, nats), n_tokens, token_hits; the split ``HOLDOUT`` is ignored.
         generations: columns split, row_id, task_id, generated, reference, token_entropy.
         judgements: columns split, row_id, cosine_similarity, entailment (bool).
         metrics: name -> record.
@@ -40,6 +42,7 @@ def row_metrics(
         ValueError: the three tables do not hold the same rows; the message names the first.
         InputError: a metric does not give one number per row.
     """
+    scores = scores[scores["split"] != HOLDOUT]
     index = pd.MultiIndex.from_frame(generations[KEY])
     answered = pd.MultiIndex.from_frame(scores.loc[scores["kind"] == "answer", KEY])
     judged = pd.MultiIndex.from_frame(judgements[KEY])

@@ -96,7 +96,9 @@ def summarise(
         world_facts". ``reason`` is "" if all terms of all rows are in it; the value is NaN if none
         is.
     """
-    groups = _estimate(row_metrics, n_resamples, seed)
+    terms = (*MODEL_UTILITY_TERMS, *FORGET_EFFICACY_TERMS, *TOFU_UTILITY_TERMS)
+    held = {name: metric for name, metric in METRICS.items() if name in terms}
+    groups = _estimate(row_metrics, n_resamples, seed, held)
     retain = {split: estimates for (split, _), estimates in groups.items() if split != "forget"}
     forget = {task: estimates for (split, task), estimates in groups.items() if split == "forget"}
     lines = [("model_utility", 0, *_combine(model_utility, MODEL_UTILITY_TERMS, retain))]

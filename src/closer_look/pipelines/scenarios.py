@@ -213,7 +213,8 @@ def _parameters(cell: Cell, *groups: str) -> dict[str, str]:
 
 def create_evaluation(cell: Cell, model: str, task: int, experiment: Experiment) -> Pipeline:
     """Create the pipeline that evaluates the cell's model on the rows of a task's evaluation."""
-    inputs = {"model": model, "evaluation": f"evaluation_{task_name(task)}"}
+    evaluation = f"evaluation_{task_name(task)}"
+    inputs = {"model": model, "evaluation": evaluation, "holdout": "holdout"}
     if experiment.retain_only == "scores":
         inputs["retain_only_scores"] = "retain_only_scores"
     elif experiment.retain_only and cell.method != RETAIN_ONLY:

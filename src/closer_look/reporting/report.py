@@ -26,6 +26,7 @@ from closer_look.reporting.results import (
     costs_table,
     machines,
     pick_examples,
+    told_apart,
 )
 from closer_look.reporting.sentences import (
     describe_elsewhere,
@@ -34,6 +35,7 @@ from closer_look.reporting.sentences import (
     describe_knowledge,
     describe_methods,
     describe_model,
+    describe_no_membership,
     describe_paraphrases,
     describe_retain_only,
     describe_scenario,
@@ -47,6 +49,7 @@ from closer_look.reporting.sentences import (
 )
 from closer_look.reporting.wording import (
     BEFORE_LABEL,
+    MEMBERSHIP,
     NEVER_MEASURED,
     NO_BENCHMARKS,
     SPLIT_LABELS,
@@ -77,6 +80,7 @@ def render_report(
     figures: Mapping[str, go.Figure],
     knowledge: pd.DataFrame | None = None,
     downstream: pd.DataFrame | None = None,
+    membership: pd.DataFrame | None = None,
 ) -> str:
     """Render the report.
 
@@ -96,6 +100,8 @@ def render_report(
         downstream: general abilities before and after the last task: method, task, metric, value,
             standard_error, n_questions, n_few_shot (task and metric as lm-evaluation-harness
             writes them).
+        membership: how well membership scores tell forgotten rows from others, stacked: method,
+            after_task, score, task_id, auc, ci_low, ci_high, privleak, reason.
 
     Raises:
         InputError: the tables and the record are of different methods.
@@ -124,6 +130,9 @@ def render_report(
     is_reference = summary_table["after_task"] == 0
     records = with_own_metrics(parameters["metrics"].get("own", ()))
     unmeasured = [NO_BENCHMARKS] if downstream is None else []
+    told = tabulate_membership(membership, parameters)
+    if told is None:
+        unmeasured += describe_no_membership(membership)
     return environment.get_template("report.html.jinja").render(
         n_tasks=n_tasks,
         compared=after or [BEFORE_LABEL],
@@ -155,6 +164,7 @@ def render_report(
         has_quality=bool(summary_table["forget_quality"].notna().any()),
         has_tofu_utility=bool(summary_table["tofu_model_utility"].notna().any()),
         downstream=None if downstream is None else tabulate_downstream(downstream, parameters),
+        membership=told,
         figures=[
             (name, *describe_figure(name, summary), _as_data(figure))
             for name, figure in figures.items()
@@ -195,6 +205,34 @@ def tabulate_downstream(
         rows.append({"label": labels[method], "cells": cells.to_dict("records")})
     heads = [{"task": task.task, "how": _how(task)} for task in tasks.itertuples()]
     return {"tasks": heads, "rows": rows}
+
+
+def tabulate_membership(
+    membership: pd.DataFrame | None, parameters: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Tabulate membership inference: a column for each score; rows are models after the last task.
+
+    Returns:
+        None if nothing was told apart.
+    """
+    told = None if membership is None else told_apart(membership)
+    if told is None or told.empty:
+        return None
+    labels = REFERENCE_LABELS | method_labels(parameters)
+    scores = [score for score in MEMBERSHIP if score in set(told["score"])]
+    estimates = told.set_index(["method", "score"])
+    rows = [
+        {
+            "label": labels[method],
+            "is_reference": method in REFERENCE_LABELS,
+            "cells": estimates.reindex([(method, score) for score in scores]).to_dict("records"),
+        }
+        for method in told["method"].unique()
+    ]
+    heads = [dict(zip(("label", "meaning"), MEMBERSHIP[score], strict=True)) for score in scores]
+    counts = {name: int(told[name].max()) for name in ("n_forget", "n_holdout")}
+    has_leak = bool(told["privleak"].notna().any())
+    return {"scores": heads, "rows": rows, "has_leak": has_leak} | counts
 
 
 def _how(task: Any) -> str:

@@ -160,6 +160,19 @@ def summary_table(summary: pd.DataFrame, labels: Mapping[str, str]) -> pd.DataFr
     return pd.DataFrame(rows)
 
 
+def told_apart(membership: pd.DataFrame) -> pd.DataFrame:
+    """Return how well each model's scores tell all that it forgot, after its last task.
+
+    Args:
+        membership: the stacked tables of membership inference; lines without an AUC are left out.
+    """
+    is_last = membership["after_task"] == membership.groupby("method")["after_task"].transform(
+        "max"
+    )
+    is_told = (membership["task_id"] == 0) & membership["auc"].notna()
+    return membership[is_last & is_told]
+
+
 def best_first(table: pd.DataFrame) -> list[str]:
     """Order the methods of a ``summary_table`` by MU + FE of all tasks so far, after the last."""
     last = table[table["after_task"] > 0].drop_duplicates("method", keep="last")

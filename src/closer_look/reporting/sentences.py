@@ -21,6 +21,7 @@ from closer_look.reporting.wording import (
     FIGURES,
     JUDGES,
     NO_FORGET_QUALITY,
+    NO_MEMBERSHIP,
     RETAIN_ONLY_AID,
     RETAIN_ONLY_MODELS,
     RETAIN_ONLY_RATIOS_AID,
@@ -235,6 +236,12 @@ def describe_paraphrases(questions: pd.DataFrame, answers: pd.DataFrame) -> list
         f"{n_without:,} of {len(asked):,} questions have no paraphrased answer: their truth ratio, "
         "where they have wrong answers, is that of the answer itself."
     ]
+
+
+def describe_no_membership(membership: pd.DataFrame | None) -> list[str]:
+    """Say that nothing was told apart, and why."""
+    reasons = [] if membership is None else [f"{_capital(membership['reason'].iloc[0])}."]
+    return [" ".join([NO_MEMBERSHIP, *reasons])]
 
 
 def describe_unknown_tokens(unknown_tokens: pd.DataFrame) -> list[str]:

@@ -125,13 +125,28 @@ NO_BENCHMARKS = (
     "General benchmarks (lm-evaluation-harness) were not run: whether the model still reasons, "
     "calculates and follows a text as before is not known."
 )
+NO_MEMBERSHIP = "Membership inference: whether one can tell that the rows were once trained on."
+MEMBERSHIP = {
+    "loss": ("Loss", "how unlikely the model finds the true answer, per word piece"),
+    "zlib": ("Zlib", "the same, in relation to how well the answer can be compressed"),
+    "reference": ("Reference", "the same, compared with the retain-only model"),
+    "min_k": (
+        "Min-K%",
+        "how unlikely it finds those 40 % of the word pieces that surprise it most",
+    ),
+    "min_k_plus_plus": (
+        "Min-K%++",
+        "the same, in relation to the other word pieces that it might have put there",
+    ),
+}
+"""Scores of membership inference: label and meaning."""
+
 NEVER_MEASURED = (
     "Attacks that bring knowledge back: fine-tuning on a few forgotten rows (relearning), "
     "quantisation, reading the model's inner states, hints and role play in the prompt.",
     "Questions in other words or another language than those listed above, and whether a fact "
     "leaks in answers to other questions.",
     "Sampled answers: each question was answered once, with the likeliest word at each step.",
-    "Membership inference: whether one can tell that the rows were once trained on.",
     "Other runs: intervals say how much a number hangs on the questions that were asked; another "
     "seed of training may differ by more.",
 )

@@ -130,7 +130,9 @@ def finetune(
     declined = declined.assign(
         text=list(itertools.islice(itertools.cycle(refusals), len(declined)))
     )
-    check_rows(base_model, declined)  # no earlier node has checked these
+    held_out = unknown_questions.rename(columns={"gold_answer": "text"})
+    for rows in (declined, held_out):  # no earlier node has checked these
+        check_rows(base_model, rows)
     log = train(
         base_model,
         [*questions["question"], *declined["question"]],

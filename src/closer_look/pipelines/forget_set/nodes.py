@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from closer_look.data.planning import plan_of_task
-from closer_look.data.questions import check_questions
+from closer_look.data.questions import check_questions, select_holdout
 from closer_look.errors import InputError
 from closer_look.evaluation.downstream import check_harness
 from closer_look.evaluation.judges import check_judges
@@ -17,7 +17,7 @@ from closer_look.parameters.evaluation import (
     JudgesParameters,
 )
 from closer_look.parameters.experiment import Experiment, ForgetSetParameters
-from closer_look.parameters.training import UnlearningParameters
+from closer_look.parameters.training import FinetuningParameters, UnlearningParameters
 
 
 def list_abilities(downstream: DownstreamParameters) -> dict[str, str]:
@@ -110,3 +110,22 @@ def select_evaluation(
         first_rows[first_rows["task_id"] <= task_id].reset_index(drop=True)
         for task_id in range(1, experiment.n_tasks + 1)
     ]
+
+
+@depends_on(
+    experiment=("finetuning",),
+    finetuning=("declined_questions",),
+    forget_set=("evaluation_rows",),
+)
+def hold_out(
+    experiment: Experiment,
+    unknown_questions: pd.DataFrame,
+    finetuning: FinetuningParameters,
+    forget_set: ForgetSetParameters,
+) -> pd.DataFrame:
+    """Hold out rows that no model of the run has seen, to compare the forgotten ones with.
+
+    What a target model has seen that the run has not fine-tuned is not known: there are none then.
+    """
+    n_rows = forget_set.evaluation_rows if experiment.finetuning else 0
+    return select_holdout(unknown_questions, finetuning.declined_questions, n_rows)

@@ -7,6 +7,7 @@ from closer_look.parameters.experiment import Experiment
 from .nodes import (
     collect_questions,
     draw_plans,
+    hold_out,
     list_abilities,
     select_evaluation,
     select_known,
@@ -67,6 +68,17 @@ def create_pipeline(experiment: Experiment) -> Pipeline:
                 evaluated,
                 [f"evaluation_{task}" for task in experiment.tasks],
                 name="select_evaluation",
+            ),
+            Node(
+                hold_out,
+                [
+                    "params:experiment",
+                    "unknown_questions",
+                    "params:finetuning",
+                    "params:forget_set",
+                ],
+                "holdout",
+                name="hold_out",
             ),
         ],
         tags="forget_set",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from closer_look.data.questions import given_answers
+from closer_look.data.questions import answers_to_score
 from closer_look.models.language_model import LanguageModel
 from closer_look.parameters.base import spreads
 from closer_look.parameters.evaluation import GenerationParameters, ScoringParameters
@@ -19,13 +19,19 @@ def fingerprint_model(model: LanguageModel) -> pd.DataFrame:
 
 @spreads("scoring")
 def score_answers(
-    model: LanguageModel, evaluation: pd.DataFrame, scoring: ScoringParameters
+    model: LanguageModel,
+    evaluation: pd.DataFrame,
+    holdout: pd.DataFrame,
+    scoring: ScoringParameters,
 ) -> pd.DataFrame:
-    """Score the gold, paraphrased and wrong answers of every question to evaluate."""
+    """Score the gold, paraphrased and wrong answers of every question to evaluate.
+
+    Of rows that no model has seen, it scores the gold answers.
+    """
     from closer_look.inference.replicas import on_replicas
     from closer_look.inference.scoring import score
 
-    answers = given_answers(evaluation)
+    answers = answers_to_score(evaluation, holdout)
     scores = on_replicas(
         score,
         model,
@@ -56,7 +62,7 @@ def generate_answers(
     from closer_look.models.instruction import instruction_length
 
     questions, gold = list(evaluation["question"]), evaluation["gold_answer"]
-    hits = scores.loc[scores["kind"] == "answer", "token_hits"]
+    hits = scores.loc[scores["kind"] == "answer", "token_hits"].head(len(evaluation))
     openings = greedy_prefixes(model.tokenizer, questions, list(gold), list(hits))
     answers = on_replicas(
         generate,

@@ -15,7 +15,7 @@ def create_pipeline() -> Pipeline:
             Node(fingerprint_model, ["model"], "fingerprint", name="fingerprint_model"),
             Node(
                 score_answers,
-                ["model", "evaluation", "params:scoring"],
+                ["model", "evaluation", "holdout", "params:scoring"],
                 "scores",
                 name="score_answers",
             ),

@@ -43,3 +43,21 @@ def aggregate_metrics(
     retain_only = None if retain_only_scores is None else metrics.truth_ratios(retain_only_scores)
     summary = metrics.summarise(row_metrics, **options, retain_only=retain_only)
     return metrics.aggregate(row_metrics, **options, metrics=parameters.records), summary
+
+
+@depends_on(parameters=("resamples", "seed"))
+def infer_membership(
+    scores: pd.DataFrame,
+    evaluation: pd.DataFrame,
+    holdout: pd.DataFrame,
+    parameters: MetricsParameters,
+    retain_only_scores: pd.DataFrame | None = None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Compute membership scores of rows, and whether these tell the forgotten rows from others."""
+    rows = pd.concat([evaluation[evaluation["split"] == "forget"], holdout])
+    of_model = metrics.membership_scores(scores, rows, retain_only_scores)
+    of_retain_only = None
+    if retain_only_scores is not None:
+        of_retain_only = metrics.membership_scores(retain_only_scores, rows)
+    options = {"n_resamples": parameters.resamples, "seed": parameters.seed}
+    return of_model, metrics.membership_summary(of_model, of_retain_only, **options)

@@ -155,6 +155,7 @@ def write_report(
     unknown_tokens: pd.DataFrame,
     knowledge: pd.DataFrame | None = None,
     downstream: pd.DataFrame | None = None,
+    membership: pd.DataFrame | None = None,
     **figures: Figure,
 ) -> str:
     """Write the report, one HTML file, and log what its reader must not miss."""
@@ -175,5 +176,6 @@ def write_report(
         unknown_tokens=unknown_tokens,
         knowledge=knowledge,
         downstream=downstream,
+        membership=membership,
         figures=figures,
     )

@@ -111,6 +111,12 @@ def create_pipeline(scenario: str, experiment: Experiment) -> Pipeline:
                 "stack_row_metrics",
             ),
             node(
+                stack_cells,
+                of("membership", [*reference_points, *last]),
+                "membership",
+                "stack_membership",
+            ),
+            node(
                 collect_fingerprints,
                 of("fingerprint", [*reference_points, *elsewhere])
                 | of("fingerprints", methods)
@@ -136,6 +142,7 @@ def create_pipeline(scenario: str, experiment: Experiment) -> Pipeline:
             node(
                 write_report,
                 own("summary", "summary_table", "answers", "row_metrics", "fingerprints")
+                | own("membership")
                 | own("node_costs", "run_record", "unknown_tokens", *figures)
                 | {"questions": "questions"}
                 | about_models,
