@@ -9,17 +9,31 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+import numpy as np
 import pandas as pd
+from pydantic import AfterValidator
 
 from closer_look.models.language_model import LanguageModel
 from closer_look.parameters.evaluation import GenerationParameters, ScoringParameters
 from closer_look.parameters.training import UnlearningParameters
 from closer_look.plugins import check_hyperparameters, is_dotted_path, load_object
 
+PLAIN_LABEL, PLAIN_SENTENCE = "Plain question", "No attack: the question as it was trained."
+
 PROVIDED = ("model", "rows", "context", "retain_only_model")
 """Parameters of an attack that the pipeline provides; all others are hyperparameters."""
+
+
+def _asks_the_question(text: str) -> str:
+    if "{question}" not in text:
+        raise ValueError("{question} must be part of it")
+    return text
+
+
+Framing = Annotated[str, AfterValidator(_asks_the_question)]
+"""A text in which ``{question}`` stands for a question."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +94,13 @@ class Attack(NamedTuple):
 
     def lacks(self, rows: pd.DataFrame) -> str:
         """Say why no row can be attacked; "" if one can."""
-        if not self.needs or (self.needs in rows and rows[self.needs].notna().any()):
+        if not self.needs:
             return ""
-        return f"no row to forget has '{self.needs}'"
+        is_there = [
+            len(value) > 0 if isinstance(value, list | np.ndarray) else pd.notna(value)
+            for value in rows.get(self.needs, ())
+        ]
+        return "" if any(is_there) else f"no row to forget has '{self.needs}'"
 
 
 def table(*attacks: Attack) -> dict[str, Attack]:
