@@ -274,11 +274,10 @@ def create_stress(
 def create_attack(cell: Cell, model: str, rows: str, attack: Attack) -> Pipeline:
     """Create the pipeline of the cell's attack on a model."""
     inputs = {"model": model, "attacked_rows": rows, "questions": "questions"}
-    if attack.needs_retain_only:
-        inputs["retain_only_model"] = "retain_only_model"
+    inputs |= {other: other for other in attack.compared_with}
     shared = ("unlearning", "generation", "scoring", "stress", "judges")
     return Pipeline(
-        stress.create_attack_pipeline(with_retain_only=attack.needs_retain_only),
+        stress.create_attack_pipeline(attack.compared_with),
         namespace=cell.namespace,
         inputs=inputs,
         parameters={"params:attack": f"params:attacks.{cell.attack}"}

@@ -22,7 +22,7 @@ from closer_look.plugins import check_hyperparameters, is_dotted_path, load_obje
 
 PLAIN_LABEL, PLAIN_SENTENCE = "Plain question", "No attack: the question as it was trained."
 
-PROVIDED = ("model", "rows", "context", "retain_only_model")
+PROVIDED = ("model", "rows", "context", "retain_only_model", "target_model")
 """Parameters of an attack that the pipeline provides; all others are hyperparameters."""
 
 
@@ -60,8 +60,8 @@ class Attack(NamedTuple):
 
     function: Callable[..., pd.DataFrame]
     """Of ``model``, ``rows`` (the rows to forget, as in the questions table) and ``context``, of
-    ``retain_only_model`` if it has that parameter, and of hyperparameters, whose annotations hold
-    their types and bounds.
+    ``retain_only_model`` (never trained on the rows) and ``target_model`` (before unlearning) if it
+    has these parameters, and of hyperparameters, whose annotations hold their types and bounds.
 
     It gives the model back as it was, and returns lines with ``row_id``, ``setting`` (for a reader:
     "after 10 steps"; "" if there is one), ``question`` (as asked) and ``generated``. Of several
@@ -80,9 +80,15 @@ class Attack(NamedTuple):
     """Column without which a row cannot be attacked; the attack is left out where no row has it."""
 
     @property
+    def compared_with(self) -> tuple[str, ...]:
+        """The models that it reads beside the one attacked, by the names of its parameters."""
+        parameters = inspect.signature(self.function).parameters
+        return tuple(one for one in ("target_model", "retain_only_model") if one in parameters)
+
+    @property
     def needs_retain_only(self) -> bool:
         """Whether it compares with a model that was never trained on the rows."""
-        return "retain_only_model" in inspect.signature(self.function).parameters
+        return "retain_only_model" in self.compared_with
 
     def check(self, hyperparameters: Mapping[str, Any]) -> None:
         """Refuse hyperparameters that the function does not take, by their type and bounds.

@@ -69,7 +69,7 @@ def attack_model(
     generation: GenerationParameters,
     scoring: ScoringParameters,
     stress: StressParameters,
-    retain_only_model: LanguageModel | None = None,
+    **other_models: LanguageModel,
 ) -> pd.DataFrame:
     """Attack a model; where no row can be attacked, the reason is the only line."""
     record = find_attack(attack.attack, ATTACKS)
@@ -78,8 +78,7 @@ def attack_model(
         log.warning("%s is left out: %s", attack.label or record.label, missing)
         return pd.DataFrame({"reason": [missing]})
     context = AttackContext(questions, unlearning, generation, scoring, stress.seed)
-    given = {"retain_only_model": retain_only_model} if record.needs_retain_only else {}
-    return record.function(model, attacked_rows, context, **given, **attack.hyperparameters)
+    return record.function(model, attacked_rows, context, **other_models, **attack.hyperparameters)
 
 
 def judge_attack(

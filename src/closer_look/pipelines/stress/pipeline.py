@@ -30,16 +30,15 @@ def create_pipeline(task: str) -> Pipeline:
     )
 
 
-def create_attack_pipeline(*, with_retain_only: bool = False) -> Pipeline:
+def create_attack_pipeline(other_models: Sequence[str] = ()) -> Pipeline:
     """Create the stage for one model and one attack: rows -> what was attacked and recovered.
 
     Args:
-        with_retain_only: hand the attack the input ``retain_only_model``.
+        other_models: inputs that the attack gets, too: "target_model", "retain_only_model".
     """
-    inputs = ["model", "attacked_rows", "questions", "params:attack", "params:unlearning"]
-    inputs += ["params:generation", "params:scoring", "params:stress"]
-    if with_retain_only:
-        inputs.append("retain_only_model")
+    inputs = {name: name for name in ("model", "attacked_rows", "questions", *other_models)}
+    groups = ("attack", "unlearning", "generation", "scoring", "stress")
+    inputs |= {group: f"params:{group}" for group in groups}
     return Pipeline(
         [
             Node(attack_model, inputs, "attacked", name="attack_model"),
