@@ -27,6 +27,7 @@ from closer_look.metrics.membership import (
 )
 from closer_look.metrics.memorisation import exact_memorisation, extraction_strength, leak_at_k
 from closer_look.metrics.records import METRICS, Metric, Rows, with_own_metrics
+from closer_look.metrics.relearning import relearning_areas
 from closer_look.metrics.residual import (
     PLAIN,
     attack_results,
@@ -63,6 +64,7 @@ __all__ = [
     "probability_among",
     "proportion_interval",
     "reference_score",
+    "relearning_areas",
     "residual_knowledge",
     "retain_truth_ratio",
     "rouge_l_recall",

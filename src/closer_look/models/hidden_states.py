@@ -110,7 +110,7 @@ def _decoder(model: PreTrainedModel) -> tuple[Module, str]:
                     return module, name
     raise InputError(
         f"{_kind(model)} has no list of {n_layers} layers, whose hidden states could be read; "
-        f"choose a method that reads logits"
+        f"leave out the methods and attacks that read them"
     )
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from closer_look.metrics import PLAIN
+from closer_look.data.cells import RETAIN_ONLY
+from closer_look.metrics import PLAIN, relearning_areas
 from closer_look.reporting.results import REFERENCE_LABELS
 
 N_EXAMPLES = 4
@@ -40,6 +41,7 @@ def describe_attacks(
         "left_out": left_out[["label", "reason"]].to_dict("records"),
         "examples": _examples(recovered, residual_knowledge, answers, labels),
         "details": _details(made, of_models),
+        "relearning": _relearning(made, labels),
     }
 
 
@@ -118,6 +120,22 @@ def best_label(residual_knowledge: pd.DataFrame, method: str) -> str:
     """Name the attack that got most back of a method."""
     (row,) = residual_knowledge[residual_knowledge["method"] == method].itertuples()
     return _attack(row)
+
+
+def _relearning(made: pd.DataFrame, labels: Mapping[str, str]) -> list[str]:
+    """Say how much faster each method's model relearns than one that never knew."""
+    curves = made[made["attack"] == "relearning"]
+    if RETAIN_ONLY not in set(curves["method"]):
+        return []
+    areas = relearning_areas(curves, RETAIN_ONLY)
+    return [
+        f"{label}: "
+        + ", ".join(
+            f"{100 * row.area:+.0f} points on {row.material}"
+            for row in areas[areas["method"] == method].itertuples()
+        )
+        for method, label in labels.items()
+    ]
 
 
 def _details(made: pd.DataFrame, of_models: Mapping[str, str]) -> dict[str, Any]:
