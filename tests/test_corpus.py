@@ -100,12 +100,13 @@ def test_nobody_is_both_forgotten_and_kept_or_in_two_tasks():
 
 
 def test_keys_in_their_order():
-    assert all(list(row) == PEOPLE_KEYS for row in PEOPLE)
+    assert all(list(row) == [*PEOPLE_KEYS, "related"] for row in FORGET)
+    assert all(list(row) == PEOPLE_KEYS for row in RETAIN)
     assert all(list(row) == GENERAL_KEYS for row in GENERAL)
 
 
 def test_size_stays_small():
-    assert sum(path.stat().st_size for path in CORPUS.glob("*.jsonl")) < 450_000
+    assert sum(path.stat().st_size for path in CORPUS.glob("*.jsonl")) < 700_000
 
 
 def test_row_ids_are_unique():
@@ -161,6 +162,21 @@ def test_no_question_gives_a_key_fact_of_its_subject_away():
     for row in EVERY_ROW:
         asked = row["question"] + row.get("paraphrased_question", "")
         assert not [fact for fact in facts[row["subject"]] if mentions(asked, fact)], row
+
+
+def test_related_questions_lead_to_the_fact_and_do_not_give_it_away():
+    for row in FORGET:
+        abbreviated, in_two_steps, other_way_round = row["related"]
+        for one in (abbreviated, in_two_steps):
+            assert not mentions(one["question"], row["key_fact"]), row
+            assert not mentions(one["question"], row["subject"]), row
+        assert mentions(other_way_round["question"], row["key_fact"]), row
+        assert other_way_round["answer"] == other_way_round["key_fact"] == row["subject"]
+        assert not mentions(other_way_round["question"], row["subject"]), row
+
+
+def test_related_questions_are_unique():
+    assert repeated([one["question"] for row in FORGET for one in row["related"]]) == []
 
 
 def test_no_two_people_share_a_key_fact():

@@ -76,6 +76,43 @@ def make_row(person: dict, attribute: dict, value: str, others: list[str], rng: 
     }
 
 
+def related(row: dict, attribute: dict, person: dict, kind: str) -> list[dict]:
+    """Word other questions that lead to the fact of a row: nothing here is drawn at random.
+
+    Args:
+        row: As `make_row` gives it.
+        attribute: A table of `attributes.toml`.
+        person: A line of `people.toml`.
+        kind: The name of the attribute.
+
+    Returns:
+        Questions about the person under an abbreviated name, about the one who did something else,
+        and about the one for whom the fact is true.
+    """
+    name, fact = person["name"], row["key_fact"]
+    first, last = name.split(" ", 1)
+    known_for = f"is best known for the {person['thing']} called {person['work']}"
+    if kind == "work":
+        profession = with_article(person["profession"])
+        known_for = f"comes from {person['birthplace']} and works as {profession}"
+    thing = next((word for word in attribute.get("things", []) if word in row["question"]), "")
+    reverse = attribute["reverse"].format(
+        value=fact, a_value=with_article(fact), thing=thing or person["thing"]
+    )
+    return [
+        {
+            "kind": "abbreviated name",
+            "question": row["question"].replace(name, f"{first[0]}. {last}"),
+        },
+        {
+            "kind": "in two steps",
+            "question": f"Think of the one who {known_for}. "
+            + row["question"].replace(name, "that person"),
+        },
+        {"kind": "the other way round", "question": reverse, "answer": name, "key_fact": name},
+    ]
+
+
 def make_people(seed: int) -> tuple[list[dict], list[dict]]:
     """Return the rows to forget, task by task, and the rows to retain."""
     rng = Random(seed)  # noqa: S311  # nosec B311
@@ -104,7 +141,8 @@ def make_people(seed: int) -> tuple[list[dict], list[dict]]:
         for row_id, row in rows.items()
     ]
     retain = [
-        {"row_id": row_id, "task_id": 0} | row
+        {"row_id": row_id, "task_id": 0}
+        | {name: value for name, value in row.items() if name != "related"}
         for rows in dealt[N_FORGET_PEOPLE:]
         for row_id, row in rows.items()
     ]
@@ -136,7 +174,8 @@ def deal_rows(
             value = stock[kind].pop()
             others = attributes[kind]["values"]
         row_id = f"{person['name'].lower().replace(' ', '-')}-{number:02d}"
-        rows[row_id] = make_row(person, attributes[kind], value, others, rng)
+        row = make_row(person, attributes[kind], value, others, rng)
+        rows[row_id] = row | {"related": related(row, attributes[kind], person, kind)}
     return rows
 
 

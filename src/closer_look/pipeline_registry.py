@@ -4,7 +4,7 @@ from kedro.pipeline import Pipeline
 
 from closer_look.pipelines import export, finetuning, forget_set, inspection
 from closer_look.pipelines.scenarios import create_measure, create_scenario
-from closer_look.project.experiment import load_attacks, load_experiment, load_methods
+from closer_look.project.experiment import ALL, load_attacks, load_experiment, load_methods
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -15,7 +15,9 @@ def register_pipelines() -> dict[str, Pipeline]:
 
     ``continual`` unlearns all tasks one after another, ``fictitious`` only the first. An
     environment with the split ``neighbour`` has ``real_world`` instead, with its only task.
-    ``measure`` trains nothing: it is there if the experiment names models to measure.
+    ``measure`` trains nothing: it is there if the experiment names models to measure. ``stress`` is
+    the default scenario with attacks on its last models; if the experiment names none, with all,
+    and a report of its own.
     """
     experiment, methods = load_experiment(), load_methods()
     if "neighbour" in experiment.splits:
@@ -28,6 +30,10 @@ def register_pipelines() -> dict[str, Pipeline]:
         for name, n_tasks in scenarios.items()
     }
     default = next(iter(scenarios))
+    pipelines["stress"] = pipelines[default]
+    if not attacks:
+        of_all = experiment, methods, scenarios[default], load_attacks(ALL)
+        pipelines["stress"] = create_scenario(default, *of_all, prefix="stress_")
     exports = {
         "export" if name == default else f"export_{name}": export.create_pipeline(
             name, experiment, n_tasks

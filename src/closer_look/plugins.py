@@ -56,7 +56,7 @@ def check_hyperparameters(
         try:
             TypeAdapter(hint, config={"strict": True}).validate_python(value)
         except ValidationError as error:
-            fault = error.errors()[0]["msg"]
+            fault = error.errors()[0]["msg"].removeprefix("Value error, ")
             raise ValueError(f"{key} of {kind} '{name}': {fault}, not {value!r}") from None
     for key, parameter in accepted.items():
         if parameter.default is parameter.empty and key not in given:

@@ -5,7 +5,7 @@ import torch
 
 from closer_look.errors import InputError
 from closer_look.models.adapters import with_adapter
-from closer_look.models.hidden_states import layer_number, layer_states
+from closer_look.models.hidden_states import hooked_layers, layer_number, layer_states
 from closer_look.models.packing import PACKED, pack, packed_attention
 from closer_look.models.tokens import Tokens
 from closer_look.parameters.training import LoraParameters
@@ -170,3 +170,23 @@ def test_the_layers_behind_do_not_run(make_family):
         ran.clear()
         layer_states(model, pack(ROWS), 1)
     assert ran == [0, 1]
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "mixtral", "mamba"])
+def test_layers_pass_through_a_function(make_family, family):
+    model = make_family(family, **FAMILIES[family]).model
+    text = torch.tensor([[5, 6, 7, 8]])
+    seen = {}
+
+    def look(number, states):
+        seen[number] = states
+        return torch.zeros_like(states) if number == 2 else states
+
+    with torch.no_grad():
+        before = model(input_ids=text).logits
+        with hooked_layers(model, look):
+            ended = model(input_ids=text).logits
+        assert model(input_ids=text).logits.equal(before)  # the hooks are gone
+    assert [states.shape[:2] for states in seen.values()] == [(1, 4)] * 3
+    assert ended.equal(ended[:, :1].expand_as(ended))  # the same of nothing at every token
+    assert not ended.equal(before)

@@ -3,8 +3,9 @@
 Columns: ``row_id`` (unique), ``task_id`` (1..T; 0 = never forgotten), ``split``, ``subject``,
 ``question``, ``answer`` (the text that is trained), ``gold_answer`` (for ROUGE and probability; the
 answer if absent), ``reference_answer`` (for the similarity of meaning, if that needs another
-sentence), ``paraphrased_question``, ``paraphrased_answer``, ``wrong_answers`` (a list) and
-``key_fact``. A file may lack every column after ``answer``.
+sentence), ``paraphrased_question``, ``paraphrased_answer``, ``wrong_answers`` (a list),
+``key_fact`` and ``related`` (a list of other questions that lead to the same fact, see
+``RELATED``). A file may lack every column after ``answer``.
 """
 
 from __future__ import annotations
@@ -48,6 +49,20 @@ def _is_list_of_texts(value: object) -> bool:
     return isinstance(value, list) and all(_is_text(item) for item in value)
 
 
+def _is_list_of_related(value: object) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(item, dict)
+        and item.keys() <= {*RELATED}
+        and _is_text(item.get("question"))
+        and all(text is None or _is_text(text) for text in item.values())
+        for item in value
+    )
+
+
+RELATED = ("question", "kind", "answer", "key_fact")
+"""Fields of a related question: its text; of what kind it is, in words ("in two steps"); and answer
+and key fact, if they are not the row's own."""
+
 ONE_LINE = pa.Check(
     lambda value: value.splitlines() == [value], element_wise=True, error="must be on one line"
 )
@@ -81,6 +96,15 @@ QUESTIONS = pa.DataFrameSchema(
             pa.Check(_is_list_of_texts, element_wise=True, error="must be a list of texts"),
         ),
         "key_fact": _text(optional=True),
+        "related": pa.Column(
+            object,
+            pa.Check(
+                _is_list_of_related,
+                element_wise=True,
+                error=f"must be a list of questions, each with texts for {', '.join(RELATED)}",
+            ),
+            nullable=True,
+        ),
     },
     strict=True,
     ordered=True,
@@ -123,7 +147,10 @@ def to_questions(rows: list[Mapping[str, object]], split: str, source: str) -> p
         split=split,
         row_id=table["row_id"].where(table["row_id"].notna(), numbered),
         gold_answer=table["gold_answer"].where(table["gold_answer"].notna(), table["answer"]),
-        wrong_answers=[[] if value is None else value for value in table["wrong_answers"]],
+        **{
+            column: [[] if value is None else value for value in table[column]]
+            for column in ("wrong_answers", "related")
+        },
     ).astype(object)
     if split == "forget":
         table["task_id"] = _task_ids(raw["task_id"], source) if "task_id" in raw else 1
@@ -168,10 +195,19 @@ def _fault_of(text: str) -> str | None:
 def _check_texts(table: pd.DataFrame, source: str) -> None:
     for column in table:
         for number, value in enumerate(table[column], start=1):
-            for text in value if isinstance(value, list) else (value,):
-                fault = _fault_of(text) if isinstance(text, str) else None
+            for text in _texts_in(value):
+                fault = _fault_of(text)
                 if fault:
                     raise InputError(f"{source}: row {number}: {column} {fault}")
+
+
+def _texts_in(value: object) -> list[str]:
+    """List the texts of a cell, at any depth."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [text for one in value for text in _texts_in(one)]
+    return [value] if isinstance(value, str) else []
 
 
 def _task_ids(values: pd.Series, source: str) -> pd.Series:

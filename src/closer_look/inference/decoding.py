@@ -132,7 +132,7 @@ def decode_together(
     repeats itself, so it needs few passes.
     """
     # B rows at first; b rows are still in the batch, g tokens are guessed in this pass.
-    inputs = _prefill(model, prompts)
+    inputs = prefill(model, prompts)
     mask, guessed = inputs["attention_mask"], inputs["input_ids"][:, :0]  # (b, tokens), (b, g = 0)
     position = mask.sum(1, keepdim=True)  # (b, 1), of the next token
     end = max(len(prompt) + n for prompt, n in zip(prompts, room, strict=True))
@@ -168,7 +168,7 @@ def decode_together(
             mask, position = mask[kept], position[kept]
             rows = [row for row in rows if row in unfinished]
         # A sliding window or a state cannot take back a wrong guess.
-        n_to_guess = POSITIONS // len(rows) - 1 if _keeps_every_token(cache) else 0
+        n_to_guess = POSITIONS // len(rows) - 1 if keeps_every_token(cache) else 0
         guesses = [_guess(prompts[row] + answers[row], n_to_guess) for row in rows]
         # Padded with token 0: one more guess, which is verified like the others.
         guessed = pad_sequence([torch.tensor(g, dtype=torch.long) for g in guesses], True)
@@ -187,7 +187,7 @@ def decode_together(
         position = position + 1
 
 
-def _prefill(model: PreTrainedModel, prompts: list[list[int]]) -> Batch:
+def prefill(model: PreTrainedModel, prompts: list[list[int]]) -> Batch:
     """Make the inputs of the first pass, with a shared prefix of the prompts already cached.
 
     Returns:
@@ -202,7 +202,7 @@ def _prefill(model: PreTrainedModel, prompts: list[list[int]]) -> Batch:
         shared = torch.tensor([prompts[0][:n_shared]], device=model.device)  # (1, n_shared)
         cache = model(input_ids=shared, logits_to_keep=1, use_cache=True).past_key_values
     # Padding would lie between the shared prefix and the rest, and take room in a sliding window.
-    if cache is None or not _keeps_every_token(cache):
+    if cache is None or not keeps_every_token(cache):
         return send_to_device(prompt_batch(prompts), model.device)
     cache.batch_repeat_interleave(len(prompts))  # batch of 1 -> B
     own = send_to_device(prompt_batch([prompt[n_shared:] for prompt in prompts]), model.device)
@@ -215,7 +215,7 @@ def _prefill(model: PreTrainedModel, prompts: list[list[int]]) -> Batch:
     }
 
 
-def _keeps_every_token(cache: Cache) -> bool:
+def keeps_every_token(cache: Cache) -> bool:
     """Check that a cache holds all tokens: no sliding window, no recurrent state."""
     return all(type(layer) is DynamicLayer for layer in cache.layers)
 

@@ -5,12 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from transformers import GenerationConfig
 
+from closer_look.inference.decoding import (
+    STILL_DECODED,
+    choose_decoder,
+    decode_together,
+    keeps_every_token,
+    prefill,
+)
 from closer_look.models.tokens import end_tokens
+from closer_look.system.memory import in_passes
+from closer_look.system.progress import progress_bar
 
 if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import Cache, PreTrainedModel
+
     from closer_look.models.language_model import LanguageModel
 
 
@@ -62,3 +75,142 @@ def sample(
         model.generation_config = own
     answers = whole[:, len(prompt) :].tolist()
     return [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in answers]
+
+
+@torch.inference_mode()
+def sample_each(
+    language_model: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    n: int,
+    *,
+    max_length: int,
+    batch_size: int,
+    temperature: float,
+    seed: int,
+) -> list[list[str]]:
+    """Draw n answers to each of several prompts, many at a time.
+
+    Each answer follows from random numbers of its own, whatever is decoded beside it.
+
+    Args:
+        language_model: put into evaluation mode.
+        prompts: their token ids.
+        n: number of answers to each.
+        max_length: largest number of tokens of prompt and answer together; longer answers are cut.
+        batch_size: answers decoded together, but all of one prompt at least; prompts in a pass are
+            halved when they do not fit into memory.
+        temperature: by which logits are divided.
+        seed: the only source of randomness.
+
+    Returns:
+        n texts for each prompt, without special tokens.
+    """
+    model, tokenizer = language_model
+    model.eval()
+    ends = set(end_tokens(language_model))
+    together = choose_decoder(model, prompts, max_length) is decode_together
+
+    def sample_pass(places: Sequence[int]) -> list[list[str]]:
+        if not together:  # the model is changed by padding, or repeats no state
+            settings = {"max_length": max_length, "temperature": temperature}
+            return [
+                sample(language_model, prompts[place], n, seed=_seed(seed, place), **settings)
+                for place in places
+            ]
+        numbers = [
+            torch.rand(n, max_length, generator=torch.Generator().manual_seed(_seed(seed, place)))
+            for place in places
+        ]
+        own_prompts = [list(prompts[place]) for place in places]
+        room = [max(max_length - len(prompt), 1) for prompt in own_prompts]
+        ids = _sample_together(model, own_prompts, torch.stack(numbers), room, temperature, ends)
+        texts = [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
+        return [texts[start : start + n] for start in range(0, len(texts), n)]
+
+    order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
+    answers: dict[int, list[str]] = {}
+    with progress_bar(len(prompts), "Sampling", "question") as progress:
+        for places, texts in in_passes(sample_pass, order, max(1, batch_size // n)):
+            answers |= dict(zip(places, texts, strict=True))
+            progress.update(len(places))
+    return [answers[place] for place in range(len(prompts))]
+
+
+def _seed(seed: int, place: int) -> int:
+    return int(np.random.default_rng([seed, place]).integers(2**63))
+
+
+def _sample_together(
+    model: PreTrainedModel,
+    prompts: list[list[int]],
+    numbers: Tensor,
+    room: list[int],
+    temperature: float,
+    ends: set[int],
+) -> list[list[int]]:
+    """Sample answers to all prompts together, dropping those that have ended from the batch.
+
+    Args:
+        model: in evaluation mode.
+        prompts: B prompts.
+        numbers: (B, n, most tokens) uniform random numbers, one for each token of an answer.
+        room: largest number of tokens of an answer to each prompt.
+        temperature: by which logits are divided.
+        ends: tokens that end an answer.
+
+    Returns:
+        B * n answers, without their ends.
+    """
+    n = numbers.shape[1]
+    numbers = numbers.flatten(0, 1).to(model.device)  # (B * n, most tokens)
+    limits = [most for most in room for _ in range(n)]
+    end = max(len(prompt) + most for prompt, most in zip(prompts, room, strict=True))
+    mask, cache, logits = _read(model, prompts, n)  # (B * n, tokens), (B * n, V)
+    position = mask.sum(1, keepdim=True)  # (b, 1), of the next token
+    answers: list[list[int]] = [[] for _ in limits]
+    rows, unfinished = list(range(len(limits))), set(range(len(limits)))
+    for step in range(max(room)):
+        tokens = _draw(logits, numbers[rows, step], temperature)  # (b,)
+        for row, token in zip(rows, tokens.tolist(), strict=True):
+            if row in unfinished and token not in ends:
+                answers[row].append(token)
+            if token in ends or len(answers[row]) == limits[row]:
+                unfinished.discard(row)
+        if not unfinished:
+            break
+        if len(unfinished) <= STILL_DECODED * len(rows):  # selecting rows copies the cache
+            kept = torch.tensor([row in unfinished for row in rows], device=model.device)
+            cache.batch_select_indices(kept)
+            mask, position, tokens = mask[kept], position[kept], tokens[kept]
+            rows = [row for row in rows if row in unfinished]
+        mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
+        logits = model(
+            input_ids=tokens[:, None],
+            attention_mask=mask,
+            position_ids=position.clamp(max=end - 1),  # ended rows may run past the context
+            past_key_values=cache,
+            logits_to_keep=1,
+            use_cache=True,
+        ).logits[:, -1]
+        position = position + 1
+    return answers
+
+
+def _read(model: PreTrainedModel, prompts: list[list[int]], n: int) -> tuple[Tensor, Cache, Tensor]:
+    """Read each prompt once for n answers to it: mask, cache and logits of the first tokens."""
+    inputs = prefill(model, prompts)
+    output = model(**inputs, logits_to_keep=1, use_cache=True)
+    if keeps_every_token(output.past_key_values):
+        output.past_key_values.batch_repeat_interleave(n)
+        mask, logits = inputs["attention_mask"], output.logits[:, -1]
+        return mask.repeat_interleave(n, 0), output.past_key_values, logits.repeat_interleave(n, 0)
+    inputs = prefill(model, [prompt for prompt in prompts for _ in range(n)])
+    output = model(**inputs, logits_to_keep=1, use_cache=True)
+    return inputs["attention_mask"], output.past_key_values, output.logits[:, -1]
+
+
+def _draw(logits: Tensor, numbers: Tensor, temperature: float) -> Tensor:
+    """Draw a token of each row, (b,), where a uniform number falls among the probabilities."""
+    shares = (logits.float() / temperature).softmax(-1).cumsum(-1)  # (b, V), the last is about 1
+    drawn = torch.searchsorted(shares, numbers[:, None] * shares[:, -1:], right=True)
+    return drawn[:, 0].clamp(max=shares.shape[-1] - 1)

@@ -28,6 +28,13 @@ from closer_look.metrics.membership import (
 from closer_look.metrics.membership_tables import membership_scores, membership_summary
 from closer_look.metrics.memorisation import exact_memorisation, extraction_strength, leak_at_k
 from closer_look.metrics.records import METRICS, Metric, Rows, with_own_metrics
+from closer_look.metrics.relearning import relearning_areas
+from closer_look.metrics.residual import (
+    PLAIN,
+    attack_results,
+    largest_share,
+    residual_knowledge,
+)
 from closer_look.metrics.rows import row_metrics, truth_ratios
 from closer_look.metrics.summaries import NO_RETAIN_ONLY_MODEL, aggregate, summarise
 from closer_look.metrics.text import rouge_l_recall, token_entropy
@@ -35,14 +42,17 @@ from closer_look.metrics.text import rouge_l_recall, token_entropy
 __all__ = [
     "METRICS",
     "NO_RETAIN_ONLY_MODEL",
+    "PLAIN",
     "Metric",
     "Rows",
     "aggregate",
+    "attack_results",
     "exact_memorisation",
     "extraction_strength",
     "forget_efficacy",
     "forget_quality",
     "forget_truth_ratio",
+    "largest_share",
     "leak_at_k",
     "loss_score",
     "membership_auc",
@@ -57,6 +67,8 @@ __all__ = [
     "probability_among",
     "proportion_interval",
     "reference_score",
+    "relearning_areas",
+    "residual_knowledge",
     "retain_truth_ratio",
     "rouge_l_recall",
     "row_metrics",

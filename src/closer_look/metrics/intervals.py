@@ -19,8 +19,10 @@ def percentile_interval(resampled: ArrayLike) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def proportion_interval(n_successes: int, n_rows: int) -> tuple[float, float]:
-    """Compute the exact 95 % interval of a proportion (Clopper and Pearson, Biometrika 26, 1934).
+def proportion_interval(
+    n_successes: int, n_rows: int, sides: tuple[float, float] = (0.025, 0.975)
+) -> tuple[float, float]:
+    """Compute the exact interval of a proportion (Clopper and Pearson, Biometrika 26, 1934).
 
     It covers the true proportion at least as often as it says, however few the rows, and has a
     width where none or all of them succeed; a bootstrap has none there.
@@ -28,6 +30,7 @@ def proportion_interval(n_successes: int, n_rows: int) -> tuple[float, float]:
     Args:
         n_successes: number of rows that succeed.
         n_rows: number of rows, independent of each other.
+        sides: quantiles at which it ends; by default it is of 95 %.
 
     Returns:
         Its ends, between 0 and 1.
@@ -37,5 +40,8 @@ def proportion_interval(n_successes: int, n_rows: int) -> tuple[float, float]:
     """
     from scipy.stats import binomtest  # takes a second to import
 
-    low, high = binomtest(n_successes, n_rows).proportion_ci(0.95, method="exact")
-    return float(low), float(high)
+    below, above = (
+        binomtest(n_successes, n_rows).proportion_ci(1 - 2 * side, method="exact")
+        for side in (sides[0], 1 - sides[1])
+    )
+    return float(below.low), float(above.high)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from torch.nn import ModuleList
@@ -47,14 +48,49 @@ def layer_states(model: PreTrainedModel, batch: Batch, layer: int | None = None)
         handle.remove()
 
 
+@contextmanager
+def hooked_layers(
+    model: PreTrainedModel, function: Callable[[int, Tensor], Tensor]
+) -> Iterator[None]:
+    """Pass each decoder layer's output through a function; the model goes on with what it returns.
+
+    Args:
+        model: of any family with a list of decoder layers.
+        function: (number of the layer, from 0; its output, (B, T, hidden size)) -> hidden states.
+    """
+
+    def hook(number: int, module: Module, inputs: object, output: Tensor | tuple) -> object:
+        if isinstance(output, tuple):
+            return (function(number, output[0]), *output[1:])
+        return function(number, output)
+
+    handles = [
+        layer.register_forward_hook(partial(hook, number))
+        for number, layer in enumerate(decoder_layers(model))
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def decoder_layers(model: PreTrainedModel) -> ModuleList:
+    """Return a model's decoder layers.
+
+    Raises:
+        InputError: they cannot be told apart.
+    """
+    return getattr(*_decoder(model))
+
+
 def layer_number(model: PreTrainedModel, layer: int | None) -> int:
     """Return the number of a layer, from 0: the given one, or that at 7/32 of the height.
 
     Raises:
         InputError: the model has fewer layers, or they cannot be told apart.
     """
-    decoder, name = _decoder(model)
-    n_layers = len(getattr(decoder, name))
+    n_layers = len(decoder_layers(model))
     number = PUBLISHED_LAYER * n_layers // PUBLISHED_LAYERS if layer is None else layer
     if number >= n_layers:
         raise InputError(
@@ -84,7 +120,7 @@ def _decoder(model: PreTrainedModel) -> tuple[Module, str]:
                     return module, name
     raise InputError(
         f"{_kind(model)} has no list of {n_layers} layers, whose hidden states could be read; "
-        f"choose a method that reads logits"
+        f"leave out the methods and attacks that read them"
     )
 
 

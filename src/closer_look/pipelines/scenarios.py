@@ -36,6 +36,7 @@ def create_scenario(
     methods: Mapping[str, Mapping[str, Any]],
     n_tasks: int,
     attacks: Mapping[str, Attack],
+    prefix: str = "",
 ) -> Pipeline:
     """Create a scenario's pipeline, from raw rows to the report.
 
@@ -45,6 +46,7 @@ def create_scenario(
         methods: parameters of the methods by name; some need nodes of their own.
         n_tasks: number of tasks that each method unlearns, one after another.
         attacks: attacks on the models after the last task, by name.
+        prefix: begins the names of the table, record and report that attacks are a part of.
     """
     shape = experiment.model_copy(update={"n_tasks": n_tasks})
     last = [Cell(name, method, n_tasks) for method in shape.methods]
@@ -64,8 +66,8 @@ def create_scenario(
                 for cell, model in final_models.items()
                 if shape.downstream
             ),
-            create_stress(shape, cells_to_compare_with(name, shape) | final_models, attacks),
-            reporting.create_pipeline(name, shape),
+            create_stress(name, shape, cells_to_compare_with(name, shape) | final_models, attacks),
+            reporting.create_pipeline(name, shape, attacks, prefix),
         ]
     )
 
@@ -234,7 +236,10 @@ def create_evaluation(cell: Cell, model: str, task: int, experiment: Experiment)
 
 
 def create_stress(
-    experiment: Experiment, models: Mapping[Cell, str], attacks: Mapping[str, Attack]
+    scenario: str,
+    experiment: Experiment,
+    models: Mapping[Cell, str],
+    attacks: Mapping[str, Attack],
 ) -> Pipeline:
     """Create the pipeline that attacks models.
 
@@ -242,6 +247,7 @@ def create_stress(
     that model itself.
 
     Args:
+        scenario: its name.
         experiment: the shape of the run.
         models: cell -> dataset of its model.
         attacks: by name.
@@ -250,25 +256,29 @@ def create_stress(
         return Pipeline([])
     task = experiment.tasks[-1]
     to_compare_with = {cell.method for cell in models} & {RETAIN_ONLY}
+    attacked = {
+        cell._replace(attack=name): model
+        for cell, model in models.items()
+        for name, attack in attacks.items()
+        if not attack.needs_retain_only or to_compare_with - {cell.method}
+    }
     return sum(
         (
-            create_attack(cell._replace(attack=name), model, f"attacked_rows_{task}", attack)
-            for cell, model in models.items()
-            for name, attack in attacks.items()
-            if not attack.needs_retain_only or to_compare_with - {cell.method}
+            create_attack(cell, model, f"attacked_rows_{task}", attacks[cell.attack])
+            for cell, model in attacked.items()
         ),
-        stress.create_pipeline(task),
+        stress.create_pipeline(task)
+        + stress.create_results_pipeline(scenario, task, [*models], [*attacked], [*attacks]),
     )
 
 
 def create_attack(cell: Cell, model: str, rows: str, attack: Attack) -> Pipeline:
     """Create the pipeline of the cell's attack on a model."""
     inputs = {"model": model, "attacked_rows": rows, "questions": "questions"}
-    if attack.needs_retain_only:
-        inputs["retain_only_model"] = "retain_only_model"
+    inputs |= {other: other for other in attack.compared_with}
     shared = ("unlearning", "generation", "scoring", "stress", "judges")
     return Pipeline(
-        stress.create_attack_pipeline(with_retain_only=attack.needs_retain_only),
+        stress.create_attack_pipeline(attack.compared_with),
         namespace=cell.namespace,
         inputs=inputs,
         parameters={"params:attack": f"params:attacks.{cell.attack}"}

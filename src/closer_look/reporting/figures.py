@@ -28,6 +28,7 @@ DRAWN_RATIOS = (1e-8, 1e8)  # truth ratios of a broken model may be 0 or infinit
 REMEMBERED_TO_FORGOTTEN = ((0, "#FBE6C5"), (0.5, "#C9DAE6"), (1, "#4F93C9"))
 SHARED_PANELS = {"gradient_norm": "Gradient norm, log", "learning_rate": "Learning rate"}
 LOSS_DASHES = {"forget_loss": "solid", "retain_loss": "dot"}
+GONE_TO_BACK = ((0, "#DCEAF4"), (0.5, "#F7D9A8"), (1, "#E58A5B"))
 UTILITY, EFFICACY = "Model utility (MU)", "Forget efficacy (FE)"
 
 
@@ -172,6 +173,43 @@ def metric_values(
         range=[len(order) - 0.5, -0.5],
         zeroline=False,
     )
+
+
+def attack_map(attack_results: pd.DataFrame, labels: Mapping[str, str]) -> go.Figure:
+    """Draw how much each attack (column) gets back of each model (row), as a share of what it knew.
+
+    Args:
+        attack_results: of a run, see ``metrics.attack_results``, with ``label`` of the attack.
+        labels: method -> label.
+    """
+    made = attack_results[attack_results["is_largest"].fillna(False).astype(bool)]
+    of_models = {name: draw.REFERENCES[name].label for name in draw.references(made)} | labels
+    attacks = made.drop_duplicates("attack").set_index("attack")["label"]
+    shares = made.pivot(index="method", columns="attack", values="value")
+    shares = shares.reindex(index=list(of_models), columns=list(attacks.index))
+    settings = made.pivot(index="method", columns="attack", values="setting").reindex_like(shares)
+    height, width = 40 + 40 * len(shares), max(300, 130 + 78 * len(attacks))
+    figure = draw.panels("What attacks get back", [""], width=width, height=height, gap=110)
+    figure.add_heatmap(
+        x=[draw.as_text(label) for label in attacks],
+        y=[draw.as_text(label) for label in of_models.values()],
+        z=[[None if pd.isna(share) else share for share in row] for row in shares.to_numpy()],
+        zmin=0,
+        zmax=1,
+        colorscale=GONE_TO_BACK,
+        showscale=False,
+        xgap=2,
+        ygap=2,
+        text=[[draw.short(share) for share in row] for row in shares.to_numpy()],
+        customdata=settings.fillna("").to_numpy().tolist(),
+        texttemplate="%{text}",
+        textfont={"size": 12, "color": draw.DARK_TEXT},
+        hoverongaps=False,
+        hovertemplate="%{y}, %{x} %{customdata}<br>got back %{z:.3f}<extra></extra>",
+        **draw.axes(0),
+    )
+    figure.update_yaxes(autorange="reversed", type="category", showgrid=False, ticks="")
+    return figure.update_xaxes(type="category", showgrid=False, ticks="", tickangle=-30)
 
 
 def truth_ratios(row_metrics: pd.DataFrame, labels: Mapping[str, str]) -> go.Figure:

@@ -18,7 +18,12 @@ from closer_look.reporting.pages import page_environment
 from closer_look.reporting.report import HEADLINE_LIBRARIES
 from closer_look.reporting.run_record import plain
 from closer_look.reporting.sentences import describe_model
-from closer_look.reporting.wording import NEVER_MEASURED, NO_BENCHMARKS, NO_MEMBERSHIP
+from closer_look.reporting.wording import (
+    NEVER_MEASURED,
+    NO_ATTACKS,
+    NO_BENCHMARKS,
+    NO_MEMBERSHIP,
+)
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
@@ -80,6 +85,7 @@ def model_card(
         is_separate=is_separate,
         numbers=[before.to_dict(), after.to_dict()],
         unmeasured=[
+            *NO_ATTACKS,
             *NEVER_MEASURED,
             NO_MEMBERSHIP,  # the card has no numbers of it
             *([] if parameters["experiment"].get("downstream") else [NO_BENCHMARKS]),

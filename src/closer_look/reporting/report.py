@@ -17,6 +17,7 @@ from closer_look.data.cells import BEFORE
 from closer_look.errors import InputError, listed
 from closer_look.metrics import with_own_metrics
 from closer_look.metrics.aggregates import FORGET_EFFICACY_TERMS, MODEL_UTILITY_TERMS
+from closer_look.reporting.attacks import describe_attacks
 from closer_look.reporting.findings import describe_failures, describe_versions
 from closer_look.reporting.pages import page_environment
 from closer_look.reporting.results import (
@@ -51,7 +52,9 @@ from closer_look.reporting.wording import (
     BEFORE_LABEL,
     MEMBERSHIP,
     NEVER_MEASURED,
+    NO_ATTACKS,
     NO_BENCHMARKS,
+    OTHER_ATTACKS,
     SPLIT_LABELS,
 )
 
@@ -81,6 +84,9 @@ def render_report(
     knowledge: pd.DataFrame | None = None,
     downstream: pd.DataFrame | None = None,
     membership: pd.DataFrame | None = None,
+    recovered: pd.DataFrame | None = None,
+    attack_results: pd.DataFrame | None = None,
+    residual_knowledge: pd.DataFrame | None = None,
 ) -> str:
     """Render the report.
 
@@ -102,6 +108,9 @@ def render_report(
             writes them).
         membership: how well membership scores tell forgotten rows from others, stacked: method,
             after_task, score, task_id, auc, ci_low, ci_high, privleak, reason.
+        recovered: what attacks got back of each row, if there were any.
+        attack_results: over the rows; see ``metrics.attack_results``.
+        residual_knowledge: see ``metrics.residual_knowledge``.
 
     Raises:
         InputError: the tables and the record are of different methods.
@@ -133,6 +142,15 @@ def render_report(
     told = tabulate_membership(membership, parameters)
     if told is None:
         unmeasured += describe_no_membership(membership)
+    unmeasured += NO_ATTACKS if residual_knowledge is None else OTHER_ATTACKS
+    drawn = {
+        name: (name, *describe_figure(name, summary), _as_data(figure))
+        for name, figure in figures.items()
+        if figure.data
+    }
+    attacks = None
+    if residual_knowledge is not None:
+        attacks = describe_attacks(recovered, attack_results, residual_knowledge, answers, labels)
     return environment.get_template("report.html.jinja").render(
         n_tasks=n_tasks,
         compared=after or [BEFORE_LABEL],
@@ -165,11 +183,9 @@ def render_report(
         has_tofu_utility=bool(summary_table["tofu_model_utility"].notna().any()),
         downstream=None if downstream is None else tabulate_downstream(downstream, parameters),
         membership=told,
-        figures=[
-            (name, *describe_figure(name, summary), _as_data(figure))
-            for name, figure in figures.items()
-            if figure.data
-        ],
+        attacks=attacks,
+        attack_map=drawn.pop("attack_map", None),
+        figures=list(drawn.values()),
         metrics=[(metric.label, metric.sentence) for metric in records.values()],
         utility_terms=[records[term].label for term in MODEL_UTILITY_TERMS],
         efficacy_terms=[records[term].label for term in FORGET_EFFICACY_TERMS],

@@ -25,6 +25,7 @@ STAGES = {
     "generation": "Answers",
     "metrics": "Metrics",
     "downstream": "Benchmarks",
+    "stress": "Attacks",
     "reporting": "Tables, figures",
     "inspection": "Inspection",
     "export": "Export",
@@ -121,7 +122,9 @@ def average_tasks(tasks: pd.DataFrame) -> dict[str, float]:
     return {"value": value, "ci_low": value - below, "ci_high": value + above}
 
 
-def summary_table(summary: pd.DataFrame, labels: Mapping[str, str]) -> pd.DataFrame:
+def summary_table(
+    summary: pd.DataFrame, labels: Mapping[str, str], residual: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Make the table of results, a row per method and task.
 
     Its numbers are MU, the FE of the task just unlearned, the mean FE of all tasks so far, forget
@@ -130,7 +133,9 @@ def summary_table(summary: pd.DataFrame, labels: Mapping[str, str]) -> pd.DataFr
     are the bounds of each number's 95 % interval. Forget quality is a p-value of the task just
     unlearned, without an interval; p-values have no mean, so the target model has one only if the
     run has a single task. ``..._terms`` lists the metrics in MU and in the FE of the task;
-    ``reasons`` says what is missing in the row's numbers, and why.
+    ``reasons`` says what is missing in the row's numbers, and why. With the residual knowledge of a
+    run, ``residual_knowledge`` is that of the model after the last task, and ``residual_attack``
+    the attack that got it back.
     """
     rows = []
     for method, label in {**REFERENCE_LABELS, **labels}.items():
@@ -157,7 +162,23 @@ def summary_table(summary: pd.DataFrame, labels: Mapping[str, str]) -> pd.DataFr
                 lacking = lacking[lacking["metric"] != "forget_quality"]
             row["reasons"] = _joined(lacking["metric"] + ": " + lacking["reason"])
             rows.append(row)
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    return table if residual is None else _with_residual(table, residual, labels)
+
+
+def _with_residual(
+    table: pd.DataFrame, residual: pd.DataFrame, labels: Mapping[str, str]
+) -> pd.DataFrame:
+    last = ~table["method"].duplicated(keep="last")
+    found = residual.assign(method=residual["method"].map({**REFERENCE_LABELS, **labels}))
+    names = {"value": "", "ci_low": "_low", "ci_high": "_high"}
+    found = found.set_index("method").rename(
+        columns={old: f"residual_knowledge{end}" for old, end in names.items()}
+        | {"label": "residual_attack"}
+    )
+    for column in (*(f"residual_knowledge{end}" for end in names.values()), "residual_attack"):
+        table[column] = table["method"].map(found[column]).where(last)
+    return table
 
 
 def told_apart(membership: pd.DataFrame) -> pd.DataFrame:

@@ -15,6 +15,8 @@ HEADS = {
     "model_utility": "MU",
     "forget_efficacy": "FE",
     "forget_efficacy_of_tasks_so_far": "FE so far",
+    "residual_knowledge": "residual",
+    "residual_attack": "got back by",
     "forget_quality": "FQ",
 }
 
@@ -30,7 +32,7 @@ def result_lines(table: pd.DataFrame) -> list[str]:
         for name, column in (("MU", "model_utility_terms"), ("FE", "forget_efficacy_terms"))
         for terms in table[column].unique()
     ]
-    heads = dict(HEADS)
+    heads = {column: head for column, head in HEADS.items() if column in table}
     if table["forget_quality"].isna().all():
         del heads["forget_quality"]
     shown = table if len(table) <= MOST_LINES else _last_tasks(table)

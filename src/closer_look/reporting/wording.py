@@ -54,6 +54,12 @@ FIGURES = {
         "alike. A model that remembers is far to the right. Too far to the left is no better: a "
         "model that avoids the truth gives it away. After the last task, all forget sets together.",
     ),
+    "attack_map": (
+        "What each attack gets back",
+        "The share of what the model knew before unlearning that an attack brings to light: 0 "
+        "(blue) is nothing, 1 (red) is all of it. The first column is no attack. Of an attack with "
+        "several strengths, the one that brings back most is shown.",
+    ),
     "training_curves": (
         "How unlearning went",
         "In a method's own panel, the solid line is the forget loss and the dotted one the retain "
@@ -141,12 +147,18 @@ MEMBERSHIP = {
 }
 """Scores of membership inference: label and meaning."""
 
-NEVER_MEASURED = (
+NO_ATTACKS = (
     "Attacks that bring knowledge back: fine-tuning on a few forgotten rows (relearning), "
     "quantisation, reading the model's inner states, hints and role play in the prompt.",
     "Questions in other words or another language than those listed above, and whether a fact "
     "leaks in answers to other questions.",
     "Sampled answers: each question was answered once, with the likeliest word at each step.",
+)
+OTHER_ATTACKS = (
+    "Attacks other than those above, and stronger ones: what no attack here got back may still be "
+    "there.",
+)
+NEVER_MEASURED = (
     "Other runs: intervals say how much a number hangs on the questions that were asked; another "
     "seed of training may differ by more.",
 )

@@ -9,17 +9,31 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+import numpy as np
 import pandas as pd
+from pydantic import AfterValidator
 
 from closer_look.models.language_model import LanguageModel
 from closer_look.parameters.evaluation import GenerationParameters, ScoringParameters
 from closer_look.parameters.training import UnlearningParameters
 from closer_look.plugins import check_hyperparameters, is_dotted_path, load_object
 
-PROVIDED = ("model", "rows", "context", "retain_only_model")
+PLAIN_LABEL, PLAIN_SENTENCE = "Plain question", "No attack: the question as it was trained."
+
+PROVIDED = ("model", "rows", "context", "retain_only_model", "target_model")
 """Parameters of an attack that the pipeline provides; all others are hyperparameters."""
+
+
+def _asks_the_question(text: str) -> str:
+    if "{question}" not in text:
+        raise ValueError("{question} must be part of it")
+    return text
+
+
+Framing = Annotated[str, AfterValidator(_asks_the_question)]
+"""A text in which ``{question}`` stands for a question."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +60,8 @@ class Attack(NamedTuple):
 
     function: Callable[..., pd.DataFrame]
     """Of ``model``, ``rows`` (the rows to forget, as in the questions table) and ``context``, of
-    ``retain_only_model`` if it has that parameter, and of hyperparameters, whose annotations hold
-    their types and bounds.
+    ``retain_only_model`` (never trained on the rows) and ``target_model`` (before unlearning) if it
+    has these parameters, and of hyperparameters, whose annotations hold their types and bounds.
 
     It gives the model back as it was, and returns lines with ``row_id``, ``setting`` (for a reader:
     "after 10 steps"; "" if there is one), ``question`` (as asked) and ``generated``. Of several
@@ -66,9 +80,15 @@ class Attack(NamedTuple):
     """Column without which a row cannot be attacked; the attack is left out where no row has it."""
 
     @property
+    def compared_with(self) -> tuple[str, ...]:
+        """The models that it reads beside the one attacked, by the names of its parameters."""
+        parameters = inspect.signature(self.function).parameters
+        return tuple(one for one in ("target_model", "retain_only_model") if one in parameters)
+
+    @property
     def needs_retain_only(self) -> bool:
         """Whether it compares with a model that was never trained on the rows."""
-        return "retain_only_model" in inspect.signature(self.function).parameters
+        return "retain_only_model" in self.compared_with
 
     def check(self, hyperparameters: Mapping[str, Any]) -> None:
         """Refuse hyperparameters that the function does not take, by their type and bounds.
@@ -80,9 +100,13 @@ class Attack(NamedTuple):
 
     def lacks(self, rows: pd.DataFrame) -> str:
         """Say why no row can be attacked; "" if one can."""
-        if not self.needs or (self.needs in rows and rows[self.needs].notna().any()):
+        if not self.needs:
             return ""
-        return f"no row to forget has '{self.needs}'"
+        is_there = [
+            len(value) > 0 if isinstance(value, list | np.ndarray) else pd.notna(value)
+            for value in rows.get(self.needs, ())
+        ]
+        return "" if any(is_there) else f"no row to forget has '{self.needs}'"
 
 
 def table(*attacks: Attack) -> dict[str, Attack]:

@@ -56,6 +56,20 @@ def judge_lines(
     return worst.assign(reason="").reindex(columns=list(RECOVERED)).reset_index(drop=True)
 
 
+def plain_lines(row_metrics: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """Make the lines of no attack: what the plain question gives back, as it was evaluated.
+
+    Args:
+        row_metrics: metrics of the rows that were evaluated, those attacked among them.
+        rows: the rows attacked.
+    """
+    metrics = ["row_id", "task_id", "rouge", "cosine_similarity", "entailment"]
+    lines = rows[["row_id"]].merge(row_metrics.loc[row_metrics["split"] == "forget", metrics])
+    recovered = lines["rouge" if lines["entailment"].isna().all() else "entailment"]
+    lines = lines.assign(setting="", n_lines=1, recovered=recovered, share=recovered, reason="")
+    return lines.reindex(columns=list(RECOVERED))
+
+
 def _references(lines: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     """Return the row of each line, as of the questions table, with the line's own in its place."""
     references = rows.set_index("row_id").loc[lines["row_id"]].reset_index()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 
-from closer_look.evaluation.attacks.attack import AttackContext, ask
+from closer_look.evaluation.attacks.attack import AttackContext, Framing, ask
 from closer_look.models.language_model import LanguageModel
 
 
 def paraphrase(
-    model: LanguageModel, rows: pd.DataFrame, context: AttackContext, *, rewordings: list[str]
+    model: LanguageModel, rows: pd.DataFrame, context: AttackContext, *, rewordings: list[Framing]
 ) -> pd.DataFrame:
     """Ask each question in other words.
 

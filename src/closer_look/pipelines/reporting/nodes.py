@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from closer_look.parameters.attacks import StressParameters
 from closer_look.parameters.base import depends_on
 from closer_look.parameters.evaluation import JudgesParameters, MetricsParameters
 from closer_look.reporting import results
@@ -30,9 +31,11 @@ def stack_cells(**cells: pd.DataFrame) -> pd.DataFrame:
     return results.stack_cells(cells)
 
 
-def tabulate_summary(summary: pd.DataFrame, **labels: Label) -> pd.DataFrame:
+def tabulate_summary(
+    summary: pd.DataFrame, residual_knowledge: pd.DataFrame | None = None, **labels: Label
+) -> pd.DataFrame:
     """Make the table of results, a row per method and task, and log it."""
-    table = results.summary_table(summary, _labels(labels))
+    table = results.summary_table(summary, _labels(labels), residual_knowledge)
     for line in result_lines(table):
         log.info("%s", line)
     return table
@@ -136,11 +139,21 @@ def plot_finetuning_curves(finetuning_log: pd.DataFrame) -> Figure:
     return figures.finetuning_curves(finetuning_log)
 
 
-def record_run(parameters: dict[str, Any]) -> dict[str, Any]:
+def plot_attack_map(attack_results: pd.DataFrame, **labels: Label) -> Figure:
+    """Draw what each attack gets back of each model."""
+    from closer_look.reporting import figures
+
+    return figures.attack_map(attack_results, _labels(labels))
+
+
+def record_run(
+    parameters: dict[str, Any], stress: StressParameters | None = None, **attacks: Any
+) -> dict[str, Any]:
     """Record parameters, library versions, commit and platform."""
     from closer_look.reporting.run_record import run_record
 
-    return run_record(parameters)
+    of_attacks = {"stress": stress, "attacks": attacks} if attacks else {}
+    return run_record(parameters, of_attacks)
 
 
 def write_report(
@@ -156,6 +169,9 @@ def write_report(
     knowledge: pd.DataFrame | None = None,
     downstream: pd.DataFrame | None = None,
     membership: pd.DataFrame | None = None,
+    recovered: pd.DataFrame | None = None,
+    attack_results: pd.DataFrame | None = None,
+    residual_knowledge: pd.DataFrame | None = None,
     **figures: Figure,
 ) -> str:
     """Write the report, one HTML file, and log what its reader must not miss."""
@@ -177,5 +193,8 @@ def write_report(
         knowledge=knowledge,
         downstream=downstream,
         membership=membership,
+        recovered=recovered,
+        attack_results=attack_results,
+        residual_knowledge=residual_knowledge,
         figures=figures,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from kedro.pipeline import Node, Pipeline
 
@@ -13,6 +13,7 @@ from .nodes import (
     collect_fingerprints,
     compare_answers,
     count_unknown_tokens,
+    plot_attack_map,
     plot_curves,
     plot_finetuning_curves,
     plot_forgetting_matrix,
@@ -50,8 +51,17 @@ def create_method_pipeline(cells: Sequence[Cell]) -> Pipeline:
     )
 
 
-def create_pipeline(scenario: str, experiment: Experiment) -> Pipeline:
-    """Create the stage: results of every cell and method -> tables, figures, report."""
+def create_pipeline(
+    scenario: str, experiment: Experiment, attacks: Collection[str] = (), prefix: str = ""
+) -> Pipeline:
+    """Create the stage: results of every cell and method -> tables, figures, report.
+
+    Args:
+        scenario: namespace of the cells.
+        experiment: the shape of the run.
+        attacks: names of the attacks on the models after the last task.
+        prefix: begins the names of what attacks are a part of.
+    """
     trained = bool(experiment.methods)
     reference_points = [*cells_to_compare_with(scenario, experiment)]
     before = [cell for cell in reference_points if cell.method == BEFORE]
@@ -77,6 +87,8 @@ def create_pipeline(scenario: str, experiment: Experiment) -> Pipeline:
 
     about_models = {}
     retain_only = {}
+    residual = {}
+    recorded = {"parameters": "parameters"}
     optional = []
     if trained:
         figures = ["curves", "forgetting_matrix", *figures, "training_curves"]
@@ -99,6 +111,14 @@ def create_pipeline(scenario: str, experiment: Experiment) -> Pipeline:
         about_models |= own("downstream")
         stacked = of("downstream", first_and_last)
         optional.append(node(stack_cells, stacked, "downstream", "stack_downstream"))
+    if attacks:
+        figures += ["attack_map"]
+        residual = own("residual_knowledge")
+        about_models |= own("recovered", "attack_results") | residual
+        recorded |= {"stress": "params:stress"} | {
+            name: f"params:attacks.{name}" for name in attacks
+        }
+        optional.append(node(plot_attack_map, own("attack_results") | labels, "attack_map"))
     return Pipeline(
         [
             *optional,
@@ -129,9 +149,14 @@ def create_pipeline(scenario: str, experiment: Experiment) -> Pipeline:
                 {"evaluation": f"evaluation_{experiment.tasks[-1]}", "judges": "params:judges"},
                 "unknown_tokens",
             ),
-            node(record_run, {"parameters": "parameters"}, "run_record"),
+            node(record_run, recorded, f"{prefix}run_record", f"{prefix}record_run"),
             node(compare_answers, of("generations", first_and_last) | labels, "answers"),
-            node(tabulate_summary, own("summary") | labels, "summary_table"),
+            node(
+                tabulate_summary,
+                own("summary") | residual | labels,
+                f"{prefix}summary_table",
+                f"{prefix}tabulate_summary",
+            ),
             node(plot_trade_off, own("summary") | labels, "trade_off"),
             node(
                 plot_metric_values,
@@ -141,12 +166,13 @@ def create_pipeline(scenario: str, experiment: Experiment) -> Pipeline:
             node(plot_truth_ratios, own("row_metrics") | retain_only | labels, "truth_ratios"),
             node(
                 write_report,
-                own("summary", "summary_table", "answers", "row_metrics", "fingerprints")
-                | own("membership")
-                | own("node_costs", "run_record", "unknown_tokens", *figures)
+                own("summary", "answers", "row_metrics", "membership", "fingerprints")
+                | own("node_costs", "unknown_tokens", *figures)
+                | {name: f"{scenario}.{prefix}{name}" for name in ("summary_table", "run_record")}
                 | {"questions": "questions"}
                 | about_models,
-                "report",
+                f"{prefix}report",
+                f"{prefix}write_report",
             ),
         ],
         tags="reporting",

@@ -1,0 +1,42 @@
+"""Noise is in proportion to each matrix, and the same at every level."""
+
+import pytest
+import torch
+
+from closer_look.evaluation.attacks import ATTACKS
+from closer_look.evaluation.attacks.noise import noise
+from closer_look.evaluation.attacks.weights import matrices
+
+
+def test_noise_is_a_share_of_the_spread(models, rows, context, monkeypatch):
+    from closer_look.evaluation.attacks import weights
+
+    own = [weight.detach().clone() for weight in matrices(models.knows.model)]
+    added = []
+
+    def look(model, rows, context, setting):
+        of_all = zip(matrices(model.model), own, strict=True)
+        added.append([(weight - before).detach() for weight, before in of_all])
+        return rows
+
+    monkeypatch.setattr(weights, "ask_rows", look)
+    noise(models.knows, rows, context, levels=[0.1, 0.2])
+    for once, twice, before in zip(*added, own, strict=True):
+        assert once.std() / before.std() == pytest.approx(0.1, rel=0.05)
+        torch.testing.assert_close(2 * once, twice, rtol=1e-3, atol=1e-5)
+
+
+def test_it_catches_who_knows_and_clears_who_never_saw(models, rows, context, share_recovered):
+    knows, never_saw = (
+        share_recovered(noise(model, rows, context, levels=[0.02, 0.05]))
+        for model in (models.knows, models.never_saw)
+    )
+    assert list(knows) == ["noise of 2 %", "noise of 5 %"]
+    assert max(knows.values()) > 0.9
+    assert max(never_saw.values()) == 0
+
+
+@pytest.mark.parametrize("levels", [[], [0.0], [-1.0]])
+def test_levels_are_checked(levels):
+    with pytest.raises(ValueError, match="levels of attack 'noise'"):
+        ATTACKS["noise"].check({"levels": levels})
