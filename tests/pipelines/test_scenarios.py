@@ -22,7 +22,7 @@ METHODS = {
 
 def scenario(**changes):
     experiment = Experiment.model_validate(SHAPE | changes)
-    return create_scenario("continual", experiment, METHODS, experiment.n_tasks)
+    return create_scenario("continual", experiment, METHODS, experiment.n_tasks, {})
 
 
 def nodes_of(pipeline, method):
