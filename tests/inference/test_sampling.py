@@ -5,7 +5,8 @@ from collections import Counter
 import pytest
 import torch
 
-from closer_look.inference.sampling import sample
+from closer_look.inference.generation import generate
+from closer_look.inference.sampling import sample, sample_each
 from closer_look.models.prompts import set_prompt
 from closer_look.models.tokens import encode_prompts
 
@@ -115,3 +116,49 @@ def test_answers_are_the_model_s_own(language_model):
 def test_no_token_is_left_out(language_model):
     """Where all 300 are about as likely, 600 draws have far more texts than 50."""
     assert len(set(drawn(language_model, 600, temperature=1e6))) > 80
+
+
+def drawn_of_each(language_model, prompts, n, n_tokens=1, temperature=1.0, seed=1, batch_size=64):
+    options = {"temperature": temperature, "seed": seed, "batch_size": batch_size}
+    return sample_each(language_model, prompts, n, n_tokens=n_tokens, **options)
+
+
+def test_answers_to_several_prompts_have_the_model_s_probabilities(by_hand):
+    for texts in drawn_of_each(by_hand, [[5, 6, 7], [8, 9]], 4000, batch_size=8000):
+        assert shares(texts) == pytest.approx({"a": 1 / 2, "b": 3 / 8, "": 1 / 8}, abs=0.03)
+
+
+def test_a_lower_temperature_sharpens_what_several_prompts_get(by_hand):
+    (texts,) = drawn_of_each(by_hand, [[5, 6, 7]], 4000, temperature=0.5)
+    total = 1 / 4 + 9 / 64 + 1 / 64
+    expected = {"a": 1 / 4 / total, "b": 9 / 64 / total, "": 1 / 64 / total}
+    assert shares(texts) == pytest.approx(expected, abs=0.03)
+
+
+@pytest.mark.parametrize("batch_size", [1, 12, 64])
+def test_an_answer_does_not_depend_on_what_is_sampled_beside_it(language_model, batch_size):
+    prompts = encode_prompts(language_model.tokenizer, ["Who?", "Where was she born?", "Why?"])
+    options = {"n_tokens": 30, "temperature": 1.0, "seed": 3}
+    whole = sample_each(language_model, prompts, 6, batch_size=18, **options)
+    assert sample_each(language_model, prompts, 6, batch_size=batch_size, **options) == whole
+    assert len(set(whole[0])) > 1
+    assert sample_each(language_model, prompts, 6, batch_size=18, **options | {"seed": 4}) != whole
+
+
+def check_greedy(language_model, n):
+    """At a low temperature each answer is the greedy one."""
+    questions = ["Who?", "Where was she born, and when was that?", "Why is it so?"]
+    prompts = encode_prompts(language_model.tokenizer, questions)
+    options = {"temperature": 1e-4, "seed": 1, "batch_size": 3 * n}
+    sampled = sample_each(language_model, prompts, n, n_tokens=25, **options)
+    greedy = generate(language_model, questions, 100, batch_size=3, n_tokens=25)["generated"]
+    assert sampled == [[text] * n for text in greedy]
+
+
+def test_at_a_low_temperature_each_answer_is_the_greedy_one(language_model):
+    check_greedy(language_model, n=4)
+
+
+@pytest.mark.parametrize("family", ["mamba", "mistral", "gpt2"])
+def test_models_of_any_kind_of_memory_are_sampled(make_family, family):
+    check_greedy(make_family(family), n=2)

@@ -31,6 +31,7 @@ def generate(
     batch_size: int,
     openings: Sequence[Sequence[int]] | None = None,
     description: str = "Generating",
+    n_tokens: int | None = None,
 ) -> pd.DataFrame:
     """Answer each question by greedy decoding.
 
@@ -43,6 +44,8 @@ def generate(
         openings: token ids with which each answer is known to begin (``scoring.greedy_prefixes``);
             they are not decoded again.
         description: label of the progress bar.
+        n_tokens: largest number of tokens of an answer, if that is not all that ``max_length``
+            leaves.
 
     Returns:
         N rows in the order given: ``generated`` (text), ``n_tokens`` (without end-of-sequence),
@@ -61,7 +64,7 @@ def generate(
                 f"{quote(question)}, whose prompt takes {len(prompt)} tokens; raise it"
             )
     ends = set(end_tokens(language_model))
-    room = [max_length - len(prompt) for prompt in prompts]
+    room = [min(max_length - len(prompt), n_tokens or max_length) for prompt in prompts]
     answers = [list(opening) for opening in openings or [[]] * len(prompts)]
     unfinished = [i for i, ids in enumerate(answers) if len(ids) < room[i] and ends.isdisjoint(ids)]
     unfinished.sort(

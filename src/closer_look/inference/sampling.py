@@ -83,7 +83,7 @@ def sample_each(
     prompts: Sequence[Sequence[int]],
     n: int,
     *,
-    max_length: int,
+    n_tokens: int,
     batch_size: int,
     temperature: float,
     seed: int,
@@ -96,7 +96,7 @@ def sample_each(
         language_model: put into evaluation mode.
         prompts: their token ids.
         n: number of answers to each.
-        max_length: largest number of tokens of prompt and answer together; longer answers are cut.
+        n_tokens: largest number of tokens of an answer; longer answers are cut.
         batch_size: answers decoded together, but all of one prompt at least; prompts in a pass are
             halved when they do not fit into memory.
         temperature: by which logits are divided.
@@ -108,22 +108,28 @@ def sample_each(
     model, tokenizer = language_model
     model.eval()
     ends = set(end_tokens(language_model))
-    together = choose_decoder(model, prompts, max_length) is decode_together
+    longest = max(map(len, prompts)) + n_tokens
+    together = choose_decoder(model, prompts, longest) is decode_together
 
     def sample_pass(places: Sequence[int]) -> list[list[str]]:
         if not together:  # the model is changed by padding, or repeats no state
-            settings = {"max_length": max_length, "temperature": temperature}
             return [
-                sample(language_model, prompts[place], n, seed=_seed(seed, place), **settings)
+                sample(
+                    language_model,
+                    prompts[place],
+                    n,
+                    max_length=len(prompts[place]) + n_tokens,
+                    temperature=temperature,
+                    seed=_seed(seed, place),
+                )
                 for place in places
             ]
         numbers = [
-            torch.rand(n, max_length, generator=torch.Generator().manual_seed(_seed(seed, place)))
+            torch.rand(n, n_tokens, generator=torch.Generator().manual_seed(_seed(seed, place)))
             for place in places
         ]
-        own_prompts = [list(prompts[place]) for place in places]
-        room = [max(max_length - len(prompt), 1) for prompt in own_prompts]
-        ids = _sample_together(model, own_prompts, torch.stack(numbers), room, temperature, ends)
+        own = [list(prompts[place]) for place in places]
+        ids = _sample_together(model, own, torch.stack(numbers), temperature, ends)
         texts = [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
         return [texts[start : start + n] for start in range(0, len(texts), n)]
 
@@ -144,7 +150,6 @@ def _sample_together(
     model: PreTrainedModel,
     prompts: list[list[int]],
     numbers: Tensor,
-    room: list[int],
     temperature: float,
     ends: set[int],
 ) -> list[list[int]]:
@@ -153,8 +158,7 @@ def _sample_together(
     Args:
         model: in evaluation mode.
         prompts: B prompts.
-        numbers: (B, n, most tokens) uniform random numbers, one for each token of an answer.
-        room: largest number of tokens of an answer to each prompt.
+        numbers: (B, n, n_tokens) uniform random numbers, one for each token of an answer.
         temperature: by which logits are divided.
         ends: tokens that end an answer.
 
@@ -162,21 +166,19 @@ def _sample_together(
         B * n answers, without their ends.
     """
     n = numbers.shape[1]
-    numbers = numbers.flatten(0, 1).to(model.device)  # (B * n, most tokens)
-    limits = [most for most in room for _ in range(n)]
-    end = max(len(prompt) + most for prompt, most in zip(prompts, room, strict=True))
+    numbers = numbers.flatten(0, 1).to(model.device)  # (B * n, n_tokens)
     mask, cache, logits = _read(model, prompts, n)  # (B * n, tokens), (B * n, V)
     position = mask.sum(1, keepdim=True)  # (b, 1), of the next token
-    answers: list[list[int]] = [[] for _ in limits]
-    rows, unfinished = list(range(len(limits))), set(range(len(limits)))
-    for step in range(max(room)):
+    answers: list[list[int]] = [[] for _ in numbers]
+    rows, unfinished = list(range(len(answers))), set(range(len(answers)))
+    for step in range(numbers.shape[1]):
         tokens = _draw(logits, numbers[rows, step], temperature)  # (b,)
         for row, token in zip(rows, tokens.tolist(), strict=True):
-            if row in unfinished and token not in ends:
-                answers[row].append(token)
-            if token in ends or len(answers[row]) == limits[row]:
+            if token in ends:
                 unfinished.discard(row)
-        if not unfinished:
+            elif row in unfinished:
+                answers[row].append(token)
+        if not unfinished or step + 1 == numbers.shape[1]:
             break
         if len(unfinished) <= STILL_DECODED * len(rows):  # selecting rows copies the cache
             kept = torch.tensor([row in unfinished for row in rows], device=model.device)
@@ -187,7 +189,7 @@ def _sample_together(
         logits = model(
             input_ids=tokens[:, None],
             attention_mask=mask,
-            position_ids=position.clamp(max=end - 1),  # ended rows may run past the context
+            position_ids=position,
             past_key_values=cache,
             logits_to_keep=1,
             use_cache=True,

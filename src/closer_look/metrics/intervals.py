@@ -38,10 +38,11 @@ def proportion_interval(
     Raises:
         ValueError: there is no row, or there are more successes than rows.
     """
-    from scipy.stats import binomtest  # takes a second to import
+    from scipy.special import betaincinv  # takes a moment to import
 
-    below, above = (
-        binomtest(n_successes, n_rows).proportion_ci(1 - 2 * side, method="exact")
-        for side in (sides[0], 1 - sides[1])
-    )
-    return float(below.low), float(above.high)
+    if not (n_rows > 0 and 0 <= n_successes <= n_rows):
+        raise ValueError(f"{n_successes} of {n_rows} rows is no proportion")
+    n_failures = n_rows - n_successes
+    low = betaincinv(n_successes, n_failures + 1, sides[0]) if n_successes else 0
+    high = betaincinv(n_successes + 1, n_failures, sides[1]) if n_failures else 1
+    return float(low), float(high)

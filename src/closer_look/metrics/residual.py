@@ -162,7 +162,7 @@ def _share(
     drawn = generator.integers(n_rows, size=(n_resamples, n_rows))
     with np.errstate(divide="ignore", invalid="ignore"):
         resampled = recovered[drawn].mean(1) / known[drawn].mean(1)
-    low, high = np.quantile(resampled[~np.isnan(resampled)], sides)
+    low, high = np.quantile(resampled[~np.isnan(resampled)].clip(0, 1), sides)
     if np.isin(recovered, (0, 1)).all():
         exact = proportion_interval(int(recovered.sum()), n_rows, sides)
         low, high = min(low, exact[0] / known.mean()), max(high, exact[1] / known.mean())

@@ -99,16 +99,6 @@ def layer_number(model: PreTrainedModel, layer: int | None) -> int:
     return number
 
 
-def decoder_layers(model: PreTrainedModel) -> list[Module]:
-    """Return a model's decoder layers, in their order.
-
-    Raises:
-        InputError: they cannot be told apart.
-    """
-    decoder, name = _decoder(model)
-    return list(getattr(decoder, name))
-
-
 def _decoder(model: PreTrainedModel) -> tuple[Module, str]:
     """Find the module that holds the list of decoder layers, and the list's name in it."""
     n_layers = model.config.get_text_config().num_hidden_layers

@@ -148,6 +148,7 @@ def ask(
     plain_questions: Sequence[str] | None = None,
     openings: Sequence[Sequence[int]] | None = None,
     description: str = "Attacking",
+    n_tokens: int | None = None,
 ) -> list[str]:
     """Ask a model by greedy decoding, as the evaluation does.
 
@@ -159,6 +160,7 @@ def ask(
             have there, though a question be longer.
         openings: N beginnings of answers, as token ids, put into the model's mouth.
         description: label of the progress bar.
+        n_tokens: largest number of tokens of an answer, if that is not all that there is room for.
 
     Returns:
         N answers, which hold their openings.
@@ -175,6 +177,25 @@ def ask(
         longer = (len(one) - len(other) for one, other in zip(asked, plain, strict=True))
         room += max(0, *longer)
     answers = generate(
-        model, questions, room, context.generation.batch_size, openings, description=description
+        model,
+        questions,
+        room,
+        context.generation.batch_size,
+        openings,
+        description=description,
+        n_tokens=n_tokens,
     )
     return answers["generated"].tolist()
+
+
+def room_for_answers(model: LanguageModel, rows: pd.DataFrame, context: AttackContext) -> int:
+    """Return the tokens that an answer may take where many are asked for.
+
+    It is half as many again as the longest true answer takes: a broken model goes on and on, and
+    whoever looks for the fact does not read on.
+    """
+    from closer_look.models.tokens import encode
+
+    encoded = encode(model.tokenizer, list(rows["question"]), list(rows["gold_answer"]))
+    left = context.generation.max_length - max(len(row.prompt) for row in encoded)
+    return max(1, min(left, 3 * max(len(row.answer) for row in encoded) // 2))

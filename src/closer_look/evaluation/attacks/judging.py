@@ -47,10 +47,11 @@ def judge_lines(
         references = _references(lines, rows)
         lines = lines.assign(**_recovered(lines, references, judges))
     groups = lines.groupby(["setting", "row_id"], sort=False)
+    lines["place"] = groups.ngroup()
     lines["n_lines"] = groups["recovered"].transform("size")
     lines["share"] = groups["recovered"].transform("mean")
     ordered = lines.sort_values(["recovered", *(["rouge"] * is_asked)], kind="stable")
-    worst = ordered.drop_duplicates(["setting", "row_id"], keep="last").sort_index()
+    worst = ordered.drop_duplicates(["setting", "row_id"], keep="last").sort_values("place")
     if is_asked:
         worst["cosine_similarity"] = _cosine_similarity(worst, references, judges)
     return worst.assign(reason="").reindex(columns=list(RECOVERED)).reset_index(drop=True)

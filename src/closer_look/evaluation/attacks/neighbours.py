@@ -29,7 +29,7 @@ def neighbours(model: LanguageModel, rows: pd.DataFrame, context: AttackContext)
     return pd.DataFrame(
         {
             "row_id": lines["row_id"],
-            "setting": related["kind"].fillna("related questions"),
+            "setting": related["kind"].astype(object).fillna("related questions"),
             "question": related["question"],
             "gold_answer": related["answer"],
             "key_fact": related["key_fact"],

@@ -7,7 +7,7 @@ from itertools import takewhile
 import pandas as pd
 from pydantic import PositiveInt
 
-from closer_look.evaluation.attacks.attack import AttackContext, Framing, ask
+from closer_look.evaluation.attacks.attack import AttackContext, Framing, ask, room_for_answers
 from closer_look.models.language_model import LanguageModel
 
 
@@ -53,6 +53,7 @@ def prompts(
         list(lines["plain"]),
         openings=list(lines["opening"]),
         description="Framing questions",
+        n_tokens=room_for_answers(model, rows, context) + max(prefixes, default=0),
     )
     given = [model.tokenizer.decode(ids, skip_special_tokens=True) for ids in lines["opening"]]
     added = [_without(answer, text) for answer, text in zip(answers, given, strict=True)]

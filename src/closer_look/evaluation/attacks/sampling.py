@@ -7,8 +7,11 @@ from typing import Annotated
 import pandas as pd
 from pydantic import Field, PositiveFloat
 
-from closer_look.evaluation.attacks.attack import AttackContext
+from closer_look.evaluation.attacks.attack import AttackContext, room_for_answers
 from closer_look.models.language_model import LanguageModel
+
+SAMPLES = 4
+"""Samples decoded for each prompt that is: they have little to read, and are short."""
 
 
 def sampling(
@@ -32,15 +35,14 @@ def sampling(
         ``row_id``, ``setting`` ("32 samples"), ``question`` and ``generated``; n lines per row.
     """
     from closer_look.inference.sampling import sample_each
-    from closer_look.models.instruction import instruction_length
     from closer_look.models.tokens import encode_prompts
 
     answers = sample_each(
         model,
         encode_prompts(model.tokenizer, list(rows["question"])),
         n,
-        max_length=context.generation.max_length + instruction_length(model.tokenizer),
-        batch_size=context.generation.batch_size,
+        n_tokens=room_for_answers(model, rows, context),
+        batch_size=SAMPLES * context.generation.batch_size,
         temperature=temperature,
         seed=context.seed,
     )
