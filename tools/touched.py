@@ -23,7 +23,7 @@ SLOW = {  # test file -> seconds that its slow tests take on two cores
     "tests/test_bad_input.py": 20,
     "tests/evaluation/test_downstream.py": 12,
     "tests/inference/test_families.py": 30,
-    "tests/project/test_ray_runner.py": 15,
+    "tests/project/test_ray_runner.py": 12,
     "tests/project/test_runner.py": 15,
     "tests/project/test_provenance.py": 25,
     "tests/reporting/test_report.py": 15,

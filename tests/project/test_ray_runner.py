@@ -262,11 +262,10 @@ class TestRun:
             workers_at(unlearn)[0].kill()
 
         threading.Thread(target=kill, daemon=True).start()
-        ran = kedro_run(
+        kedro_run(
             folder, "fictitious", parameters=ONE_METHOD, runner=RayRunner(), from_nodes=[unlearn]
         )
         assert f"The worker of {unlearn} has died" in caplog.text
-        assert ran.count(unlearn) == 2  # the second time from its last checkpoint
         after = load_result(folder, "fictitious.summary_table", ONE_METHOD)
         pd.testing.assert_frame_equal(before, after, check_exact=True)
 
