@@ -161,45 +161,37 @@ def test_the_greedy_prefix_of_an_answer_without_a_miss_is_the_answer_and_its_end
     assert greedy_prefixes(language_model.tokenizer, ["Who?"], ["Ilse"], hits) == [row.answer]
 
 
-@pytest.fixture(scope="module")
-def strangers():
-    """Sixty questions and answers of random letters: no answer follows from any other row."""
-    letters = np.random.default_rng(4).choice(list("abcdefgh"), (60, 10))
-    texts = ["".join(row) for row in letters]
-    return pd.DataFrame(
-        {
-            "split": ["forget"] * 20 + ["holdout"] * 40,
-            "task_id": 1,
-            "row_id": texts,
-            "question": [text[:4] for text in texts],
-            "gold_answer": [text[4:] for text in texts],
-        }
-    )
-
-
-@pytest.mark.parametrize("is_trained", [True, False])
-def test_what_a_model_was_trained_on_is_told_and_what_it_never_saw_is_not(
-    tiny_llama, strangers, is_trained
-):
-    model = tiny_llama(list(strangers["gold_answer"]))
+def told(tiny_llama, n_rows, steps):
+    """Train a model on the first half of rows of random letters, and tell them from the others."""
+    letters = np.random.default_rng(4).choice(list("abcdefgh"), (n_rows, 10))
+    texts = ["".join(row) for row in letters]  # no answer follows from any other row
+    rows = pd.DataFrame({"row_id": texts, "task_id": 1, "gold_answer": [t[4:] for t in texts]})
+    rows["split"] = ["forget"] * (n_rows // 2) + ["holdout"] * (n_rows // 2)
+    questions, answers = [text[:4] for text in texts], list(rows["gold_answer"])
+    model = tiny_llama(answers)
     set_prompt(model.tokenizer, "plain")
-    if is_trained:
-        forget = strangers[strangers["split"] == "forget"]
-        batch = pack(encode(model.tokenizer, list(forget["question"]), list(forget["gold_answer"])))
-        optimiser = torch.optim.Adam(model.model.parameters(), lr=0.01)
-        with packed_attention(model.model):
-            for _ in range(100):
-                optimiser.zero_grad()
-                logits = answer_logits(model.model, batch)
-                torch.nn.functional.cross_entropy(logits, batch["labels"]).backward()
-                optimiser.step()
-    scores = score(model, list(strangers["question"]), list(strangers["gold_answer"]), 64)
-    scores = strangers[["split", "row_id"]].assign(kind="answer").join(scores)
-    table = membership_summary(membership_scores(scores, strangers), n_resamples=50)
-    told = table[(table["task_id"] == 0) & (table["score"] != "reference")]
-    if is_trained:
-        assert (told["auc"] > 0.9).all()
-        assert (told["ci_low"] > 0.8).all()
-    else:
-        assert told["auc"].between(0.3, 0.7).all()
-        assert ((told["ci_low"] < 0.5) & (told["ci_high"] > 0.5)).all()
+    learned = encode(model.tokenizer, questions[: n_rows // 2], answers[: n_rows // 2])
+    batch = pack(learned)
+    optimiser = torch.optim.Adam(model.model.parameters(), lr=0.01)
+    with packed_attention(model.model):
+        for _ in range(steps):
+            optimiser.zero_grad()
+            logits = answer_logits(model.model, batch)
+            torch.nn.functional.cross_entropy(logits, batch["labels"]).backward()
+            optimiser.step()
+    scores = score(model, questions, answers, batch_size=64)
+    scores = rows[["split", "row_id"]].assign(kind="answer").join(scores)
+    table = membership_summary(membership_scores(scores, rows), n_resamples=50)
+    return table[(table["task_id"] == 0) & (table["score"] != "reference")]
+
+
+def test_rows_that_a_model_was_trained_on_are_told(tiny_llama):
+    found = told(tiny_llama, n_rows=40, steps=100)
+    assert (found["auc"] > 0.95).all()
+    assert (found["ci_low"] > 0.9).all()
+
+
+def test_rows_that_a_model_never_saw_are_not_told(tiny_llama):
+    # By chance, the AUC of 300 rows against 300 is within 0.5 +- 0.047, nineteen times of 20.
+    found = told(tiny_llama, n_rows=600, steps=0)
+    assert found["auc"].between(0.42, 0.58).all()
