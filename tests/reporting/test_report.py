@@ -12,13 +12,19 @@ import pytest
 from closer_look.data.questions import SPLITS
 from closer_look.errors import InputError
 from closer_look.losses import FORGET, RETAIN
-from closer_look.metrics import NO_RETAIN_ONLY_MODEL
+from closer_look.metrics import (
+    NO_RETAIN_ONLY_MODEL,
+    PLAIN,
+    attack_results,
+    residual_knowledge,
+)
 from closer_look.parameters.evaluation import JudgesParameters
 from closer_look.parameters.training import UnlearningParameters
 from closer_look.pipelines.reporting.nodes import tabulate_summary, write_report
 from closer_look.reporting import figures, report, sentences, wording
 from closer_look.reporting.results import summary_table
 from closer_look.reporting.run_record import run_record
+from closer_look.reporting.terminal import result_lines
 
 ATTACK = "<script>alert(1)</script>"
 LABELS = {"me_gd": "ME+GD", "idk_ap": "IDK+AP"}
@@ -965,3 +971,103 @@ while (walk.nextNode()) {
 }
 Object.assign(document.body.dataset, {seen, turned: turned.join(" / ")});
 """
+
+
+def of_attack(method, attack, values, setting=""):
+    """Lines of what an attack got back of the forget rows of ``make_answers(4, 3)``."""
+    lines = pd.DataFrame({"recovered": values, "row_id": [f"row-{n}" for n in range(4)]})
+    told = [f"{attack} tells {n}" if value else "No." for n, value in enumerate(values)]
+    lines = lines.assign(method=method, attack=attack, setting=setting, generated=told)
+    return lines.assign(share=lines["recovered"] / 2, rouge=0.5, question="Asked otherwise?")
+
+
+@pytest.fixture
+def attacked():
+    """What two attacks got back; a third could not be made."""
+    recovered = pd.concat(
+        [
+            of_attack("before", PLAIN, [1, 1, 1, 1]),
+            of_attack("before", "sampling", [1, 1, 1, 1], "9 samples"),
+            *(of_attack(method, PLAIN, [0, 0, 0, 1]) for method in LABELS),
+            of_attack("me_gd", "sampling", [1, 1, 0, 1], "9 samples"),
+            of_attack("idk_ap", "sampling", [0, 0, 0, 0], "9 samples"),
+        ],
+        ignore_index=True,
+    ).assign(cosine_similarity=0.5, entailment=1.0)
+    words = {PLAIN: ("Plain question", "No attack."), "sampling": ("Sampling", "Many answers.")}
+    tables = []
+    for function in (attack_results, residual_knowledge):
+        table = function(recovered, "before")
+        pairs = [words[attack] for attack in table["attack"]]
+        tables.append(table.assign(label=[p[0] for p in pairs], sentence=[p[1] for p in pairs]))
+    results, residual = tables
+    left_out = {"attack": "depth", "label": "Depth", "reason": "it compares, and there is none"}
+    results = pd.concat([results, pd.DataFrame([left_out])], ignore_index=True)
+    return {"recovered": recovered, "attack_results": results, "residual_knowledge": residual}
+
+
+def test_without_attacks_the_report_says_that_there_were_none(render):
+    page = Page(render())
+    assert "What an attacker gets back" not in page.words
+    assert "Attacks that bring knowledge back" in page.words
+
+
+def test_attacks_have_a_section_of_their_own(render, attacked, summary):
+    shown = {"attack_map": figures.attack_map(attacked["attack_results"], LABELS)}
+    table = summary_table(summary, LABELS, attacked["residual_knowledge"])
+    page = Page(render(figures=shown, summary_table=table, **attacked))
+    words = page.words
+    assert "What an attacker gets back" in words
+    assert "So 4 of the forgotten questions were put to each model again" in words
+    assert re.search(r"ME\+GD 0\.750 0\.\d+ to \d\.\d+ Sampling, 9 samples 0\.250", words)
+    assert re.search(r"IDK\+AP 0\.250 0\.\d+ to \d\.\d+ Plain question 0\.250", words)
+    assert "Sampling Many answers." in words
+    assert "Left out: it compares, and there is none." in words
+    assert "once 0.375" in words  # of the samples of ME+GD, and not their best
+    assert "Attacks that bring knowledge back" not in words
+    assert "Attacks other than those above" in words
+    ids = [attributes.get("id") for _, attributes in page.tags]
+    assert ids.count("figure-attack_map") == 1
+
+
+def test_facts_that_came_back_are_shown_beside_the_plain_answer(render, attacked):
+    words = Page(render(**attacked)).words
+    section = words.split("Facts that came back")[1].split("Every attack in numbers")[0]
+    assert "ME+GD, asked plainly xylophone" in section
+    assert "Sampling, 9 samples sampling tells 0 Asked: Asked otherwise?" in section
+    assert "sampling tells 3" not in section  # which the plain question tells, too
+    assert "IDK+AP" not in section  # of which nothing came back
+
+
+def test_what_was_never_known_has_no_share(render, attacked):
+    nothing = attacked["recovered"].assign(recovered=0.0)
+    tables = {
+        "attack_results": attack_results(nothing, "before"),
+        "residual_knowledge": residual_knowledge(nothing, "before"),
+    }
+    named = {name: table.assign(label="?", sentence="?") for name, table in tables.items()}
+    words = Page(render(recovered=nothing, **named)).words
+    assert "the model before unlearning gives nothing back either" in words
+
+
+def test_the_table_of_results_has_the_residual_knowledge_of_the_last_models(summary, attacked):
+    table = summary_table(summary, LABELS, attacked["residual_knowledge"])
+    last = table.drop_duplicates("method", keep="last").set_index("method")
+    assert last["residual_knowledge"].to_dict() == {"before": 1, "ME+GD": 0.75, "IDK+AP": 0.25}
+    assert last.loc["ME+GD", "residual_attack"] == "Sampling"
+    assert last.loc["ME+GD", "residual_knowledge_low"] < 0.75
+    earlier = table[table["method"].duplicated(keep="last")]
+    assert earlier["residual_knowledge"].isna().all()
+    *_, lines = result_lines(table)
+    assert re.search(r"residual\s+got back by", lines)
+    assert re.search(r"ME\+GD.* 0\.750\s+Sampling", lines)
+    assert "residual" not in result_lines(summary_table(summary, LABELS))[-1]
+
+
+def test_the_map_of_attacks_shows_the_strongest_setting_of_each(attacked):
+    figure = figures.attack_map(attacked["attack_results"], LABELS)
+    (cells,) = figure.data
+    assert list(cells.x) == ["Plain question", "Sampling"]
+    assert list(cells.y) == ["Before", "ME+GD", "IDK+AP"]
+    assert [list(row) for row in cells.z] == [[1, 1], [0.25, 0.75], [0.25, 0]]
+    assert cells.customdata[1][1] == "9 samples"
