@@ -64,7 +64,8 @@ class _WholeTexts:
             return super().open(path, mode, **options)
         encoding = {"encoding": options.pop("encoding", "utf-8")}
         encoding |= {name: options.pop(name) for name in ("errors", "newline") if name in options}
-        return _Text(self.open(path, f"{mode.replace('t', '')}b", **options), **encoding)
+        file = super().open(path, f"{mode.replace('t', '')}b", **options)
+        return _Text(file, **encoding)
 
 
 class WholeFileSystem(_WholeTexts, LocalFileSystem):

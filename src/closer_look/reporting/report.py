@@ -19,6 +19,7 @@ from closer_look.metrics import with_own_metrics
 from closer_look.metrics.aggregates import FORGET_EFFICACY_TERMS, MODEL_UTILITY_TERMS
 from closer_look.reporting.attacks import describe_attacks
 from closer_look.reporting.findings import describe_failures, describe_versions
+from closer_look.reporting.membership import tabulate_membership
 from closer_look.reporting.pages import page_environment
 from closer_look.reporting.results import (
     REFERENCE_LABELS,
@@ -27,7 +28,6 @@ from closer_look.reporting.results import (
     costs_table,
     machines,
     pick_examples,
-    told_apart,
 )
 from closer_look.reporting.sentences import (
     describe_elsewhere,
@@ -50,7 +50,6 @@ from closer_look.reporting.sentences import (
 )
 from closer_look.reporting.wording import (
     BEFORE_LABEL,
-    MEMBERSHIP,
     NEVER_MEASURED,
     NO_ATTACKS,
     NO_BENCHMARKS,
@@ -221,34 +220,6 @@ def tabulate_downstream(
         rows.append({"label": labels[method], "cells": cells.to_dict("records")})
     heads = [{"task": task.task, "how": _how(task)} for task in tasks.itertuples()]
     return {"tasks": heads, "rows": rows}
-
-
-def tabulate_membership(
-    membership: pd.DataFrame | None, parameters: Mapping[str, Any]
-) -> dict[str, Any] | None:
-    """Tabulate membership inference: a column for each score; rows are models after the last task.
-
-    Returns:
-        None if nothing was told apart.
-    """
-    told = None if membership is None else told_apart(membership)
-    if told is None or told.empty:
-        return None
-    labels = REFERENCE_LABELS | method_labels(parameters)
-    scores = [score for score in MEMBERSHIP if score in set(told["score"])]
-    estimates = told.set_index(["method", "score"])
-    rows = [
-        {
-            "label": labels[method],
-            "is_reference": method in REFERENCE_LABELS,
-            "cells": estimates.reindex([(method, score) for score in scores]).to_dict("records"),
-        }
-        for method in told["method"].unique()
-    ]
-    heads = [dict(zip(("label", "meaning"), MEMBERSHIP[score], strict=True)) for score in scores]
-    counts = {name: int(told[name].max()) for name in ("n_forget", "n_holdout")}
-    has_leak = bool(told["privleak"].notna().any())
-    return {"scores": heads, "rows": rows, "has_leak": has_leak} | counts
 
 
 def _how(task: Any) -> str:
