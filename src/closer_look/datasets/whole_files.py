@@ -11,8 +11,7 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 from io import BytesIO, TextIOWrapper
-from types import new_class
-from typing import Any
+from typing import Any, ClassVar
 
 import fsspec
 from fsspec import AbstractFileSystem
@@ -51,7 +50,7 @@ def upload_whole_files(urls: Iterable[str]) -> None:
             how = INSTALLED_BY.get(protocol, str(error))
             raise InputError(f"{quote(url)}: its package is not installed; {how}") from None
         if not issubclass(known, WholeUploads):
-            whole = new_class(f"Whole{known.__name__}", (WholeUploads, known))
+            whole = type(f"Whole{known.__name__}", (WholeUploads, known), {"of_fsspec": known})
             fsspec.register_implementation(protocol, whole, clobber=True)
 
 
@@ -64,8 +63,8 @@ class _WholeTexts:
             return super().open(path, mode, **options)
         encoding = {"encoding": options.pop("encoding", "utf-8")}
         encoding |= {name: options.pop(name) for name in ("errors", "newline") if name in options}
-        file = super().open(path, f"{mode.replace('t', '')}b", **options)
-        return _Text(file, **encoding)
+        open_binary = self.open
+        return _Text(open_binary(path, f"{mode.replace('t', '')}b", **options), **encoding)
 
 
 class WholeFileSystem(_WholeTexts, LocalFileSystem):
@@ -86,13 +85,21 @@ class WholeUploads(_WholeTexts):
     fsspec's own files would upload what they have when an error ends the writing.
     """
 
+    of_fsspec: ClassVar[type[AbstractFileSystem]]
+    """The whole file system."""
+
     def __init__(self, *arguments: Any, **options: Any) -> None:
         # What other machines have written since is to be seen.
         super().__init__(*arguments, **{"use_listings_cache": False} | options)
 
     def open(self, path: str, mode: str = "rb", **options: Any) -> Any:
         """Open an object."""
-        return _Upload(self, path) if mode == "wb" else super().open(path, mode, **options)
+        return _Upload(self._plain, path) if mode == "wb" else super().open(path, mode, **options)
+
+    @property
+    def _plain(self) -> AbstractFileSystem:
+        """The file system without this part: some write a whole object by opening it."""
+        return self.of_fsspec(*self.storage_args, **self.storage_options)
 
 
 class _Upload(BytesIO):
