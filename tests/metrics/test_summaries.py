@@ -158,7 +158,9 @@ def test_aggregate_has_a_line_for_each_metric_of_each_split_and_forget_task(make
     table = aggregate(rows, n_resamples=20)
     assert list(table) == ["split", "task_id", "metric", "value", "ci_low", "ci_high", "n_rows"]
     assert list(zip(table["split"], table["task_id"], table["n_rows"], strict=True)) == (
-        [("forget", 1, 2)] * 6 + [("forget", 2, 3)] * 6 + [("retain", 0, 4)] * 6
+        [("forget", 1, 2)] * len(METRICS)
+        + [("forget", 2, 3)] * len(METRICS)
+        + [("retain", 0, 4)] * len(METRICS)
     )
     assert table["metric"].tolist() == METRIC_COLUMNS * 3
     value = table.set_index(["split", "task_id", "metric"])["value"]
