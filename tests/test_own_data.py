@@ -108,7 +108,10 @@ def test_texts_come_in_as_they_are(project, unjudged):
 
 def test_tables_say_what_the_numbers_hold_and_what_is_absent_and_why(unjudged, load):
     metrics = load("unjudged", "metrics.parquet")
-    assert set(metrics["metric"]) == {"rouge", "probability", "cosine_similarity", "token_entropy"}
+    assert set(metrics["metric"]) == {
+        *("rouge", "probability", "cosine_similarity", "token_entropy"),
+        *("extraction_strength", "exact_memorisation"),
+    }
     summary = load("unjudged", "idk_ap.task_01/summary.parquet").set_index("metric")
     kept = "rouge, probability, cosine_similarity, token_entropy of retain"
     forgotten = "rouge, probability, cosine_similarity of forget"

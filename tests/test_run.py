@@ -16,7 +16,7 @@ from kedro.io import MemoryDataset
 
 ONE_TASK = {"experiment": {"n_tasks": 1, "methods": ["me_gd"]}}
 REGISTERED = ["forget_set", "finetuning", "inspect", "fictitious", "continual"]
-REGISTERED += ["export", "export_fictitious"]
+REGISTERED += ["export", "export_fictitious", "stress"]
 ENVIRONMENTS = sorted(
     path.parent.name
     for path in Path(__file__).parents[1].glob("conf/*/parameters.yml")

@@ -325,6 +325,7 @@ def test_a_bucket_that_is_lost_during_a_run(s3, bucket, kedro_run, monkeypatch):
 
     original = S3FileSystem._pipe_file
     monkeypatch.setattr(S3FileSystem, "_pipe_file", lost)
+    S3FileSystem.clear_instance_cache()
     with pytest.raises(InputError) as caught:
         kedro_run(bucket, "forget_set")
     assert str(caught.value) == (

@@ -43,6 +43,7 @@ def test_question_and_answer_are_enough():
         "paraphrased_answer": None,
         "wrong_answers": [],
         "key_fact": None,
+        "related": [],
     }
 
 

@@ -153,10 +153,7 @@ def test_declined_question_that_does_not_fit_into_the_model_is_refused(
         nodes.finetune(
             language_model, questions, unknown, ["No."], finetuning(declined_questions=2), None
         )
-    nodes.finetune(
-        language_model, questions, unknown, ["No."], finetuning(declined_questions=1), None
-    )
-    assert taught[-1] == (unknown.loc[0, "question"], "No.")
+    assert taught == []
 
 
 @pytest.fixture

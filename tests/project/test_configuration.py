@@ -84,6 +84,7 @@ def test_name_of_a_run_that_is_part_of_another_word_is_refused(check):
     fixed = "questions: {type: pandas.ParquetDataset, filepath: data/people.parquet}\n"
     fixed += '"plan_{task}": {type: pandas.ParquetDataset, filepath: "data/{task}/plan.parquet"}\n'
     fixed += '"evaluation_{task}": {type: pandas.ParquetDataset, filepath: "data/{task}.parquet"}\n'
+    fixed += "holdout: {type: pandas.ParquetDataset, filepath: data/holdout.parquet}\n"
     fixed += "unknown_questions: {type: pandas.ParquetDataset, filepath: data/unknown.parquet}\n"
     with pytest.raises(InputError, match=r"^parameter run: 'eople' is in no path of evaluation_"):
         check(fixed, run="eople")

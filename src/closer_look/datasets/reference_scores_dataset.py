@@ -10,7 +10,6 @@ import fsspec
 import pandas as pd
 from kedro.io.core import AbstractVersionedDataset, Version, get_protocol_and_path
 from kedro_datasets._typing import TablePreview
-from safetensors.torch import load_file, save_file
 
 from closer_look.datasets.places import place_of
 from closer_look.datasets.table_dataset import preview_rows
@@ -59,6 +58,8 @@ class ReferenceScoresDataset(AbstractVersionedDataset[ReferenceScores, Reference
 
     def load(self) -> ReferenceScores:
         """Load the table and the tensors."""
+        from safetensors.torch import load_file  # imports torch
+
         folder = self._read()
         tensors = load_file(folder / "hidden_states.safetensors")
         of_kinds = (
@@ -112,6 +113,8 @@ class ReferenceScoresDataset(AbstractVersionedDataset[ReferenceScores, Reference
 
 
 def _write(data: ReferenceScores, folder: Path) -> None:
+    from safetensors.torch import save_file
+
     folder.mkdir(parents=True)
     kinds = {ROW: data.hidden_states, HEAD: data.output_head, LAYER: data.activations}
     tensors = {f"{kind}{name}": tensor for kind, of in kinds.items() for name, tensor in of.items()}
