@@ -82,9 +82,9 @@ def steps_here(made, plan, questions, method, rows):
     starts, flops = [], []
     collate = Objective.collate
 
-    def timed(objective, chosen):
+    def timed(objective, *rows):
         starts.append(time.perf_counter())
-        batch = collate(objective, chosen)
+        batch = collate(objective, *rows)
         flops.append(step_flops(made.model.config, batch))
         return batch
 

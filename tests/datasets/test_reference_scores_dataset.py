@@ -2,10 +2,10 @@
 
 import pandas as pd
 import pytest
+import safetensors.torch
 import torch
 from kedro.io import Version
 
-from closer_look.datasets import reference_scores_dataset
 from closer_look.datasets.reference_scores_dataset import ReferenceScoresDataset
 from closer_look.training.reference_scores import ReferenceScores
 
@@ -85,7 +85,7 @@ def test_crash_while_saving_leaves_the_version_before(at_version, monkeypatch, t
     def crash(tensors, path):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(reference_scores_dataset, "save_file", crash)
+    monkeypatch.setattr(safetensors.torch, "save_file", crash)
     with pytest.raises(KeyboardInterrupt):
         at_version("2").save(ReferenceScores(NOTHING, {}, {}))
     assert len(at_version().load().nll) == 2
