@@ -45,17 +45,9 @@ def describe_attacks(
     }
 
 
-def describe_residual(residual_knowledge: pd.DataFrame, labels: Mapping[str, str]) -> list[str]:
-    """Say of each method how much an attacker gets back, the most first."""
-    found = residual_knowledge[residual_knowledge["method"].isin(labels)].dropna(subset="value")
-    return [
-        f"{labels[row.method]}: {row.value:.0%} of what the model knew is still there "
-        f"({_attack(row)})"
-        for row in found.sort_values("value", ascending=False, kind="stable").itertuples()
-    ]
-
-
 def _attack(row: Any) -> str:
+    if not row.value > 0:
+        return "nothing came back"
     return f"{row.label}, {row.setting}" if row.setting else row.label
 
 
@@ -87,16 +79,16 @@ def _examples(
 
     They are of the attack that got most back of the method, if that asks.
     """
-    best = residual_knowledge.set_index("method")[["attack", "setting"]]
+    best = {row.method: row for row in residual_knowledge.itertuples()}
     questions = answers[answers["split"] == "forget"].set_index("row_id")
     plain = recovered[recovered["attack"] == PLAIN].set_index(["method", "row_id"])["recovered"]
     picked = []
     for method, label in labels.items():
-        attack, setting = best.loc[method]
+        found = best[method]
         lines = recovered[
             (recovered["method"] == method)
-            & (recovered["attack"] == attack)
-            & (recovered["setting"] == setting)
+            & (recovered["attack"] == found.attack)
+            & (recovered["setting"] == found.setting)
             & recovered["generated"].notna()
         ]
         gains = lines["recovered"] - plain.loc[method].reindex(lines["row_id"]).to_numpy()
@@ -107,19 +99,14 @@ def _examples(
                 "question": of_row["question"],
                 "reference": of_row["reference"],
                 "plain_answer": of_row[label],
-                "attack": best_label(residual_knowledge, method),
+                "attack": _attack(found),
                 "asked": row.question,
+                "given": row.given if isinstance(row.given, str) else "",
                 "answer": row.generated,
             }
             picked.append((place, example))
     picked.sort(key=lambda pair: pair[0])  # the first of each method, then the second of each
     return [example for _, example in picked[:N_EXAMPLES]]
-
-
-def best_label(residual_knowledge: pd.DataFrame, method: str) -> str:
-    """Name the attack that got most back of a method."""
-    (row,) = residual_knowledge[residual_knowledge["method"] == method].itertuples()
-    return _attack(row)
 
 
 def _relearning(made: pd.DataFrame, labels: Mapping[str, str]) -> list[str]:
