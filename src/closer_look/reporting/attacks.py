@@ -39,7 +39,7 @@ def describe_attacks(
         "models": _models(made, residual_knowledge, of_models),
         "attacks": attacks[["label", "sentence"]].to_dict("records"),
         "left_out": left_out[["label", "reason"]].to_dict("records"),
-        "examples": _examples(recovered, residual_knowledge, answers, labels),
+        "examples": _examples(recovered, made, answers, labels),
         "details": _details(made, of_models),
         "relearning": _relearning(made, labels),
     }
@@ -71,25 +71,27 @@ def _models(
 
 def _examples(
     recovered: pd.DataFrame,
-    residual_knowledge: pd.DataFrame,
+    made: pd.DataFrame,
     answers: pd.DataFrame,
     labels: Mapping[str, str],
 ) -> list[dict[str, Any]]:
     """Pick answers that gave a fact away which the plain question did not, of each method in turn.
 
-    They are of the attack that got most back of the method, if that asks.
+    They are of the attack that got most back of the method among those that ask.
     """
-    best = {row.method: row for row in residual_knowledge.itertuples()}
     questions = answers[answers["split"] == "forget"].set_index("row_id")
     plain = recovered[recovered["attack"] == PLAIN].set_index(["method", "row_id"])["recovered"]
+    told = recovered[recovered["generated"].notna() & (recovered["attack"] != PLAIN)]
     picked = []
     for method, label in labels.items():
-        found = best[method]
-        lines = recovered[
-            (recovered["method"] == method)
-            & (recovered["attack"] == found.attack)
-            & (recovered["setting"] == found.setting)
-            & recovered["generated"].notna()
+        of_method = made[(made["method"] == method) & made["attack"].isin(told["attack"])]
+        if of_method.empty:
+            continue
+        best = next(of_method.nlargest(1, "recovered").itertuples())
+        lines = told[
+            (told["method"] == method)
+            & (told["attack"] == best.attack)
+            & (told["setting"] == best.setting)
         ]
         gains = lines["recovered"] - plain.loc[method].reindex(lines["row_id"]).to_numpy()
         for place, row in enumerate(lines[gains > 0].itertuples()):
@@ -99,7 +101,7 @@ def _examples(
                 "question": of_row["question"],
                 "reference": of_row["reference"],
                 "plain_answer": of_row[label],
-                "attack": _attack(found),
+                "attack": _attack(best),
                 "asked": row.question,
                 "given": row.given if isinstance(row.given, str) else "",
                 "answer": row.generated,
