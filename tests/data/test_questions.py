@@ -371,3 +371,38 @@ def test_a_row_to_forget_without_a_subject_is_refused_by_its_name():
         "column 'subject', or leave the method out"
     )
     assert name_subjects("Never.", rows) == "Never."  # which names nobody
+
+
+@pytest.mark.parametrize(
+    "related",
+    [
+        "Who?",
+        ["Who?"],
+        [{}],
+        [{"question": ""}],
+        [{"question": "Who?", "key_fact": 3}],
+        [{"question": "Who?", "anser": "She."}],
+    ],
+)
+def test_related_questions_at_fault_are_refused(related):
+    rows = [{"question": "Who?", "answer": "She."} | {"related": related}]
+    with pytest.raises(InputError) as caught:
+        to_questions(rows, "forget", "rows")
+    assert str(caught.value).startswith(
+        "rows: row 1: related must be a list of questions, each with texts for question, kind, "
+        "answer, key_fact, not "
+    )
+
+
+def test_related_questions_are_kept_as_they_are():
+    related = [{"question": "Who?", "kind": "another"}, {"question": "Whose?", "answer": None}]
+    (found,) = to_questions([{"question": "Q", "answer": "A", "related": related}], "forget", "r")[
+        "related"
+    ]
+    assert found == related
+
+
+def test_control_characters_in_related_questions_are_refused():
+    rows = [{"question": "Q", "answer": "A", "related": [{"question": "Who\x1b?"}]}]
+    with pytest.raises(InputError, match="row 1: related holds the control character"):
+        to_questions(rows, "forget", "rows")

@@ -186,19 +186,30 @@ def test_what_all_attacks_got_back_is_put_together(rows):
     assert set(results["label"]) == {"Plain question", "Asking twice", "Comparing", "Asking"}
 
 
+def test_an_attack_is_kept_and_refused_when_stale(kedro_run, load_result, copied_run, monkeypatch):
+    monkeypatch.undo()  # the attacks of the project
+    cell = "continual.me_gd.task_02.paraphrase"
+    nodes = ["draw_attacked_rows_task_02", f"{cell}.attack_model", f"{cell}.judge_attack"]
+    options = {"node_names": nodes, "only_missing_outputs": True}
+    assert kedro_run(copied_run, "stress", **options) == nodes
+    recovered = load_result(copied_run, f"{cell}.recovered")
+    assert set(recovered["row_id"]) == set(load_result(copied_run, nodes[0][5:])["row_id"])
+    assert kedro_run(copied_run, "stress", **options) == []
+    other = {"attacks": {"paraphrase": {"rewordings": ["So: {question}"]}}}
+    with pytest.raises(InputError, match=r"attacked was made with attacks\.paraphrase\.rewordings"):
+        kedro_run(copied_run, "stress", parameters=other, **options)
+
+
 @pytest.mark.slow
-def test_a_run_is_attacked_resumed_and_refused_when_stale(kedro_run, load_result, copied_run):
-    ran = kedro_run(copied_run, "stress", only_missing_outputs=True)
+def test_all_attacks_on_a_finished_run(kedro_run, load_result, copied_run, monkeypatch):
+    monkeypatch.undo()
+    few = {"stress": {"rows": 2}, "attacks": {"sampling": {"n": 4}, "relearning": {"steps": [1]}}}
+    ran = kedro_run(copied_run, "stress", parameters=few, only_missing_outputs=True)
     assert not [name for name in ran if name.endswith(("unlearn", "finetune", "judge_answers"))]
-    assert sum(name.endswith("attack_model") for name in ran) >= 4 * 4
     assert "continual.stress_write_report" in ran
-    residual = load_result(copied_run, "continual.residual_knowledge")
+    residual = load_result(copied_run, "continual.residual_knowledge", few)
     assert set(residual["method"]) == {"before", "ga_gd", "me_gd", "idk_ap"}
-    record = load_result(copied_run, "continual.stress_run_record")
-    assert record["parameters"]["attacks"]["sampling"]["n"] == 32
-    assert kedro_run(copied_run, "stress", only_missing_outputs=True) == []
-    with pytest.raises(InputError, match=r"attacks\.sampling\.n 32, which is 8 now"):
-        kedro_run(
-            copied_run, "stress", parameters={"attacks.sampling.n": 8}, only_missing_outputs=True
-        )
-    kedro_run(copied_run, only_missing_outputs=True)  # the run without attacks is what it was
+    record = load_result(copied_run, "continual.stress_run_record", few)
+    assert record["parameters"]["attacks"]["sampling"]["n"] == 4
+    assert kedro_run(copied_run, "stress", parameters=few, only_missing_outputs=True) == []
+    assert kedro_run(copied_run, only_missing_outputs=True) == []  # without attacks, as it was

@@ -5,8 +5,9 @@ from kedro.framework.cli.utils import _split_params
 from kedro.framework.startup import bootstrap_project
 
 from closer_look.errors import InputError
+from closer_look.evaluation.attacks import ATTACKS
 from closer_look.project import experiment
-from closer_look.project.experiment import load_experiment
+from closer_look.project.experiment import load_attacks, load_experiment
 
 GOOD = {
     "experiment": {"methods": ["me_gd"], "n_tasks": 2, "splits": ["forget", "retain"]},
@@ -189,3 +190,75 @@ def test_a_date_is_a_name_of_a_run(configure, monkeypatch):
     monkeypatch.setattr(experiment, "_config_loader", loader)
     assert given == {"run": "2026-11-27"}
     assert load_experiment()
+
+
+@pytest.fixture
+def attacks(monkeypatch):
+    """Let the run have these attacks, and find the named ones."""
+
+    def attacks(known, *names):
+        parameters = GOOD | {"attacks": known}
+        monkeypatch.setattr(experiment, "_config_loader", {"globals": {}, "parameters": parameters})
+        return load_attacks(names)
+
+    return attacks
+
+
+SAMPLING = {"attack": "sampling", "n": 3, "temperature": 1.0}
+
+
+def test_attacks_are_found_by_name_or_all(attacks):
+    known = {"draw": SAMPLING, "reword": {"attack": "paraphrase", "rewordings": []}}
+    assert attacks(known, "draw") == {"draw": ATTACKS["sampling"]}
+    assert attacks(known, "all") == {"draw": ATTACKS["sampling"], "reword": ATTACKS["paraphrase"]}
+    assert attacks(known) == {}
+
+
+@pytest.mark.parametrize(
+    ("known", "name", "fault"),
+    [
+        (
+            {"draw": SAMPLING},
+            "nope",
+            "parameter experiment.stress: unknown attack 'nope', choose from draw, or 'all'",
+        ),
+        (
+            {"draw": SAMPLING | {"n": 0}},
+            "all",
+            "parameter attacks.draw: n of attack 'sampling': Input should be greater than or equal "
+            "to 1, not 0",
+        ),
+        (
+            {"draw": {"n": 3}},
+            "draw",
+            "parameter attacks.draw.attack: Field required",
+        ),
+        (
+            {"draw": {"attack": "sampling", "n": 3}},
+            "draw",
+            "parameter attacks.draw: attack 'sampling' needs a value of 'temperature'",
+        ),
+        (
+            {"plain": SAMPLING},
+            "plain",
+            "parameter attacks: 'plain' means no attack; use another name",
+        ),
+    ],
+)
+def test_attacks_at_fault_are_refused(attacks, known, name, fault):
+    with pytest.raises(InputError) as caught:
+        attacks(known, name)
+    assert str(caught.value) == fault
+
+
+def test_an_attack_that_no_module_holds_is_refused(attacks):
+    with pytest.raises(InputError, match=r"parameter attacks\.draw: unknown attack 'drow', choose"):
+        attacks({"draw": {"attack": "drow"}}, "draw")
+
+
+def test_attacks_on_the_command_line_are_words(configure):
+    configure(stress="paraphrase sampling")
+    assert load_experiment().stress == ("paraphrase", "sampling")
+    configure(stress="sampling sampling")
+    with pytest.raises(InputError, match="'sampling' is named more than once"):
+        load_experiment()

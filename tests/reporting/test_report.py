@@ -978,7 +978,9 @@ def of_attack(method, attack, values, setting=""):
     lines = pd.DataFrame({"recovered": values, "row_id": [f"row-{n}" for n in range(4)]})
     told = [f"{attack} tells {n}" if value else "No." for n, value in enumerate(values)]
     lines = lines.assign(method=method, attack=attack, setting=setting, generated=told)
-    return lines.assign(share=lines["recovered"] / 2, rouge=0.5, question="Asked otherwise?")
+    return lines.assign(
+        share=lines["recovered"] / 2, rouge=0.5, question="Asked otherwise?", given=""
+    )
 
 
 @pytest.fixture

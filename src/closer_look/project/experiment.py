@@ -16,6 +16,7 @@ from kedro.utils import find_kedro_project
 from closer_look.data.cells import BEFORE, RETAIN_ONLY
 from closer_look.errors import InputError, quote
 from closer_look.evaluation.attacks import ATTACKS, Attack, find_attack
+from closer_look.metrics import PLAIN
 from closer_look.parameters.attacks import AttackParameters
 from closer_look.parameters.experiment import Experiment
 from closer_look.parameters.groups import GROUPS, NAMED, RUNTIME
@@ -127,6 +128,8 @@ def load_attacks(names: Collection[str] | None) -> dict[str, Attack]:
                 f"parameter experiment.stress: unknown attack '{name}', "
                 f"choose from {', '.join(sorted(known))}, or 'all'"
             )
+        if name == PLAIN:
+            raise InputError(f"parameter attacks: '{name}' means no attack; use another name")
         try:
             parameters = AttackParameters.model_validate(known[name])
         except ValueError as error:

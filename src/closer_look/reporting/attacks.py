@@ -39,23 +39,15 @@ def describe_attacks(
         "models": _models(made, residual_knowledge, of_models),
         "attacks": attacks[["label", "sentence"]].to_dict("records"),
         "left_out": left_out[["label", "reason"]].to_dict("records"),
-        "examples": _examples(recovered, residual_knowledge, answers, labels),
+        "examples": _examples(recovered, made, answers, labels),
         "details": _details(made, of_models),
         "relearning": _relearning(made, labels),
     }
 
 
-def describe_residual(residual_knowledge: pd.DataFrame, labels: Mapping[str, str]) -> list[str]:
-    """Say of each method how much an attacker gets back, the most first."""
-    found = residual_knowledge[residual_knowledge["method"].isin(labels)].dropna(subset="value")
-    return [
-        f"{labels[row.method]}: {row.value:.0%} of what the model knew is still there "
-        f"({_attack(row)})"
-        for row in found.sort_values("value", ascending=False, kind="stable").itertuples()
-    ]
-
-
 def _attack(row: Any) -> str:
+    if not row.value > 0:
+        return "nothing came back"
     return f"{row.label}, {row.setting}" if row.setting else row.label
 
 
@@ -79,25 +71,27 @@ def _models(
 
 def _examples(
     recovered: pd.DataFrame,
-    residual_knowledge: pd.DataFrame,
+    made: pd.DataFrame,
     answers: pd.DataFrame,
     labels: Mapping[str, str],
 ) -> list[dict[str, Any]]:
     """Pick answers that gave a fact away which the plain question did not, of each method in turn.
 
-    They are of the attack that got most back of the method, if that asks.
+    They are of the attack that got most back of the method among those that ask.
     """
-    best = residual_knowledge.set_index("method")[["attack", "setting"]]
     questions = answers[answers["split"] == "forget"].set_index("row_id")
     plain = recovered[recovered["attack"] == PLAIN].set_index(["method", "row_id"])["recovered"]
+    told = recovered[recovered["generated"].notna() & (recovered["attack"] != PLAIN)]
     picked = []
     for method, label in labels.items():
-        attack, setting = best.loc[method]
-        lines = recovered[
-            (recovered["method"] == method)
-            & (recovered["attack"] == attack)
-            & (recovered["setting"] == setting)
-            & recovered["generated"].notna()
+        of_method = made[(made["method"] == method) & made["attack"].isin(told["attack"])]
+        if of_method.empty:
+            continue
+        best = next(of_method.nlargest(1, "recovered").itertuples())
+        lines = told[
+            (told["method"] == method)
+            & (told["attack"] == best.attack)
+            & (told["setting"] == best.setting)
         ]
         gains = lines["recovered"] - plain.loc[method].reindex(lines["row_id"]).to_numpy()
         for place, row in enumerate(lines[gains > 0].itertuples()):
@@ -107,19 +101,14 @@ def _examples(
                 "question": of_row["question"],
                 "reference": of_row["reference"],
                 "plain_answer": of_row[label],
-                "attack": best_label(residual_knowledge, method),
+                "attack": _attack(best),
                 "asked": row.question,
+                "given": row.given if isinstance(row.given, str) else "",
                 "answer": row.generated,
             }
             picked.append((place, example))
     picked.sort(key=lambda pair: pair[0])  # the first of each method, then the second of each
     return [example for _, example in picked[:N_EXAMPLES]]
-
-
-def best_label(residual_knowledge: pd.DataFrame, method: str) -> str:
-    """Name the attack that got most back of a method."""
-    (row,) = residual_knowledge[residual_knowledge["method"] == method].itertuples()
-    return _attack(row)
 
 
 def _relearning(made: pd.DataFrame, labels: Mapping[str, str]) -> list[str]:

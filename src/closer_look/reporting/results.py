@@ -171,6 +171,7 @@ def _with_residual(
 ) -> pd.DataFrame:
     last = ~table["method"].duplicated(keep="last")
     found = residual.assign(method=residual["method"].map({**REFERENCE_LABELS, **labels}))
+    found["label"] = found["label"].where(found["value"] > 0, "")
     names = {"value": "", "ci_low": "_low", "ci_high": "_high"}
     found = found.set_index("method").rename(
         columns={old: f"residual_knowledge{end}" for old, end in names.items()}

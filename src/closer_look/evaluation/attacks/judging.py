@@ -14,10 +14,9 @@ if TYPE_CHECKING:
     from closer_look.parameters.evaluation import JudgesParameters
 
 RECOVERED = (
-    *("setting", "row_id", "task_id", "question", "generated", "n_lines", "recovered"),
+    *("setting", "row_id", "task_id", "question", "given", "generated", "n_lines", "recovered"),
     *("share", "rouge", "cosine_similarity", "entailment", "reason"),
 )
-OF_ANSWERS = ("question", "generated", "rouge", "cosine_similarity", "entailment")
 
 
 def judge_lines(
@@ -34,10 +33,10 @@ def judge_lines(
         judges: those of the run.
 
     Returns:
-        A line per setting and row with ``task_id``, ``question`` and ``generated`` of the worst
-        line, ``n_lines``, ``recovered`` (0 to 1, of the worst line), ``share`` (the mean of
-        ``recovered`` over the row's lines), ``rouge``, ``cosine_similarity`` and ``entailment`` of
-        the worst line, and ``reason`` (""); or a line whose ``reason`` says what was missing.
+        A line per setting and row with ``task_id``, ``question``, ``given`` and ``generated`` of
+        the worst line, ``n_lines``, ``recovered`` (0 to 1, of the worst line), ``share`` (the mean
+        of ``recovered`` over the row's lines), ``rouge``, ``cosine_similarity`` and ``entailment``
+        of the worst line, and ``reason`` (""); or a line whose ``reason`` says what was missing.
     """
     if "reason" in attacked:
         return attacked.reindex(columns=list(RECOVERED))

@@ -30,19 +30,24 @@ def prompts(
             An answer that is no longer is left out.
 
     Returns:
-        ``row_id``, ``setting`` (""), ``question``, ``given`` and ``generated``, which holds nothing
-        of what was given; a line per row and framing or prefix.
+        ``row_id``, ``setting`` ("in framings", "answer begun"), ``question``, ``given`` and
+        ``generated``, which holds nothing of what was given; a line per row and framing or prefix.
     """
     columns = rows[["row_id"]].assign(plain=rows["question"])
     framed = [
         columns.assign(
+            setting="in framings",
             question=[text.replace("{question}", question) for question in rows["question"]],
             opening=[[]] * len(rows),
         )
         for text in framings.values()
     ]
     begun = [
-        columns.assign(question=rows["question"], opening=_beginnings(model, rows, n_tokens))
+        columns.assign(
+            setting="answer begun",
+            question=rows["question"],
+            opening=_beginnings(model, rows, n_tokens),
+        )
         for n_tokens in prefixes
     ]
     lines = pd.concat([*framed, *begun], ignore_index=True).dropna(subset="opening")
@@ -57,7 +62,7 @@ def prompts(
     )
     given = [model.tokenizer.decode(ids, skip_special_tokens=True) for ids in lines["opening"]]
     added = [_without(answer, text) for answer, text in zip(answers, given, strict=True)]
-    lines = lines.assign(setting="", given=given, generated=added)
+    lines = lines.assign(given=given, generated=added)
     return lines[["row_id", "setting", "question", "given", "generated"]]
 
 
