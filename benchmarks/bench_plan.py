@@ -34,6 +34,8 @@ TOLERANCE = 0.15
         ("rmu", SMALL, {"batch_size": 16}),
         ("dual_optim", SMALL, {"batch_size": 16}),
         ("task_vector", SMALL, {"batch_size": 16}),
+        ("ga_gd", SMALL, {"batch_size": 16, "workers": 2}),
+        ("ga_gd", SMALL, {"batch_size": 16, "workers": 2, "sharding": "none"}),
     ],
     ids=lambda value: value if isinstance(value, str) else json.dumps(value),
 )

@@ -258,6 +258,7 @@ def test_memory_of_the_process(root):
     ("method", "sizes", "settings"),
     [
         ("npo_kl", {"layers": 4}, {"batch_size": 8, "lora": LORA}),
+        ("ga_gd", {}, {"batch_size": 8, "workers": 2}),
         ("idk_ap", {"layers": 4}, {"batch_size": 16, "gradient_checkpointing": True}),
     ],
 )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Collection
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from closer_look.datasets.causal_lm_dataset import CausalLMDataset
 from closer_look.errors import InputError
 from closer_look.parameters.groups import as_model
 from closer_look.parameters.methods import settings_of
+from closer_look.system.storage import is_url
 
 if TYPE_CHECKING:
     from kedro.io import CatalogProtocol
@@ -109,16 +109,16 @@ def _fault_of_disk(
     from closer_look.models.language_model import saved_bytes
 
     written = [catalog.get(name) for node in writes for name in node.outputs]
-    models = [one for one in written if isinstance(one, CausalLMDataset) and not one.exists()]
-    local = [one.folder for one in models if "://" not in str(one.folder)]
-    if not local:
+    models = [one for one in written if isinstance(one, CausalLMDataset)]
+    new = [one for one in models if not is_url(one.folder) and not one.exists()]
+    if not new:
         return None
-    parent = next(path for path in Path(local[0]).absolute().parents if path.exists())
-    needed, free = len(local) * saved_bytes(model), shutil.disk_usage(parent).free
+    parent = next(path for path in new[0].folder.absolute().parents if path.exists())
+    needed, free = len(new) * saved_bytes(model), shutil.disk_usage(parent).free
     if needed <= free:
         return None
     return (
-        f"the models of this run surely do not fit: {len(local)} of them take "
+        f"the models of this run surely do not fit: {len(new)} of them take "
         f"{needed / 1e9:,.1f} GB, {parent} has {free / 1e9:,.1f} GB left; free some space, let the "
         f"run write elsewhere (--params data=FOLDER), or train adapters (unlearning.lora.rank=8)"
     )

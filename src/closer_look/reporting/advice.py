@@ -72,8 +72,7 @@ def advise(
 def _changes(
     group: str, settings: OptimiserParameters, devices: Devices
 ) -> Iterator[dict[str, Any]]:
-    workers = getattr(settings, "workers", 1)
-    numbers = [workers]
+    numbers = [settings.workers]
     while 2 * numbers[-1] <= devices.n_devices:
         numbers.append(2 * numbers[-1])
     adapters: list[dict[str, Any]] = [{}]
@@ -82,7 +81,7 @@ def _changes(
     for lora in adapters:
         for number in numbers:
             for smaller in SMALLER:
-                many = {} if number == workers else {"workers": number}
+                many = {} if number == settings.workers else {"workers": number}
                 changes = many | smaller | lora
                 if any(getattr(settings, name, None) != value for name, value in changes.items()):
                     yield changes
@@ -90,9 +89,8 @@ def _changes(
 
 def _held(found: Needs, settings: OptimiserParameters, changes: dict[str, Any]) -> float:
     """Count the bytes of a device that changes leave, as far as that needs no trial."""
-    workers = getattr(settings, "workers", 1)
-    is_sharded = getattr(settings, "sharding", "full") == "full"
-    parts = changes.get("workers", workers) / workers if is_sharded else 1
+    workers = changes.get("workers", settings.workers)
+    parts = workers / settings.workers if settings.sharding == "full" else 1
     trained = 0 if "lora" in changes else found.gradients + found.moments
     return (found.weights + trained) / parts
 

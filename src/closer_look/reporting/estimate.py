@@ -17,7 +17,7 @@ from closer_look.models.tokens import encode
 from closer_look.parameters.methods import settings_of
 from closer_look.reporting.advice import Trial, advise, total, verdict
 from closer_look.reporting.inspection import base_tokenizer
-from closer_look.reporting.work import FINETUNING, Shape, disk_of, speed_of, work_of, workers_of
+from closer_look.reporting.work import FINETUNING, Shape, disk_of, speed_of, work_of
 from closer_look.system.hardware import Devices, devices_here
 from closer_look.system.progress import progress_bar
 from closer_look.training import needs
@@ -164,11 +164,8 @@ def _trainings(
     """Prepare every training of the run, by its label."""
 
     def changed(settings: Settings, changes: dict[str, Any]) -> tuple[Settings, Hardware]:
-        others = {name: value for name, value in changes.items() if name != "workers"}
-        is_sharded = getattr(settings, "sharding", "full") == "full"
-        workers = changes.get("workers", workers_of(settings))
-        hardware = Hardware(devices.is_cpu, workers, is_sharded)
-        return settings.model_copy(update=others), hardware
+        settings = settings.model_copy(update=changes)
+        return settings, Hardware(devices.is_cpu, settings.workers, settings.sharding == "full")
 
     trainings: dict[str, Training] = {}
     if shape.experiment.finetuning:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from closer_look.parameters.plan import PlanParameters
     from closer_look.parameters.training import (
         FinetuningParameters,
-        OptimiserParameters,
         UnlearningParameters,
     )
     from closer_look.training.needs import Needs
@@ -41,11 +40,6 @@ class Shape(NamedTuple):
     finetuning: FinetuningParameters
     unlearning: UnlearningParameters
     methods: Mapping[str, MethodParameters]
-
-
-def workers_of(settings: OptimiserParameters) -> int:
-    """Return over how many devices a training is spread."""
-    return getattr(settings, "workers", 1)
 
 
 def work_of(
@@ -102,7 +96,7 @@ def speed_of(
 ) -> tuple[float | None, list[str]]:
     """Return the floating-point operations a second, and how they come about or why not."""
     precision = shape.unlearning.precision
-    workers = workers_of(shape.unlearning)
+    workers = shape.unlearning.workers
     if plan.peak_tflops:
         peak = plan.peak_tflops * 1e12
     elif devices.is_cpu:

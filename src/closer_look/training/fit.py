@@ -43,8 +43,7 @@ def least_bytes(
         patterns = method.trainable
         trained = {n: w for n, w in trained.items() if any(re.fullmatch(p, n) for p in patterns)}
     copies = 1 + MOMENTS[getattr(settings, "optimiser", "adamw")]
-    is_sharded = getattr(settings, "sharding", "full") == "full"
-    parts = getattr(settings, "workers", 1) if is_sharded else 1
+    parts = settings.workers if settings.sharding == "full" else 1
     return (_bytes(weights) + copies * _bytes(trained)) // parts
 
 

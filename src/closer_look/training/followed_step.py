@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from accelerate.utils import convert_to_fp32
 
-from closer_look.models.packing import PACKED, layers_of
+from closer_look.models.hidden_states import decoder_layers
+from closer_look.models.packing import PACKED
 from closer_look.system.tracing import Trace, traced
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.nn import Module
     from transformers import PreTrainedModel
 
     from closer_look.parameters.training import OptimiserParameters
@@ -84,18 +84,20 @@ def follow(
         model.register_forward_hook(lambda *of_pass: convert_to_fp32(of_pass[-1]))
     if reads_logits and hardware.on_cpu and hardware.workers == 1:
         _leave_embeddings_out(model)
-    share = rows_in_a_pass(settings, hardware) / _rows_in_a_step(settings, hardware)
-    scaled = share < 1 or any(weight != 1 for weight in combination.weights.values())
+    accumulates = rows_in_a_pass(settings, hardware) < _rows_in_a_step(settings, hardware)
+    scaled = accumulates or any(weight != 1 for weight in combination.weights.values())
     trace = Trace(numbers=float(scaled))
     trace.leave_out([*model.parameters(), *model.buffers(), *frozen])
-    # Of a step in several passes, or cut over devices, the gradients are all there, or leave.
-    leave = combination.merge is None and (share < 1 or hardware.parts > 1)
+    added, cut = combination.merge is None, hardware.parts > 1
     trained: dict[Tensor, int] = {}
+    parts: list[Tensor] = []
 
     def note(parameter: Tensor) -> None:
         trained[parameter] = bytes_of([parameter])
-        if leave:
-            parameter.grad = None
+        if added and (accumulates or cut):
+            parameter.grad = None  # added to what is there from the pass before, or shared out
+        if added and cut and not accumulates:
+            parts.append(parameter.new_empty(-(-parameter.numel() // hardware.parts)))
 
     for parameter in model.parameters():
         if parameter.requires_grad:
@@ -103,13 +105,14 @@ def follow(
     combination.start_step()
     with traced(trace, settings.precision):
         losses = compute_losses()
-        (combination.total(losses, share, model.parameters()) * share).backward()
+        combination.total(losses, model.parameters()).backward()
         combination.end_step(losses)
     del losses
-    size = sum(trained.values()) if combination.merge is None else trace.live
-    activations = trace.peak if leave else max(trace.peak - size, 0)
-    if hardware.parts > 1:  # a layer is whole while it is at work, and the next one comes
-        activations += 2 * max(bytes_of(layer.parameters()) for layer in _layers(model))
+    size = sum(trained.values()) if added else trace.live
+    counted = bytes_of(parts) if added and (accumulates or cut) else size  # in the trace
+    activations = max(trace.peak - counted, 0)
+    if hardware.parts > 1:
+        activations += _put_together(model, settings)
     return Step(activations, size, sum(trained.values()), trace.flops)
 
 
@@ -120,11 +123,18 @@ def _leave_embeddings_out(model: PreTrainedModel) -> None:
         embeddings.weight = torch.nn.Parameter(head.weight.detach(), requires_grad=False)
 
 
-def _layers(model: PreTrainedModel) -> list[Module]:
-    """List the parts of a model that are whole at a time: decoder layers, embeddings, head."""
-    found = [one for one in layers_of(model).modules() if isinstance(one, torch.nn.ModuleList)]
-    layers = max(found, key=lambda one: bytes_of(one.parameters()), default=[])
-    return [*layers, model.get_input_embeddings()]
+def _put_together(model: PreTrainedModel, settings: OptimiserParameters) -> int:
+    """Count the bytes of what is whole for a moment of a model that is shared out (FSDP2).
+
+    That is a decoder layer, the next one, which is on its way, and what lies around the layers;
+    and the gradients of a layer and of what lies around, until they are shared out.
+    """
+    layers = decoder_layers(model)
+    of_layer = max(bytes_of(one.parameters()) for one in layers)
+    around = bytes_of(model.parameters()) - bytes_of(layers.parameters())
+    sent = of_layer // 2 if settings.precision == "bf16" else of_layer
+    trains_all = all(one.requires_grad for one in model.parameters())
+    return 2 * sent + around + (of_layer + around if trains_all else 0)
 
 
 def prepared(model: PreTrainedModel) -> PreTrainedModel:
