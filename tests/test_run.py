@@ -15,7 +15,7 @@ from kedro.framework.project import pipelines
 from kedro.io import MemoryDataset
 
 ONE_TASK = {"experiment": {"n_tasks": 1, "methods": ["me_gd"]}}
-REGISTERED = ["forget_set", "finetuning", "inspect", "fictitious", "continual"]
+REGISTERED = ["forget_set", "finetuning", "inspect", "plan", "fictitious", "continual"]
 REGISTERED += ["export", "export_fictitious", "stress"]
 ENVIRONMENTS = sorted(
     path.parent.name
@@ -90,13 +90,14 @@ def test_every_result_is_loaded_by_its_name(whole_run, open_session):
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)
-def test_nothing_is_kept_in_memory_but_what_an_inspection_looks_at(open_session, tmp_path, env):
+def test_nothing_is_kept_in_memory_but_what_is_looked_at_before_a_run(open_session, tmp_path, env):
     with open_session(tmp_path, env=env) as session:
         catalog = session.load_context().catalog
         names = set().union(*map(inputs_and_outputs, pipelines.values()))
         in_memory = {name for name in names if isinstance(catalog.get(name), MemoryDataset)}
         unknown = {name for name in names if name not in catalog}
-    assert in_memory == {"inspect.questions", "inspect.unknown_questions"}
+    rows = ("questions", "unknown_questions")
+    assert in_memory == {f"{name}.{table}" for name in ("inspect", "plan") for table in rows}
     assert unknown == set()
 
 

@@ -37,6 +37,7 @@ SLOW = {  # test file -> seconds that its slow tests take on two cores
     "tests/test_readers.py": 20,
     "tests/training/test_processes.py": 20,
     "tests/training/test_workers.py": 20,
+    "tests/training/test_needs.py": 20,
 }
 ALL = tuple(SLOW)
 CRASHES, ENVIRONMENTS, VIZ = (
@@ -83,6 +84,8 @@ TOUCHED = {  # beginning of a path -> its slow tests
     "src/closer_look/system/": (S3,),
     "src/closer_look/system/cluster": (WORKERS,),
     "src/closer_look/training/": (INSIDE_A_TRAINING, PROCESSES, WORKERS),
+    "src/closer_look/training/needs": ("tests/training/test_needs.py",),
+    "src/closer_look/system/tracing": ("tests/training/test_needs.py",),
     "tests/conftest.py": ALL,
     "constraints.txt": ALL,
     "pyproject.toml": ALL,

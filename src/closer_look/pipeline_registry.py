@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Pipeline
 
-from closer_look.pipelines import export, finetuning, forget_set, inspection
+from closer_look.pipelines import export, finetuning, forget_set, inspection, plan
 from closer_look.pipelines.scenarios import create_measure, create_scenario
 from closer_look.project.experiment import ALL, load_attacks, load_experiment, load_methods
 
@@ -10,8 +10,9 @@ from closer_look.project.experiment import ALL, load_attacks, load_experiment, l
 def register_pipelines() -> dict[str, Pipeline]:
     """Create the scenarios that the environment's splits allow, and the two stages they share.
 
-    ``inspect`` shows what they would train, and trains nothing. ``export`` writes the models of
-    the default scenario to take away, ``export_fictitious`` those of the other.
+    ``inspect`` shows what they would train, and trains nothing; ``plan`` tells what memory, disk
+    and time that would take. ``export`` writes the models of the default scenario to take away,
+    ``export_fictitious`` those of the other.
 
     ``continual`` unlearns all tasks one after another, ``fictitious`` only the first. An
     environment with the split ``neighbour`` has ``real_world`` instead, with its only task.
@@ -47,5 +48,6 @@ def register_pipelines() -> dict[str, Pipeline]:
         "forget_set": forget_set.create_pipeline(experiment),
         "finetuning": finetuning.create_pipeline(experiment),
         "inspect": inspection.create_pipeline(experiment),
+        "plan": plan.create_pipeline(experiment),
         "__default__": pipelines[default],
     }

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pandera.pandas as pa
@@ -22,6 +23,9 @@ from closer_look.errors import InputError, listed, quote
 from closer_look.metrics.rows import HOLDOUT
 from closer_look.parameters.experiment import SPLITS
 from closer_look.parameters.methods import SUBJECTS
+
+if TYPE_CHECKING:
+    from closer_look.parameters.experiment import ForgetSetParameters
 
 # Column names of the files published with TOFU and with arXiv 2410.08109.
 PUBLISHED_NAMES = {
@@ -243,6 +247,13 @@ def _first_fault(error: SchemaError, table: pd.DataFrame) -> str:
     if what == NAMED_ONCE.error:
         return f"{column} {quote(case['failure_case'])} {what}"
     return f"row {position + 1}: {column} {what}, not {quote(case['failure_case'])}"
+
+
+def rows_to_evaluate(questions: pd.DataFrame, forget_set: ForgetSetParameters) -> pd.DataFrame:
+    """Take the first rows of each split and task, of the splits that are evaluated."""
+    if forget_set.evaluated_splits:
+        questions = questions[questions["split"].isin(forget_set.evaluated_splits)]
+    return questions.groupby(["split", "task_id"], sort=False).head(forget_set.evaluation_rows)
 
 
 def given_answers(evaluation: pd.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from closer_look.models.language_model import LanguageModel
 
 if TYPE_CHECKING:
     import pandas as pd
-    from transformers import PreTrainedTokenizerBase
+    from transformers import LlamaConfig, PreTrainedTokenizerBase
 
     from closer_look.parameters.models import SmallLlamaParameters
 
@@ -48,24 +48,37 @@ def small_tokenizer(
 def small_llama(texts: Iterable[str], parameters: SmallLlamaParameters) -> LanguageModel:
     """Train a byte-level BPE tokenizer on texts and initialise a Llama at random."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaForCausalLM
 
     tokenizer = small_tokenizer(texts, parameters)
     torch.manual_seed(parameters.seed)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=parameters.hidden_size,
-            intermediate_size=parameters.intermediate_size,
-            num_hidden_layers=parameters.layers,
-            num_attention_heads=parameters.heads,
-            num_key_value_heads=parameters.heads,
-            max_position_embeddings=parameters.context_length,
-            initializer_range=parameters.initializer_range,
-            tie_word_embeddings=True,
-            bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
+    configuration = small_llama_configuration(parameters, len(tokenizer), tokenizer.eos_token_id)
+    return LanguageModel(LlamaForCausalLM(configuration), tokenizer)
+
+
+def small_llama_configuration(
+    parameters: SmallLlamaParameters, n_tokens: int, end_of_sequence: int = 0
+) -> LlamaConfig:
+    """Configure a small Llama for a vocabulary; padding is the end of sequence, as its tokenizer's.
+
+    Args:
+        parameters: its sizes.
+        n_tokens: number of tokens of the vocabulary.
+        end_of_sequence: id of that token.
+    """
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
+        vocab_size=n_tokens,
+        hidden_size=parameters.hidden_size,
+        intermediate_size=parameters.intermediate_size,
+        num_hidden_layers=parameters.layers,
+        num_attention_heads=parameters.heads,
+        num_key_value_heads=parameters.heads,
+        max_position_embeddings=parameters.context_length,
+        initializer_range=parameters.initializer_range,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=end_of_sequence,
+        pad_token_id=end_of_sequence,
     )
-    return LanguageModel(model, tokenizer)

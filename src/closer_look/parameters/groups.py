@@ -24,6 +24,7 @@ from closer_look.parameters.models import (
     PromptParameters,
     RetainOnlyParameters,
 )
+from closer_look.parameters.plan import PlanParameters
 from closer_look.parameters.training import FinetuningParameters, UnlearningParameters
 
 GROUPS = {
@@ -42,6 +43,7 @@ GROUPS = {
     "stress": StressParameters,
     "export": ExportParameters,
     "engine": EngineParameters,
+    "plan": PlanParameters,
 }
 """Top-level names of the parameters."""
 

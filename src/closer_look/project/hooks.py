@@ -19,6 +19,7 @@ from closer_look.project.dependencies import (
     dependencies,
     model_fingerprints,
 )
+from closer_look.project.fit import check_fit
 from closer_look.project.leftovers import remove_leftovers
 from closer_look.project.provenance import (
     PROVENANCE,
@@ -95,6 +96,7 @@ class ProvenanceHooks:
         self._consumers = history.consumers(kept)
         check_clock(pipeline, catalog)
         remove_leftovers(pipeline, catalog, kept)
+        check_fit(to_run, catalog, str(run_params["runner"]))
 
     @hook_impl
     def before_node_run(self, node: Node, catalog: CatalogProtocol) -> None:

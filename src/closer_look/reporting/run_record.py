@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 
 PROJECT = "closer-look"
-UNRECORDED = ("export", "engine", "stress", "attacks")
+UNRECORDED = ("plan", "export", "engine", "stress", "attacks")
 """Groups of parameters on which no result of a run depends; attacks have a record of their own."""
 
 
@@ -44,8 +44,8 @@ def run_record(
 def recorded_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters as plain values, without methods that the run does not use.
 
-    What is exported from a run, where its nodes run, and attacks, which come after it, do not
-    change it: they are left out.
+    What is planned, what is exported from a run, where its nodes run, and attacks, which come
+    after it, do not change it: they are left out.
     """
     values = {name: one for name, one in plain(parameters).items() if name not in UNRECORDED}
     used = values["experiment"]["methods"]

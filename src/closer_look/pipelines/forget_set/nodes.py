@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from closer_look.data.planning import plan_of_task
-from closer_look.data.questions import check_questions, select_holdout
+from closer_look.data.questions import check_questions, rows_to_evaluate, select_holdout
 from closer_look.errors import InputError
 from closer_look.evaluation.downstream import check_harness
 from closer_look.evaluation.judges import check_judges
@@ -97,11 +97,7 @@ def select_evaluation(
     """
     from closer_look.inference.scoring import check_scores
 
-    if forget_set.evaluated_splits:
-        questions = questions[questions["split"].isin(forget_set.evaluated_splits)]
-    first_rows = questions.groupby(["split", "task_id"], sort=False).head(
-        forget_set.evaluation_rows
-    )
+    first_rows = rows_to_evaluate(questions, forget_set)
     check_judges(first_rows, judges.embedder, judges.entailment)
     if retain_only_scores is not None:
         to_forget = first_rows.loc[first_rows["split"] == "forget", "row_id"]
