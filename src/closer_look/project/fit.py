@@ -41,7 +41,7 @@ def check_fit(to_run: Collection[Node], catalog: CatalogProtocol, runner: str) -
     if not trains:
         return
     fault = None
-    with suppress(InputError):  # what is wrong with the input is said by who reads it
+    with suppress(InputError, ValueError):  # what is wrong with the input is said by who reads it
         fault = _fault(trains, nodes, catalog, runner)
     if fault:
         raise InputError(fault)
@@ -50,8 +50,13 @@ def check_fit(to_run: Collection[Node], catalog: CatalogProtocol, runner: str) -
 def _fault(
     trains: list[Node], nodes: dict[Node, str], catalog: CatalogProtocol, runner: str
 ) -> str | None:
-    from closer_look.models.blueprint import blueprint
+    from transformers import AutoModelForCausalLM
 
+    from closer_look.models.blueprint import blueprint
+    from closer_look.models.declared_size import check_declared_size
+
+    if name := _parameters("base_model", catalog).pretrained:
+        check_declared_size(name, AutoModelForCausalLM)  # a configuration may lie
     # A small Llama's tokenizer may learn fewer tokens than asked for.
     model = blueprint(_parameters("base_model", catalog), n_tokens=1)
     fault = _fault_of_memory(trains, nodes, model, catalog, runner)

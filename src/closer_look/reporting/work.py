@@ -50,7 +50,9 @@ def work_of(
     questions: pd.DataFrame,
 ) -> dict[str, dict[str, Any]]:
     """Count the tokens of the run, and the arithmetic on them."""
-    evaluated = rows_to_evaluate(questions, shape.forget_set)
+    evaluated = rows_to_evaluate(
+        questions, shape.forget_set.evaluation_rows, shape.forget_set.evaluated_splits
+    )
     answers = given_answers(evaluated)
     encoded = encode(tokenizer, list(answers["question"]), list(answers["text"]))
     answers = answers.assign(row=encoded)
