@@ -66,5 +66,13 @@ def test_models_that_the_disk_does_not_hold_are_refused(check, monkeypatch):
         check({})
 
 
+def test_a_pretrained_model_takes_no_disk(check, root, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10, 9, 1))
+    folder = (root / "conf" / "tofu" / "llama-2-7b-chat").as_posix()
+    model = {"base_model": {"pretrained": folder, "small_llama": None}}
+    with pytest.raises(InputError, match=r"surely do not fit: 2 of them take 53\.9 GB"):
+        check(model | {"plan": {"device_memory_gb": 1000}})
+
+
 def test_faults_of_the_model_are_left_to_who_reads_it(check, tmp_path):
     check({"base_model": {"pretrained": str(tmp_path), "small_llama": None}})

@@ -55,14 +55,17 @@ def _fault(
     from closer_look.models.blueprint import blueprint
     from closer_look.models.declared_size import check_declared_size
 
-    if name := _parameters("base_model", catalog).pretrained:
-        check_declared_size(name, AutoModelForCausalLM)  # a configuration may lie
+    base_model = _parameters("base_model", catalog)
+    if base_model.pretrained:  # a configuration may lie
+        check_declared_size(base_model.pretrained, AutoModelForCausalLM)
     # A small Llama's tokenizer may learn fewer tokens than asked for.
-    model = blueprint(_parameters("base_model", catalog), n_tokens=1)
+    model = blueprint(base_model, n_tokens=1)
     fault = _fault_of_memory(trains, nodes, model, catalog, runner)
     if fault:
         return fault
     whole = {*SAVES_WHOLE}
+    if base_model.pretrained:
+        whole.remove("initialise")  # it writes the name
     if _parameters("unlearning", catalog).lora:
         whole.remove("unlearn")  # it writes adapters
     return _fault_of_disk([one for one, name in nodes.items() if name in whole], model, catalog)
