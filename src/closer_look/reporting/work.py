@@ -124,9 +124,9 @@ def speed_of(
     if peak is None:
         return None, ["Hours are not known: give plan.peak_tflops, from the device's data sheet."]
     said = (
-        f"Hours are those of the arithmetic, at {plan.efficiency:.0%} of {peak / 1e12:,.3g} TFLOP/s "
-        f"of a device in {precision}, with the workers of each stage; generation waits for memory, "
-        f"and takes longer."
+        f"Hours are those of the arithmetic, at {plan.efficiency:.0%} of {peak / 1e12:,.3g} "
+        f"TFLOP/s of a device in {precision}, with the workers of each stage; generation "
+        f"waits for memory, and takes longer."
     )
     return peak * plan.efficiency, [said]
 
