@@ -851,6 +851,7 @@ class TestInABrowser:
         for kind in ASKING:
             assert any(f"https://{kind}.example.org/" in line for line in refused), kind
 
+    @pytest.mark.slow
     def test_markup_in_texts_is_shown_and_not_obeyed(self, render, browse, summary):
         markup = "<img src=x onerror=\"document.title = 'obeyed'\"><a href='x'><b>&lt;</b></a>"
         answers = make_answers(4, 3).rename(columns={"ME+GD": markup})
@@ -916,6 +917,7 @@ class TestInABrowser:
         assert console == []
 
     @pytest.mark.parametrize(("width", "shown"), [(600, "false"), (1200, "true")])
+    @pytest.mark.slow
     def test_a_phone_shows_no_head_of_the_table_over_its_rows(self, render, browse, width, shown):
         act = "document.body.dataset.head = document.querySelector('#answers-table thead')"
         act += ".getBoundingClientRect().height > 1;"
