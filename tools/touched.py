@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable
 
 SLOW = {  # test file -> seconds that its slow tests take on two cores
-    "tests/test_documented_commands.py": 130,
+    "tests/test_documented_commands.py": 200,
     "tests/test_crashes.py": 75,
     "tests/test_environments.py": 40,
     "tests/test_notebooks.py": 75,
