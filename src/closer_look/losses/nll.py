@@ -16,7 +16,7 @@ IGNORE = -100
 Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
 Count = Annotated[int, Ge(0)]
-"""Bounds of hyperparameters: values from YAML are checked against a loss's annotations."""
+"""Bounds of hyperparameters, against which values from YAML are checked."""
 
 # Positions computed at a time: few enough for the CPU cache, enough for a fast matrix product.
 PIECE = 64

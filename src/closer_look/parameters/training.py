@@ -44,8 +44,8 @@ class OptimiserParameters(Parameters):
     """Processes that train one model together, each on a device of its own: GPUs if there are any.
     They take their parts of each step's rows; the loss of a step is the same for any number."""
     sharding: Literal["full", "none"] = Field("full", exclude=True)
-    """What each worker holds of weights, gradients and the optimiser's moments: its part ("full",
-    FSDP2) or all ("none")."""
+    """Whether each worker holds its part of weights, gradients and the optimiser's moments ("full",
+    FSDP2) or all of them ("none")."""
     seed: int
 
     @model_validator(mode="after")
