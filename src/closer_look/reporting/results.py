@@ -88,7 +88,7 @@ def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
     """
     if "seed" not in table:
         return table
-    (estimate,) = {"value", "auc"}.intersection(table)
+    estimate = "auc" if "auc" in table else "value"
     return average_seeds(table, [name for name in KEYS if name in table], {estimate: ""})
 
 
@@ -187,7 +187,7 @@ def seed_table(summary: pd.DataFrame, labels: Mapping[str, str]) -> pd.DataFrame
     rows = []
     axes = ["seed", "after_task"] if "seed" in summary else ["after_task"]
     for method, label in {**REFERENCE_LABELS, **labels}.items():
-        cells = summary[summary["method"] == method].groupby(axes, dropna=False)
+        cells = summary[summary["method"] == method].groupby(axes, sort=False, dropna=False)
         for names, cell in cells:
             of_cell = dict(zip(axes, names, strict=True))
             after_task = of_cell["after_task"]
