@@ -73,11 +73,13 @@ def create_pipeline(
     elsewhere = cells_from_elsewhere(scenario, experiment)
     measured = [*reference_points, *methods, *elsewhere]
     last = [
-        method._replace(task=experiment.n_tasks, seed=seed)
-        for method in methods
-        for seed in experiment.each_seed
+        *(
+            method._replace(task=experiment.n_tasks, seed=seed)
+            for method in methods
+            for seed in experiment.each_seed
+        ),
+        *elsewhere,
     ]
-    last += elsewhere
     # Texts and benchmarks are those of the first seed.
     shown = [*before, *(cell for cell in last if cell.seed in (None, experiment.each_seed[0]))]
     labels = {key: f"params:methods.{key}.label" for key in experiment.methods}
@@ -123,6 +125,10 @@ def create_pipeline(
         about_models |= own("downstream")
         stacked = of("downstream", shown)
         optional.append(node(stack_cells, stacked, "downstream", "stack_downstream"))
+    if experiment.membership:
+        about_models |= own("membership")
+        stacked = of("membership", [*reference_points, *last])
+        optional.append(node(stack_cells, stacked, "membership", "stack_membership"))
     if attacks:
         figures += ["attack_map"]
         residual = own("residual_knowledge")
@@ -141,12 +147,6 @@ def create_pipeline(
                 of("row_metrics", [*reference_points, *last]),
                 "row_metrics",
                 "stack_row_metrics",
-            ),
-            node(
-                stack_cells,
-                of("membership", [*reference_points, *last]),
-                "membership",
-                "stack_membership",
             ),
             node(
                 collect_fingerprints,
@@ -178,7 +178,7 @@ def create_pipeline(
             node(plot_truth_ratios, own("row_metrics") | retain_only | labels, "truth_ratios"),
             node(
                 write_report,
-                own("summary", "answers", "row_metrics", "membership", "fingerprints")
+                own("summary", "answers", "row_metrics", "fingerprints")
                 | own("node_costs", "unknown_tokens", *figures)
                 | {name: f"{scenario}.{prefix}{name}" for name in ("summary_table", "run_record")}
                 | {"questions": "questions"}
