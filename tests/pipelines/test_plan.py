@@ -45,6 +45,12 @@ def test_models_on_the_disk_are_those_of_a_finished_run(plan, whole_run):
     assert found["disk"]["models"] == size
 
 
+def test_every_seed_has_models_of_its_own(plan):
+    found, _ = plan({"experiment": {"methods": ["me_gd"], "seeds": [1001, 1002]}})
+    n_models = 2 + 2 * 2  # base and target; two seeds of two tasks
+    assert found["disk"]["models"] == n_models * 4 * found["model"]["weights"]
+
+
 def test_hardware_that_is_not_here_is_planned_for(plan):
     found, printed = plan(GIVEN)
     assert found["hardware"]["memory"] == 100_000

@@ -8,6 +8,7 @@ import pytest
 from closer_look.data.planning import plan_of_task
 from closer_look.parameters.experiment import Experiment, ForgetSetParameters
 from closer_look.parameters.methods import MethodParameters
+from closer_look.pipelines import export
 from closer_look.pipelines.scenarios import create_scenario
 from closer_look.pipelines.unlearning.nodes import draw_own_plan, instruct
 from closer_look.project.runner import depth_first
@@ -171,6 +172,68 @@ def test_ten_times_the_cells_take_some_ten_times_as_long():
 
     few, many = zip(*((seconds(2), seconds(20)) for _ in range(3)), strict=True)
     assert median(many) < 13 * median(few)
+
+
+# --- seeds ------------------------------------------------------------------------------------
+
+SEEDED = {"seeds": [1001, 1002], "methods": ["me_gd", "long_altpo", "guard"], "n_tasks": 2}
+
+
+def test_every_seed_is_a_chain_of_its_own_from_the_same_target_model():
+    pipeline = scenario(seeds=[1001, 1002], methods=["me_gd"])
+    cells = [f"me_gd.seed_{seed}.task_0{task}" for seed in (1001, 1002) for task in (1, 2, 3)]
+    for function in ("unlearn", "score_answers", "aggregate_metrics"):
+        assert set(nodes_called(pipeline, function)) - {"before"} == set(cells)
+    for seed in (1001, 1002):
+        chain = f"continual.me_gd.seed_{seed}"
+        assert "target_model" in inputs(pipeline, f"{chain}.task_01.unlearn")
+        assert f"me_gd.seed_{seed}.task_01.model" in inputs(pipeline, f"{chain}.task_02.unlearn")
+
+
+def test_a_seed_draws_plans_and_is_given_to_whatever_draws():
+    pipeline = scenario(**SEEDED)
+    drawing = [node for node in pipeline.nodes if "seed_1002" in node.inputs]
+    assert {node.name.removeprefix("continual.") for node in drawing} == {
+        "draw_plans_seed_1002",
+        "me_gd.seed_1002.task_01.unlearn",
+        "me_gd.seed_1002.task_02.unlearn",
+        "long_altpo.seed_1002.sample_alternates",
+        "long_altpo.seed_1002.task_01.draw_own_plan",
+        "long_altpo.seed_1002.task_01.unlearn",
+        "long_altpo.seed_1002.task_02.draw_own_plan",
+        "long_altpo.seed_1002.task_02.unlearn",
+    }
+    assert "plan_seed_1002_task_02" in inputs(pipeline, "continual.me_gd.seed_1002.task_02.unlearn")
+    assert "plan_task_01" not in pipeline.datasets()
+
+
+def test_a_seed_can_be_chosen_by_its_tag():
+    pipeline = scenario(**SEEDED)
+    tagged = [node.name for node in pipeline.only_nodes_with_tags("seed_1001").nodes]
+    assert all("seed_1001" in name for name in tagged)
+    assert len(tagged) == sum("seed_1001" in node.name for node in pipeline.nodes)
+
+
+def test_a_method_s_results_are_stacked_over_its_seeds():
+    stacked = inputs(scenario(**SEEDED), "continual.me_gd.stack_summaries")
+    cells = [f"me_gd.seed_{seed}.task_0{task}" for seed in (1001, 1002) for task in (1, 2)]
+    assert stacked == {f"{cell}.summary" for cell in cells}
+
+
+def test_answers_benchmarks_and_exports_are_of_the_first_seed():
+    pipeline = scenario(**SEEDED, downstream=True)
+    asked = inputs(pipeline, "continual.compare_answers")
+    assert "me_gd.seed_1001.task_02.generations" in asked
+    assert "me_gd.seed_1002.task_02.generations" not in asked
+    assert "me_gd.seed_1002.task_02" not in nodes_called(pipeline, "measure_abilities")
+    shape = Experiment.model_validate(SHAPE | SEEDED)
+    exported = export.create_pipeline("continual", shape, 2)
+    found = inputs(exported, "continual.export_me_gd")
+    assert {"me_gd.seed_1001.task_02.model", "seed_table"} <= found
+
+
+def test_without_seeds_nothing_is_named_by_one():
+    assert not [name for name in scenario().datasets() | names(scenario()) if "seed" in name]
 
 
 # --- methods with nodes of their own ----------------------------------------------------------

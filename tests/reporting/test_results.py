@@ -8,6 +8,7 @@ import pytest
 
 from closer_look.pipelines.reporting import nodes
 from closer_look.reporting import results
+from closer_look.reporting.terminal import result_lines
 
 LABELS = {"me_gd": "ME+GD"}
 
@@ -263,52 +264,96 @@ class TestFingerprints:
         assert len(of(self.QUESTIONS)) == 64
 
 
-class TestCosts:
-    @pytest.fixture
-    def costs(self):
-        rows = [
-            ("finetune", "finetuning", 60.0, 3e9),
-            ("finetune_retain_only", "finetuning", 99.0, 9e9),  # of a run that had such a model
-            ("continual.before.score_answers", "generation", 2.0, 1e9),
-            ("continual.me_gd.task_01.unlearn", "unlearning", 5.0, 2e9),
-            ("continual.me_gd.task_02.unlearn", "unlearning", 6.0, 4e9),
-            ("continual.me_gd.task_02.score_answers", "generation", 1.0, 1e9),
-            ("continual.me_gd.task_03.unlearn", "unlearning", 99.0, 9e9),  # of a longer chain
-            ("continual.ga_gd.task_01.unlearn", "unlearning", 99.0, 9e9),  # of another method
-            ("continual.plot_curves", "reporting", 0.5, 1e9),
-            ("continual.me_gd.stack_logs", "reporting", 0.25, 1e9),
+SEED_VALUES = {1002: (0.8, (0.6, 0.4)), 1001: (0.6, (0.4, 0.4))}
+"""MU, and FE of two tasks after the second; the first seed is not the smallest."""
+
+
+@pytest.fixture
+def seeded():
+    """A method with two seeds and two tasks, beside the model before."""
+    lines = [measured("model_utility", 0, 0.9), measured("forget_efficacy", 1, 0.1)]
+    cells = {"continual.before": [*lines, measured("forget_efficacy", 2, 0.1)]}
+    for seed, (kept, forgotten) in SEED_VALUES.items():
+        tasks = [measured("forget_efficacy", task + 1, fe) for task, fe in enumerate(forgotten)]
+        cells[f"continual.me_gd.seed_{seed}.task_02"] = [
+            measured("model_utility", 0, kept, kept - 0.1, kept + 0.1),
+            *tasks,
         ]
-        columns = ["node", "stage", "seconds", "peak_memory"]
-        return pd.DataFrame(rows, columns=columns).assign(peak_gpu_memory=np.nan)
+    return results.stack_cells({name: pd.DataFrame(lines) for name, lines in cells.items()})
 
-    def test_are_summed_by_stage_over_the_tasks_of_a_method(self, costs, summary):
-        table = results.costs_table(costs, summary, LABELS).set_index("what")
-        assert list(table.index) == ["shared", "ME+GD", "all"]
-        assert table["Unlearning"].tolist()[1:] == [11.0, 11.0]
-        assert table["Answers"].tolist() == [2.0, 1.0, 3.0]
-        assert table["seconds"].tolist() == [62.5, 12.25, 74.75]
-        assert table["peak_memory"].tolist() == [3e9, 4e9, 4e9]
 
-    def test_a_retain_only_model_of_the_run_is_shared(self, costs, with_retain_only):
-        table = results.costs_table(costs, with_retain_only, LABELS).set_index("what")
-        assert table["Fine-tuning"]["shared"] == 159.0
+class TestSeeds:
+    def test_are_a_column_that_models_of_no_seed_lack(self, seeded, summary):
+        assert seeded["seed"].dropna().unique().tolist() == [1002, 1001]
+        assert seeded.loc[seeded["method"] == "before", "seed"].isna().all()
+        assert "seed" not in summary
 
-    def test_stages_stand_in_the_order_of_a_run_and_only_those_that_ran(self, costs, summary):
-        table = results.costs_table(costs, summary, LABELS)
-        stages = ["Fine-tuning", "Unlearning", "Answers", "Tables, figures"]
-        assert list(table.columns[1:-3]) == stages
+    def test_are_averaged_cell_by_cell(self, seeded):
+        table = results.over_seeds(seeded)
+        assert "seed" not in table
+        kept = results.utility(table, "me_gd").iloc[0]
+        assert (kept["value"], kept["ci_low"], kept["n_seeds"]) == pytest.approx((0.7, 0.6, 2))
+        assert len(results.efficacy(table, "me_gd")) == 2
+        assert results.utility(table, "before")["seed_low"].isna().all()
 
-    def test_a_machine_is_listed_once_though_its_gpu_was_used_later(self):
-        machines = ["2 cores", "2 cores", "8 cores"]
-        costs = pd.DataFrame({"machine": machines, "gpus": [None, "1 x A", None]})
-        assert results.machines(costs) == ["2 cores, 1 x A", "8 cores"]
-        assert results.machines(costs.head(0)) == []
+    def test_a_table_without_any_is_its_own_average(self, summary):
+        assert results.over_seeds(summary) is summary
+        assert results.first_seed(summary) is summary
 
-    def test_every_stage_has_a_label(self):
-        from closer_look import pipelines
+    def test_result_table_is_the_mean_of_their_tables(self, seeded):
+        row = results.summary_table(seeded, LABELS).set_index("method").loc["ME+GD"]
+        assert row["model_utility"] == pytest.approx(0.7)
+        # FE of all tasks so far: 0.5 and 0.4, so that their mean is off by 12.7 * 0.05.
+        so_far = "forget_efficacy_of_tasks_so_far"
+        assert row[so_far] == pytest.approx(0.45)
+        assert row[f"{so_far}_seed_high"] == pytest.approx(0.45 + 12.706205 * 0.05)
+        assert row["n_seeds"] == 2
+        assert "forget_quality_seed_low" not in row
 
-        packages = {module.name for module in pkgutil.iter_modules(pipelines.__path__)}
-        assert packages - {"scenarios"} == set(results.STAGES)
+    def test_each_has_rows_of_its_own(self, seeded):
+        table = results.seed_table(seeded, LABELS)
+        assert table["seed"].fillna(0).tolist() == [0, 1002, 1001]
+        assert table["model_utility"].tolist() == [0.9, 0.8, 0.6]
+        assert results.first_seed(table)["model_utility"].tolist() == [0.9, 0.8]
+
+    def test_the_first_is_that_of_texts_and_models(self, seeded):
+        first = results.first_seed(seeded)
+        assert set(first["method"]) == {"before", "me_gd"}
+        assert results.utility(first, "me_gd")["value"].tolist() == [0.8]
+
+    def test_membership_is_averaged_too(self):
+        told = pd.DataFrame(
+            [{"score": "loss", "task_id": 0, "auc": 0.5, "ci_low": 0.4, "ci_high": 0.6}]
+        ).assign(privleak=-10.0, reason="")
+        other = told.assign(auc=0.7, privleak=10.0)
+        names = [f"continual.me_gd.seed_{seed}.task_01" for seed in (1001, 1002)]
+        stacked = results.stack_cells(dict(zip(names, (told, other), strict=True)))
+        (row,) = results.over_seeds(stacked).to_dict("records")
+        assert (row["auc"], row["privleak"]) == pytest.approx((0.6, 0.0))
+
+    def test_the_last_model_of_each_has_its_hash(self):
+        table = pd.DataFrame({"sha256": ["a", "b", "c", "d"], "seed": [1001, 1001, 1002, 1002]})
+        models = {"continual.me_gd": table.assign(after_task=[1, 2, 1, 2])}
+        hashes = results.fingerprints(pd.DataFrame({"row_id": []}), models, LABELS)
+        assert hashes.set_index("what")["sha256"].to_dict().items() >= {
+            ("ME+GD, seed 1001", "b"),
+            ("ME+GD, seed 1002", "d"),
+        }
+
+    def test_the_terminal_tells_both_means_and_how_far_seeds_differ(self, seeded):
+        lines = result_lines(results.summary_table(seeded, LABELS))
+        assert "Means over 2 seeds; ± is half of a 95 % interval over seeds" in lines
+        head, before, after = lines[-1].splitlines()[1:]
+        assert head.split()[2:4] == ["MU", "±"]
+        assert before.split()[:3] == ["before", "0", "0.900"]
+        assert after.split()[:4] == ["ME+GD", "2", "0.700", "1.271"]  # 12.7 * 0.1
+
+
+def test_every_stage_has_a_label():
+    from closer_look import pipelines
+
+    packages = {module.name for module in pkgutil.iter_modules(pipelines.__path__)}
+    assert packages - {"scenarios"} == set(results.STAGES)
 
 
 def generated(*answers):

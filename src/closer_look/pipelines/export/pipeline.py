@@ -9,9 +9,14 @@ from .nodes import export_model
 
 
 def create_pipeline(scenario: str, experiment: Experiment, n_tasks: int) -> Pipeline:
-    """Create the pipeline: each method's last model and the run's results -> a folder."""
+    """Create the pipeline: each method's last model and the run's results -> a folder.
+
+    Of several seeds, it is the model of the first.
+    """
+    seed = experiment.each_seed[0]
+    table = "summary_table" if seed is None else "seed_table"
     membership = {"membership": f"{scenario}.membership"} if experiment.membership else {}
-    cells = [Cell(scenario, method, n_tasks) for method in experiment.methods]
+    cells = [Cell(scenario, method, n_tasks, seed) for method in experiment.methods]
     return Pipeline(
         [
             Node(
@@ -19,7 +24,7 @@ def create_pipeline(scenario: str, experiment: Experiment, n_tasks: int) -> Pipe
                 {
                     "model": cell.dataset("model"),
                     "method": f"params:methods.{cell.method}",
-                    "summary_table": f"{scenario}.summary_table",
+                    "summary_table": f"{scenario}.{table}",
                     "questions": "questions",
                     "run_record": f"{scenario}.run_record",
                     "export": "params:export",

@@ -67,8 +67,9 @@ def draw_plans(
     refusals: list[str],
     forget_set: ForgetSetParameters,
     unlearning: UnlearningParameters,
+    seed: int | None = None,
 ) -> list[pd.DataFrame]:
-    """Draw the training plan of each task; all methods follow the same plans."""
+    """Draw the training plan of each task; all methods follow the same plans of a seed."""
     check_precision(unlearning.precision, "unlearning")
     return [
         plan_of_task(
@@ -77,7 +78,7 @@ def draw_plans(
             task_id,
             epochs=unlearning.epochs,
             pairing=forget_set.pairing,
-            seed=forget_set.seed,
+            seed=forget_set.seed if seed is None else seed,
         )
         for task_id in range(1, experiment.n_tasks + 1)
     ]

@@ -23,17 +23,21 @@ from .nodes import (
     plot_truth_ratios,
     record_run,
     stack_cells,
+    tabulate_seeds,
     tabulate_summary,
     write_report,
 )
 
 
 def create_method_pipeline(cells: Sequence[Cell]) -> Pipeline:
-    """Create the pipeline that stacks a method's results over its tasks, a table of each kind.
+    """Create the pipeline that stacks a method's results, a table of each kind.
+
+    Args:
+        cells: of one method, of all its seeds and tasks.
 
     In kedro-viz, a method's box then has a few outputs instead of some for each task.
     """
-    method = cells[0]._replace(task=None)
+    method = cells[0]._replace(task=None, seed=None)
 
     def stack(name: str, dataset: str, stacked: str) -> Node:
         inputs = {cell.namespace: cell.dataset(dataset) for cell in cells}
@@ -68,8 +72,16 @@ def create_pipeline(
     methods = [Cell(scenario, method) for method in experiment.methods]
     elsewhere = cells_from_elsewhere(scenario, experiment)
     measured = [*reference_points, *methods, *elsewhere]
-    last = [*(method._replace(task=experiment.n_tasks) for method in methods), *elsewhere]
-    first_and_last = [*before, *last]
+    last = [
+        *(
+            method._replace(task=experiment.n_tasks, seed=seed)
+            for method in methods
+            for seed in experiment.each_seed
+        ),
+        *elsewhere,
+    ]
+    # Texts and benchmarks are those of the first seed.
+    shown = [*before, *(cell for cell in last if cell.seed in (None, experiment.each_seed[0]))]
     labels = {key: f"params:methods.{key}.label" for key in experiment.methods}
     of_methods = dict(labels)
     labels |= {cell.method: f"params:models.{cell.method}" for cell in elsewhere}
@@ -99,6 +111,8 @@ def create_pipeline(
             node(stack_cells, logs, "training_logs", "stack_logs"),
             node(plot_training_curves, own("training_logs") | of_methods, "training_curves"),
         ]
+    if experiment.seeds:
+        optional.append(node(tabulate_seeds, own("summary") | labels, "seed_table"))
     if experiment.retain_only == "scores":
         retain_only["retain_only_scores"] = "retain_only_scores"
     if experiment.finetuning and trained:
@@ -109,7 +123,7 @@ def create_pipeline(
         about_models["knowledge"] = "knowledge"
     if experiment.downstream:
         about_models |= own("downstream")
-        stacked = of("downstream", first_and_last)
+        stacked = of("downstream", shown)
         optional.append(node(stack_cells, stacked, "downstream", "stack_downstream"))
     if experiment.membership:
         about_models |= own("membership")
@@ -148,7 +162,7 @@ def create_pipeline(
                 "unknown_tokens",
             ),
             node(record_run, recorded, f"{prefix}run_record", f"{prefix}record_run"),
-            node(compare_answers, of("generations", first_and_last) | labels, "answers"),
+            node(compare_answers, of("generations", shown) | labels, "answers"),
             node(
                 tabulate_summary,
                 own("summary") | residual | labels,
