@@ -165,6 +165,56 @@ def test_ten_times_the_cells_take_some_ten_times_as_long():
     assert median(many) < 13 * median(few)
 
 
+# --- seeds ------------------------------------------------------------------------------------
+
+SEEDED = {"seeds": [1001, 1002], "methods": ["me_gd", "long_altpo", "guard"], "n_tasks": 2}
+
+
+def test_every_seed_is_a_chain_of_its_own_from_the_same_target_model():
+    pipeline = scenario(seeds=[1001, 1002], methods=["me_gd"])
+    cells = [f"me_gd.seed_{seed}.task_0{task}" for seed in (1001, 1002) for task in (1, 2, 3)]
+    for function in ("unlearn", "score_answers", "aggregate_metrics"):
+        assert set(nodes_called(pipeline, function)) - {"before"} == set(cells)
+    for seed in (1001, 1002):
+        chain = f"continual.me_gd.seed_{seed}"
+        assert "target_model" in inputs(pipeline, f"{chain}.task_01.unlearn")
+        assert f"me_gd.seed_{seed}.task_01.model" in inputs(pipeline, f"{chain}.task_02.unlearn")
+
+
+def test_a_seed_draws_plans_and_is_given_to_whatever_draws():
+    pipeline = scenario(**SEEDED)
+    drawing = [node for node in pipeline.nodes if "seed_1002" in node.inputs]
+    assert {node.name.removeprefix("continual.") for node in drawing} == {
+        "draw_plans_seed_1002",
+        "me_gd.seed_1002.task_01.unlearn",
+        "me_gd.seed_1002.task_02.unlearn",
+        "long_altpo.seed_1002.sample_alternates",
+        "long_altpo.seed_1002.task_01.draw_own_plan",
+        "long_altpo.seed_1002.task_01.unlearn",
+        "long_altpo.seed_1002.task_02.draw_own_plan",
+        "long_altpo.seed_1002.task_02.unlearn",
+    }
+    assert "plan_seed_1002_task_02" in inputs(pipeline, "continual.me_gd.seed_1002.task_02.unlearn")
+    assert "plan_task_01" not in pipeline.datasets()
+
+
+def test_a_seed_can_be_chosen_by_its_tag():
+    pipeline = scenario(**SEEDED)
+    tagged = [node.name for node in pipeline.only_nodes_with_tags("seed_1001").nodes]
+    assert all("seed_1001" in name for name in tagged)
+    assert len(tagged) == sum("seed_1001" in node.name for node in pipeline.nodes)
+
+
+def test_a_method_s_results_are_stacked_over_its_seeds():
+    stacked = inputs(scenario(**SEEDED), "continual.me_gd.stack_summaries")
+    cells = [f"me_gd.seed_{seed}.task_0{task}" for seed in (1001, 1002) for task in (1, 2)]
+    assert stacked == {f"{cell}.summary" for cell in cells}
+
+
+def test_without_seeds_nothing_is_named_by_one():
+    assert not [name for name in scenario().datasets() | names(scenario()) if "seed" in name]
+
+
 # --- methods with nodes of their own ----------------------------------------------------------
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from closer_look.parameters.experiment import Experiment, task_name
+from closer_look.parameters.experiment import Experiment, seed_name, task_name
 
 BEFORE, RETAIN_ONLY = "before", "retain_only"
 """Models to compare with, named as methods are: the target model before unlearning, and a model
@@ -38,7 +38,7 @@ class Cell(NamedTuple):
     @property
     def name(self) -> str:
         """Name inside the scenario ("me_gd.task_03")."""
-        seed = None if self.seed is None else f"seed_{self.seed}"
+        seed = None if self.seed is None else seed_name(self.seed)
         task = None if self.task is None else task_name(self.task)
         return ".".join(part for part in (self.method, seed, task, self.attack) if part)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
@@ -10,6 +11,9 @@ from closer_look.parameters.base import Parameters
 
 Split = Literal["forget", "retain", "real_authors", "world_facts", "neighbour"]
 SPLITS = get_args(Split)
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what numpy takes
+ALL = ("all",)
+"""What stands for all names of a group."""
 
 
 def task_name(number: int) -> str:
@@ -17,14 +21,33 @@ def task_name(number: int) -> str:
     return f"task_{number:02d}"
 
 
+def seed_name(seed: int) -> str:
+    """Format the name of a seed: 1001 -> "seed_1001"."""
+    return f"seed_{seed}"
+
+
+def plan_name(task: str, seed: int | None = None) -> str:
+    """Return the dataset of a task's plan, of a seed if the run has several."""
+    return f"plan_{task}" if seed is None else f"plan_{seed_name(seed)}_{task}"
+
+
+def chosen(names: Collection[str], known: Collection[str]) -> tuple[str, ...]:
+    """Return the names, or, if they are "all", the known ones in alphabetical order."""
+    return tuple(sorted(known)) if tuple(names) == ALL else tuple(names)
+
+
 class Experiment(Parameters):
     """The shape of a run: its methods, its tasks, and the models that it starts from."""
 
     methods: tuple[str, ...] = Field(min_length=1)
+    """Methods by their names in ``methods``; "all" for all."""
     models: tuple[str, ...] | None = None
     """Models made elsewhere to measure beside the methods; all of ``models`` if absent."""
     n_tasks: Annotated[int, Field(ge=1, le=999)]
     """With several methods, fewer (see ``project.experiment``)."""
+    seeds: tuple[Seed, ...] | None = Field(None, min_length=1)
+    """Each draws its own plans and trains every method once, from the same target model; if absent,
+    ``forget_set.seed`` and ``unlearning.seed`` count, and each method is trained once."""
     splits: tuple[Split, ...]
     """The raw tables; each is read from the catalog entry ``raw_<split>``."""
     finetuning: bool = True
@@ -51,6 +74,20 @@ class Experiment(Parameters):
         """Split a string into words: on the command line, a comma separates parameters."""
         return names.split() if isinstance(names, str) else names
 
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _numbers(cls, seeds: Any) -> Any:
+        """Split a string into numbers; on the command line, a single one is no string."""
+        return str(seeds).split() if isinstance(seeds, str | int) else seeds
+
+    @field_validator("seeds")
+    @classmethod
+    def _drawn_once(cls, seeds: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        for seed in seeds or ():
+            if seeds.count(seed) > 1:
+                raise ValueError(f"seed {seed} is given more than once")
+        return seeds
+
     @field_validator("methods", "models", "splits", "stress")
     @classmethod
     def _named_once(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
@@ -72,6 +109,11 @@ class Experiment(Parameters):
     def tasks(self) -> tuple[str, ...]:
         """Names of the tasks, in the order of unlearning."""
         return tuple(map(task_name, range(1, self.n_tasks + 1)))
+
+    @property
+    def each_seed(self) -> tuple[int | None, ...]:
+        """The seeds of the cells; only None in a run without seeds."""
+        return self.seeds or (None,)
 
 
 class ForgetSetParameters(Parameters):

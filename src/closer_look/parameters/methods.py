@@ -19,7 +19,7 @@ from pydantic import (
 
 from closer_look.errors import InputError
 from closer_look.parameters.base import Name, Parameters
-from closer_look.parameters.experiment import Experiment
+from closer_look.parameters.experiment import Experiment, chosen
 from closer_look.parameters.training import Optimiser, UnlearningParameters
 from closer_look.plugins import is_dotted_path
 
@@ -252,7 +252,8 @@ class MethodParameters(Parameters):
 
 def used_methods(experiment: Experiment, methods: dict[str, Any]) -> dict[str, MethodParameters]:
     """Return the methods of a run by name, in their order."""
-    return {name: MethodParameters.model_validate(methods[name]) for name in experiment.methods}
+    names = chosen(experiment.methods, methods)
+    return {name: MethodParameters.model_validate(methods[name]) for name in names}
 
 
 def settings_of(method: MethodParameters, unlearning: UnlearningParameters) -> UnlearningParameters:

@@ -16,7 +16,7 @@ from closer_look.data.cells import (
     cells_to_compare_with,
 )
 from closer_look.evaluation.attacks import Attack
-from closer_look.parameters.experiment import Experiment, task_name
+from closer_look.parameters.experiment import Experiment, plan_name, seed_name, task_name
 from closer_look.pipelines import (
     downstream,
     finetuning,
@@ -49,7 +49,8 @@ def create_scenario(
         prefix: begins the names of the table, record and report that attacks are a part of.
     """
     shape = experiment.model_copy(update={"n_tasks": n_tasks})
-    last = [Cell(name, method, n_tasks) for method in shape.methods]
+    # What takes long and is told once for a method is made of its model of the first seed.
+    last = [Cell(name, method, n_tasks, shape.each_seed[0]) for method in shape.methods]
     last += cells_from_elsewhere(name, shape)
     final_models = {Cell(name, BEFORE): "target_model"}
     final_models |= {cell: cell.dataset("model") for cell in last}
@@ -59,7 +60,7 @@ def create_scenario(
             finetuning.create_pipeline(experiment),
             *create_measurement(name, shape),
             *chain.from_iterable(
-                create_chain(name, method, shape, methods[method]) for method in shape.methods
+                create_method(name, method, shape, methods[method]) for method in shape.methods
             ),
             *(
                 create_downstream(cell, model)
@@ -82,7 +83,7 @@ def create_measure(name: str, experiment: Experiment) -> Pipeline:
         name: name of the pipeline, which becomes its namespace.
         experiment: the models, and the rows to ask them.
     """
-    update = {"methods": (), "downstream": False}
+    update = {"methods": (), "seeds": None, "downstream": False}
     if experiment.retain_only == "finetuned":
         update["retain_only"] = None
     shape = experiment.model_copy(update=update)
@@ -126,32 +127,65 @@ def create_measurement(scenario: str, experiment: Experiment) -> list[Pipeline]:
     return taken + evaluated
 
 
-def create_chain(
+def create_method(
     scenario: str, method: str, experiment: Experiment, settings: Mapping[str, Any]
 ) -> list[Pipeline]:
-    """Create a method's pipelines: unlearn task after task, evaluate each model, stack results."""
-    cells = [Cell(scenario, method, task) for task in range(1, experiment.n_tasks + 1)]
+    """Create a method's pipelines: a chain for each seed, and the stacked results of all."""
+    chains = [
+        create_chain(Cell(scenario, method, seed=seed), experiment, settings)
+        for seed in experiment.each_seed
+    ]
+    cells = [
+        Cell(scenario, method, task, seed)
+        for seed in experiment.each_seed
+        for task in range(1, experiment.n_tasks + 1)
+    ]
+    return [*chain.from_iterable(chains), reporting.create_method_pipeline(cells)]
+
+
+def create_chain(
+    first: Cell, experiment: Experiment, settings: Mapping[str, Any]
+) -> list[Pipeline]:
+    """Create a chain's pipelines: unlearn task after task, and evaluate each model.
+
+    Args:
+        first: names the method and, in a run that has several, the seed; without a task.
+        experiment: the shape of the run.
+        settings: the method's parameters.
+    """
+    cells = [first._replace(task=task) for task in range(1, experiment.n_tasks + 1)]
     models = ["target_model", *(cell.dataset("model") for cell in cells)]
     pipelines = []
     if settings.get("alternates"):
-        pipelines.append(create_alternates(Cell(scenario, method), experiment))
+        pipelines.append(create_alternates(first, experiment))
     for cell, previous_model in zip(cells, models, strict=False):
         reference_model = "target_model" if experiment.reference == "first" else previous_model
         unlearn = create_unlearning(cell, previous_model, reference_model, settings)
         evaluate = create_evaluation(cell, cell.dataset("model"), cell.task, experiment)
-        pipelines.append(Pipeline([*unlearn, evaluate], tags=[method, task_name(cell.task)]))
-    return [*pipelines, reporting.create_method_pipeline(cells)]
+        tags = [*_tags(cell), task_name(cell.task)]
+        pipelines.append(Pipeline([*unlearn, evaluate], tags=tags))
+    return pipelines
+
+
+def _tags(cell: Cell) -> list[str]:
+    return [cell.method, *_seed_of(cell).values()]
+
+
+def _seed_of(cell: Cell) -> dict[str, str]:
+    """Return the input of nodes that draw with the cell's seed; none in a run without seeds."""
+    return {} if cell.seed is None else {"seed": seed_name(cell.seed)}
 
 
 def create_alternates(cell: Cell, experiment: Experiment) -> Pipeline:
-    """Create the pipeline that makes the alternate answers of a method, for all of its tasks."""
-    plans = [f"plan_{task}" for task in experiment.tasks]
+    """Create the pipeline that makes a method's alternate answers, for all tasks of a chain."""
+    plans = {plan_name(task): plan_name(task, cell.seed) for task in experiment.tasks}
+    seed = _seed_of(cell)
     return Pipeline(
-        unlearning.create_alternates_pipeline(plans),
+        unlearning.create_alternates_pipeline([*plans], with_seed=bool(seed)),
         namespace=cell.namespace,
-        inputs={"target_model", "questions", *plans},
+        inputs={"target_model": "target_model", "questions": "questions"} | plans | seed,
         parameters=_parameters(cell, "unlearning", "generation"),
-        tags=cell.method,
+        tags=_tags(cell),
     )
 
 
@@ -166,7 +200,8 @@ def create_unlearning(
         reference_model: dataset of the frozen reference.
         settings: the method's parameters; they say what it needs beside a plan.
     """
-    plan = {"plan": f"plan_{task_name(cell.task)}"}
+    plan = {"plan": plan_name(task_name(cell.task), cell.seed)}
+    seed = _seed_of(cell)
     if settings.get("instruction"):
         instruct = Pipeline(
             unlearning.create_instruction_pipeline(),
@@ -178,9 +213,9 @@ def create_unlearning(
     pipelines = []
     if settings.get("epochs"):
         own = Pipeline(
-            unlearning.create_plan_pipeline(),
+            unlearning.create_plan_pipeline(with_seed=bool(seed)),
             namespace=cell.namespace,
-            inputs={"questions": "questions", "refusals": "refusals"} | plan,
+            inputs={"questions": "questions", "refusals": "refusals"} | plan | seed,
             parameters=_parameters(cell, "forget_set"),
         )
         pipelines.append(own)
@@ -197,10 +232,10 @@ def create_unlearning(
     unlearn = Pipeline(
         [
             reference.create_pipeline(with_alternates=with_alternates),
-            unlearning.create_pipeline(with_alternates=with_alternates),
+            unlearning.create_pipeline(with_alternates=with_alternates, with_seed=bool(seed)),
         ],
         namespace=cell.namespace,
-        inputs=inputs | plan,
+        inputs=inputs | plan | seed,
         parameters=_parameters(cell, "scoring", "unlearning"),
     )
     return [*pipelines, unlearn]

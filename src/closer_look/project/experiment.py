@@ -18,7 +18,7 @@ from closer_look.errors import InputError, quote
 from closer_look.evaluation.attacks import ATTACKS, Attack, find_attack
 from closer_look.metrics import PLAIN
 from closer_look.parameters.attacks import AttackParameters
-from closer_look.parameters.experiment import Experiment
+from closer_look.parameters.experiment import ALL, Experiment, chosen
 from closer_look.parameters.groups import GROUPS, NAMED, RUNTIME
 
 TAKEN_LABELS = (
@@ -27,7 +27,6 @@ TAKEN_LABELS = (
 )
 """Columns and lines of the tables in which methods have a column or a line each."""
 
-ALL = ("all",)
 MOST_PAIRS_OF_TASKS = 10**6  # of all methods: a pipeline of them takes 1 GB and 10 s to make
 
 _config_loader: AbstractConfigLoader | None = None
@@ -65,6 +64,7 @@ def load_experiment() -> Experiment:
         if is_wanted and group not in parameters:
             raise InputError(f"parameter {group} is missing, but experiment asks for it")
     known = [key for key, method in parameters["methods"].items() if "label" in method]
+    experiment = experiment.model_copy(update={"methods": chosen(experiment.methods, known)})
     for method in (*experiment.methods, *parameters["methods"]):
         if method not in known:
             raise InputError(
@@ -79,12 +79,14 @@ def load_experiment() -> Experiment:
 
 def _check_size(experiment: Experiment) -> None:
     """Check that the graph fits into memory: Kedro keeps, for each task, those before it."""
-    n_methods = len(experiment.methods)
-    most = math.isqrt(MOST_PAIRS_OF_TASKS // n_methods)
+    n_methods, n_seeds = len(experiment.methods), len(experiment.each_seed)
+    most = math.isqrt(MOST_PAIRS_OF_TASKS // (n_methods * n_seeds))
     if experiment.n_tasks > most:
+        seeds = f" with {n_seeds} seeds" if experiment.seeds else ""
         raise InputError(
-            f"parameter experiment.n_tasks: {experiment.n_tasks} tasks of {n_methods} methods make "
-            f"a graph that takes gigabytes; ask for {most} tasks, or for fewer methods at a time"
+            f"parameter experiment.n_tasks: {experiment.n_tasks} tasks of {n_methods} methods"
+            f"{seeds} make a graph that takes gigabytes; ask for {most} tasks, or for fewer methods"
+            f"{' or seeds' if seeds else ''} at a time"
         )
 
 

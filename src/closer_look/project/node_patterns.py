@@ -15,7 +15,8 @@ def patterns(names: Iterable[str], others: Iterable[str]) -> list[str]:
 
     Returns:
         Of each name, the first that will do: all cells ("continual.*.unlearn"), all methods
-        ("continual.*.task_03.unlearn"), all tasks ("continual.me_gd.*.unlearn"), or itself.
+        ("continual.*.task_03.unlearn"), all seeds ("continual.*.seed_1002.*.unlearn"), all tasks
+        ("continual.me_gd.*.unlearn"), or itself.
     """
     forbidden = {pattern for name in others for pattern in _patterns_of(name)}
     found = (
@@ -29,7 +30,9 @@ def _patterns_of(name: str) -> list[str]:
     scenario, *cell = namespace.split(".")
     found = [f"{scenario}.*.{node}"] if cell else []
     if len(cell) > 1:
-        found += [f"{scenario}.*.{cell[-1]}.{node}", f"{scenario}.{cell[0]}.*.{node}"]
+        found.append(f"{scenario}.*.{cell[-1]}.{node}")
+        found += [f"{scenario}.*.{part}.*.{node}" for part in cell[1:-1]]
+        found.append(f"{scenario}.{cell[0]}.*.{node}")
     return found
 
 

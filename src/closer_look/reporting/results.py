@@ -53,7 +53,8 @@ def stack_cells(cells: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
     Returns:
         All rows, with ``method`` ("before" for the target model) and ``after_task`` (tasks
-        unlearned so far; 0 for the target model and a retain-only model) as the first columns.
+        unlearned so far; 0 for the target model and a retain-only model) as the first columns; in
+        a run with seeds ``seed``, too, which is missing for models that no seed has made.
     """
     return pd.concat(
         [
@@ -65,8 +66,10 @@ def stack_cells(cells: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def _add_cell_columns(cell: Cell, table: pd.DataFrame) -> pd.DataFrame:
-    columns = ["method", "after_task", *table.columns]
-    return table.assign(method=cell.method, after_task=cell.after_task)[columns]
+    of_cell = {"method": cell.method, "after_task": cell.after_task}
+    if cell.seed is not None:
+        of_cell["seed"] = pd.Series(cell.seed, table.index, "Int64")  # which knows missing ones
+    return table.assign(**of_cell)[[*of_cell, *table.columns]]
 
 
 def utility(summary: pd.DataFrame, method: str) -> pd.DataFrame:

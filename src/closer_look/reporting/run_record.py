@@ -14,6 +14,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from closer_look.parameters.experiment import chosen
+
 PROJECT = "closer-look"
 UNRECORDED = ("plan", "export", "engine", "stress", "attacks")
 """Groups of parameters on which no result of a run depends; attacks have a record of their own."""
@@ -48,7 +50,7 @@ def recorded_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     after it, do not change it: they are left out.
     """
     values = {name: one for name, one in plain(parameters).items() if name not in UNRECORDED}
-    used = values["experiment"]["methods"]
+    used = chosen(values["experiment"]["methods"], values["methods"])
     return {**values, "methods": {name: values["methods"][name] for name in used}}
 
 

@@ -9,8 +9,12 @@ from .nodes import export_model
 
 
 def create_pipeline(scenario: str, experiment: Experiment, n_tasks: int) -> Pipeline:
-    """Create the pipeline: each method's last model and the run's results -> a folder."""
-    cells = [Cell(scenario, method, n_tasks) for method in experiment.methods]
+    """Create the pipeline: each method's last model and the run's results -> a folder.
+
+    Of several seeds, it is the model of the first.
+    """
+    seed = experiment.each_seed[0]
+    cells = [Cell(scenario, method, n_tasks, seed) for method in experiment.methods]
     return Pipeline(
         [
             Node(

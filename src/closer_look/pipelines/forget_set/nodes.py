@@ -59,6 +59,12 @@ def select_known(
     return select(target_model, candidate_questions, forget_set.min_rouge, generation, judges)
 
 
+@depends_on(experiment=())  # the name of an output says all
+def draw_seeds(experiment: Experiment) -> list[int]:
+    """Give each seed of the run to the nodes that draw with it."""
+    return list(experiment.seeds)
+
+
 @depends_on(experiment=("n_tasks",), forget_set=("pairing", "seed"), unlearning=("epochs",))
 def draw_plans(
     experiment: Experiment,
@@ -66,8 +72,9 @@ def draw_plans(
     refusals: list[str],
     forget_set: ForgetSetParameters,
     unlearning: UnlearningParameters,
+    seed: int | None = None,
 ) -> list[pd.DataFrame]:
-    """Draw the training plan of each task; all methods follow the same plans."""
+    """Draw the training plan of each task; all methods follow the same plans of a seed."""
     check_precision(unlearning.precision, "unlearning")
     return [
         plan_of_task(
@@ -76,7 +83,7 @@ def draw_plans(
             task_id,
             epochs=unlearning.epochs,
             pairing=forget_set.pairing,
-            seed=forget_set.seed,
+            seed=forget_set.seed if seed is None else seed,
         )
         for task_id in range(1, experiment.n_tasks + 1)
     ]

@@ -2,11 +2,12 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from closer_look.parameters.experiment import Experiment
+from closer_look.parameters.experiment import Experiment, plan_name, seed_name
 
 from .nodes import (
     collect_questions,
     draw_plans,
+    draw_seeds,
     hold_out,
     list_abilities,
     select_evaluation,
@@ -15,7 +16,10 @@ from .nodes import (
 
 
 def create_pipeline(experiment: Experiment) -> Pipeline:
-    """Create the stage: raw rows -> questions, and a plan and rows to evaluate for each task."""
+    """Create the stage: raw rows -> questions, and a plan and rows to evaluate for each task.
+
+    With ``experiment.seeds``, there is a plan for each task and seed.
+    """
     nodes = [
         Node(
             collect_questions,
@@ -48,21 +52,13 @@ def create_pipeline(experiment: Experiment) -> Pipeline:
         evaluated.append("retain_only_scores")
     if experiment.downstream:
         nodes.append(Node(list_abilities, "params:downstream", "abilities", name="list_abilities"))
+    if experiment.seeds:
+        seeds = [seed_name(seed) for seed in experiment.seeds]
+        nodes.append(Node(draw_seeds, "params:experiment", seeds, name="draw_seeds"))
     return Pipeline(
         [
             *nodes,
-            Node(
-                draw_plans,
-                [
-                    "params:experiment",
-                    "questions",
-                    "refusals",
-                    "params:forget_set",
-                    "params:unlearning",
-                ],
-                [f"plan_{task}" for task in experiment.tasks],
-                name="draw_plans",
-            ),
+            *(_draw_plans(experiment, seed) for seed in experiment.each_seed),
             Node(
                 select_evaluation,
                 evaluated,
@@ -83,3 +79,13 @@ def create_pipeline(experiment: Experiment) -> Pipeline:
         ],
         tags="forget_set",
     )
+
+
+def _draw_plans(experiment: Experiment, seed: int | None) -> Node:
+    inputs = ["params:experiment", "questions", "refusals"]
+    inputs += ["params:forget_set", "params:unlearning"]
+    outputs = [plan_name(task, seed) for task in experiment.tasks]
+    if seed is None:
+        return Node(draw_plans, inputs, outputs, name="draw_plans")
+    seeded = seed_name(seed)
+    return Node(draw_plans, [*inputs, seeded], outputs, name=f"draw_plans_{seeded}", tags=[seeded])

@@ -29,11 +29,14 @@ from .nodes import (
 
 
 def create_method_pipeline(cells: Sequence[Cell]) -> Pipeline:
-    """Create the pipeline that stacks a method's results over its tasks, a table of each kind.
+    """Create the pipeline that stacks a method's results, a table of each kind.
+
+    Args:
+        cells: of one method, of all its seeds and tasks.
 
     In kedro-viz, a method's box then has a few outputs instead of some for each task.
     """
-    method = cells[0]._replace(task=None)
+    method = cells[0]._replace(task=None, seed=None)
 
     def stack(name: str, dataset: str, stacked: str) -> Node:
         inputs = {cell.namespace: cell.dataset(dataset) for cell in cells}
@@ -68,8 +71,14 @@ def create_pipeline(
     methods = [Cell(scenario, method) for method in experiment.methods]
     elsewhere = cells_from_elsewhere(scenario, experiment)
     measured = [*reference_points, *methods, *elsewhere]
-    last = [*(method._replace(task=experiment.n_tasks) for method in methods), *elsewhere]
-    first_and_last = [*before, *last]
+    last = [
+        method._replace(task=experiment.n_tasks, seed=seed)
+        for method in methods
+        for seed in experiment.each_seed
+    ]
+    last += elsewhere
+    # Texts and benchmarks are those of the first seed.
+    shown = [*before, *(cell for cell in last if cell.seed in (None, experiment.each_seed[0]))]
     labels = {key: f"params:methods.{key}.label" for key in experiment.methods}
     of_methods = dict(labels)
     labels |= {cell.method: f"params:models.{cell.method}" for cell in elsewhere}
@@ -109,7 +118,7 @@ def create_pipeline(
         about_models["knowledge"] = "knowledge"
     if experiment.downstream:
         about_models |= own("downstream")
-        stacked = of("downstream", first_and_last)
+        stacked = of("downstream", shown)
         optional.append(node(stack_cells, stacked, "downstream", "stack_downstream"))
     if attacks:
         figures += ["attack_map"]
@@ -150,7 +159,7 @@ def create_pipeline(
                 "unknown_tokens",
             ),
             node(record_run, recorded, f"{prefix}run_record", f"{prefix}record_run"),
-            node(compare_answers, of("generations", first_and_last) | labels, "answers"),
+            node(compare_answers, of("generations", shown) | labels, "answers"),
             node(
                 tabulate_summary,
                 own("summary") | residual | labels,

@@ -28,6 +28,7 @@ def unlearn(
     unlearning: UnlearningParameters,
     training_checkpoints: Path,
     alternates: pd.DataFrame | None = None,
+    seed: int | None = None,
 ) -> tuple[LanguageModel, pd.DataFrame]:
     """Unlearn a task's rows, starting from the model after the previous task."""
     from closer_look.training.alternates import with_alternates
@@ -41,7 +42,7 @@ def unlearn(
         questions,
         reference_scores,
         method,
-        unlearning,
+        unlearning if seed is None else unlearning.model_copy(update={"seed": seed}),
         training_checkpoints,
         description=f"Unlearning with {method.label}",
     )
@@ -70,6 +71,7 @@ def draw_own_plan(
     plan: pd.DataFrame,
     forget_set: ForgetSetParameters,
     method: MethodParameters,
+    seed: int | None = None,
 ) -> pd.DataFrame:
     """Draw the plan of a method with epochs of its own; it shares its first epochs with others."""
     (task_id,) = questions.set_index("row_id").loc[plan["forget_row_id"], "task_id"].unique()
@@ -79,7 +81,7 @@ def draw_own_plan(
         task_id,
         epochs=method.epochs,
         pairing=forget_set.pairing,
-        seed=forget_set.seed,
+        seed=forget_set.seed if seed is None else seed,
     )
 
 
@@ -90,6 +92,7 @@ def sample_alternates(
     method: MethodParameters,
     unlearning: UnlearningParameters,
     generation: GenerationParameters,
+    seed: int | None = None,
     **plans: pd.DataFrame,
 ) -> pd.DataFrame:
     """Let the target model itself make alternate answers to the questions to forget."""
@@ -98,5 +101,9 @@ def sample_alternates(
     to_forget = pd.concat(plan["forget_row_id"] for plan in plans.values())
     rows = questions[questions["row_id"].isin(to_forget)]
     return make_alternates(
-        target_model, rows, method.alternates, generation.max_length, unlearning.seed
+        target_model,
+        rows,
+        method.alternates,
+        generation.max_length,
+        unlearning.seed if seed is None else seed,
     )
