@@ -7,6 +7,7 @@ from typing import Any
 
 from closer_look.errors import InputError
 from closer_look.parameters.attacks import AttackParameters, StressParameters
+from closer_look.parameters.benchmark import BenchmarkParameters
 from closer_look.parameters.engine import EngineParameters
 from closer_look.parameters.evaluation import (
     DownstreamParameters,
@@ -41,6 +42,7 @@ GROUPS = {
     "metrics": MetricsParameters,
     "downstream": DownstreamParameters,
     "stress": StressParameters,
+    "benchmark": BenchmarkParameters,
     "export": ExportParameters,
     "engine": EngineParameters,
     "plan": PlanParameters,

@@ -17,8 +17,9 @@ from pydantic import BaseModel
 from closer_look.parameters.experiment import chosen
 
 PROJECT = "closer-look"
-UNRECORDED = ("plan", "export", "engine", "stress", "attacks")
-"""Groups of parameters on which no result of a run depends; attacks have a record of their own."""
+UNRECORDED = ("plan", "export", "engine", "stress", "attacks", "benchmark", "tuning")
+"""Groups of parameters on which no result of a run depends; attacks and benchmarks have a record of
+their own."""
 
 
 def run_record(

@@ -54,6 +54,12 @@ FIGURES = {
         "alike. A model that remembers is far to the right. Too far to the left is no better: a "
         "model that avoids the truth gives it away. After the last task, all forget sets together.",
     ),
+    "ranking": (
+        "Who comes first, and how surely",
+        "The score of each method, the best on top. The thick bar is what other questions might "
+        "have given, the whisker what other questions and other seeds might have given. Methods "
+        "whose whiskers overlap share a rank.",
+    ),
     "attack_map": (
         "What each attack gets back",
         "The share of what the model knew before unlearning that an attack brings to light: 0 "

@@ -1,0 +1,51 @@
+"""The pipeline of the benchmark stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from kedro.pipeline import Node, Pipeline
+
+from .nodes import compare_methods, make_leaderboard, plot_ranking, write_leaderboard
+
+
+def create_pipeline(
+    scenario: str, methods: Sequence[str], *, with_attacks: bool = False
+) -> Pipeline:
+    """Create the stage: what all methods gave -> a leaderboard, as CSV, Markdown and figure.
+
+    Args:
+        scenario: namespace of the methods' results.
+        methods: their names.
+        with_attacks: show what attacks get back, too.
+    """
+    labels = {method: f"params:methods.{method}.label" for method in methods}
+
+    def own(*datasets: str) -> dict[str, str]:
+        return {dataset: f"{scenario}.{dataset}" for dataset in datasets}
+
+    def node(function: Callable, inputs: dict[str, str], output: str) -> Node:
+        name = function.__name__
+        return Node(function, inputs, f"{scenario}.{output}", name=name, namespace=scenario)
+
+    ranking = {
+        "benchmark": "params:benchmark",
+        "tuning": "params:tuning",
+        "parameters": "params:metrics",
+    }
+    shown = ["comparison", "summary_table", "metrics", "membership", "node_costs"]
+    if with_attacks:
+        shown.append("residual_knowledge")
+    return Pipeline(
+        [
+            node(compare_methods, own("row_metrics") | ranking | labels, "comparison"),
+            node(make_leaderboard, own(*shown) | labels, "leaderboard"),
+            node(
+                write_leaderboard,
+                own("leaderboard", "summary_table") | {"benchmark": "params:benchmark"},
+                "leaderboard_text",
+            ),
+            node(plot_ranking, own("leaderboard") | labels, "ranking"),
+        ],
+        tags="benchmark",
+    )
