@@ -2,8 +2,8 @@
 
 ``text``, ``likelihood`` and ``memorisation`` compute a number per row, ``membership`` also whether
 these tell two sets of rows apart; ``aggregates`` computes a number over rows, ``intervals`` how far
-it may be off. ``records`` lists the metrics with their labels; ``rows`` and ``summaries`` apply
-them to whole tables.
+it may be off, and ``seeds`` averages over the seeds of a run. ``records`` lists the metrics with
+their labels; ``rows`` and ``summaries`` apply them to whole tables.
 """
 
 from closer_look.metrics.aggregates import (
@@ -36,6 +36,7 @@ from closer_look.metrics.residual import (
     residual_knowledge,
 )
 from closer_look.metrics.rows import row_metrics, truth_ratios
+from closer_look.metrics.seeds import average_seeds
 from closer_look.metrics.summaries import NO_RETAIN_ONLY_MODEL, aggregate, summarise
 from closer_look.metrics.text import rouge_l_recall, token_entropy
 
@@ -47,6 +48,7 @@ __all__ = [
     "Rows",
     "aggregate",
     "attack_results",
+    "average_seeds",
     "exact_memorisation",
     "extraction_strength",
     "forget_efficacy",
