@@ -2,8 +2,8 @@
 
 ``text``, ``likelihood`` and ``memorisation`` compute a number per row, ``membership`` also whether
 these tell two sets of rows apart; ``aggregates`` computes a number over rows, ``intervals`` how far
-it may be off; ``comparison`` ranks methods. ``records`` lists the metrics with their labels;
-``rows`` and ``summaries`` apply them to whole tables.
+it may be off; ``seeds`` averages over the seeds of a run, ``comparison`` ranks methods. ``records``
+lists the metrics with their labels; ``rows`` and ``summaries`` apply them to whole tables.
 """
 
 from closer_look.metrics.aggregates import (
@@ -37,6 +37,7 @@ from closer_look.metrics.residual import (
     residual_knowledge,
 )
 from closer_look.metrics.rows import row_metrics, truth_ratios
+from closer_look.metrics.seeds import average_seeds
 from closer_look.metrics.summaries import NO_RETAIN_ONLY_MODEL, aggregate, summarise
 from closer_look.metrics.text import rouge_l_recall, token_entropy
 
@@ -48,7 +49,11 @@ __all__ = [
     "Rows",
     "aggregate",
     "attack_results",
+<<<<<<< HEAD
     "compare",
+=======
+    "average_seeds",
+>>>>>>> seeds
     "exact_memorisation",
     "extraction_strength",
     "forget_efficacy",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import cycle
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
@@ -148,6 +148,33 @@ def add_line(
     )
 
 
+def add_seeds(
+    figure: go.Figure,
+    panel: int,
+    x: Sequence[float],
+    rows: pd.DataFrame,
+    label: str,
+    style: Style,
+) -> None:
+    """Draw the values of each seed as small marks against ``x``, in one panel."""
+    texts = [
+        f"seed {row.seed}, after task {row.after_task}: {row.value:.3f}"
+        for row in rows.itertuples()
+    ]
+    figure.add_scatter(
+        x=list(x),
+        y=rows["value"].tolist(),
+        customdata=texts,
+        hovertemplate="%{customdata}",
+        name=as_text(label),
+        legendgroup=as_text(label),
+        showlegend=False,
+        mode="markers",
+        marker={"color": style.colour, "symbol": "line-ew-open", "size": 9, "line": {"width": 1}},
+        **axes(panel),
+    )
+
+
 def moments(rows: pd.DataFrame) -> list[str]:
     """Describe when each row was measured: after which task, or on which model to compare with."""
     return [
@@ -168,11 +195,17 @@ def intervals(rows: pd.DataFrame) -> dict[str, object]:
 
 
 def described(rows: pd.DataFrame, heads: Sequence[str]) -> list[str]:
-    """Write each value with its interval after a heading, for the hover box."""
+    """Write each value with its intervals after a heading, for the hover box."""
     return [
-        f"{as_text(head)}: {row.value:.3f} [{row.ci_low:.3f}, {row.ci_high:.3f}]"
+        f"{as_text(head)}: {row.value:.3f} [{row.ci_low:.3f}, {row.ci_high:.3f}]{_of_seeds(row)}"
         for head, row in zip(heads, rows.itertuples(), strict=True)
     ]
+
+
+def _of_seeds(row: Any) -> str:
+    if pd.isna(getattr(row, "seed_low", None)):
+        return ""
+    return f"<br>over {row.n_seeds} seeds [{row.seed_low:.3f}, {row.seed_high:.3f}]"
 
 
 def mark_tasks(figure: go.Figure, panel: int, log: pd.DataFrame) -> None:

@@ -17,6 +17,7 @@ from closer_look.reporting.results import (
     current_tasks,
     efficacy,
     final_metrics,
+    over_seeds,
     utility,
 )
 from closer_look.reporting.wording import SPLIT_LABELS
@@ -33,8 +34,12 @@ UTILITY, EFFICACY = "Model utility (MU)", "Forget efficacy (FE)"
 
 
 def curves(summary: pd.DataFrame, labels: Mapping[str, str]) -> go.Figure:
-    """Draw MU and FE against the number of tasks unlearned, a line per method, with intervals."""
+    """Draw MU and FE against the number of tasks unlearned, a line per method, with intervals.
+
+    In a run with seeds, lines are means; small marks are the seeds.
+    """
     title = "Kept and forgotten, task by task"
+    of_seeds, summary = summary, over_seeds(summary)
     if len(labels) > draw.MANY:
         return figures_of_many.curves(title, summary, labels)
     figure = draw.panels(title, [UTILITY, EFFICACY], width=330)
@@ -51,6 +56,11 @@ def curves(summary: pd.DataFrame, labels: Mapping[str, str]) -> go.Figure:
         for panel, rows in enumerate((kept, current_tasks(summary, method))):
             x = rows["after_task"] + shift * (rows["after_task"] > 0)
             draw.add_line(figure, panel, x, rows, label=labels[method], style=style)
+        if "seed" in of_seeds:
+            found = utility(of_seeds, method), current_tasks(of_seeds, method)
+            for panel, rows in enumerate(found):
+                x = rows["after_task"] + shift
+                draw.add_seeds(figure, panel, x, rows, labels[method], style)
     figure.update_xaxes(title="Tasks unlearned", dtick=1, range=[-0.4, n_tasks + 0.4])
     return figure.update_yaxes(range=[0, 1.04])
 

@@ -162,6 +162,8 @@ def _settings(method: MethodParameters, parameters: Mapping[str, Any]) -> str:
     groups = {"method": plain(method)} | {
         group: parameters[group] for group in SETTINGS if group in parameters
     }
+    if seeds := parameters["experiment"].get("seeds"):
+        groups["seed"] = seeds[0]  # in place of those of the groups
     return yaml.safe_dump(groups, sort_keys=False, allow_unicode=True).rstrip()
 
 

@@ -27,7 +27,9 @@ from closer_look.reporting.results import (
     STAGES,
     best_first,
     costs_table,
+    first_seed,
     machines,
+    over_seeds,
     pick_examples,
 )
 from closer_look.reporting.sentences import (
@@ -41,11 +43,11 @@ from closer_look.reporting.sentences import (
     describe_paraphrases,
     describe_retain_only,
     describe_scenario,
+    describe_seeds,
     describe_splits,
     describe_terms,
     describe_unknown_tokens,
     describe_unlearning,
-    find_seeds,
     method_labels,
     missing_numbers,
 )
@@ -55,6 +57,7 @@ from closer_look.reporting.wording import (
     NO_ATTACKS,
     NO_BENCHMARKS,
     OTHER_ATTACKS,
+    OTHER_TARGET_MODELS,
     SPLIT_LABELS,
 )
 
@@ -92,7 +95,8 @@ def render_report(
     """Render the report.
 
     Args:
-        summary: MU, FE and the like of every cell, with reasons for missing numbers.
+        summary: MU, FE and the like of every cell, with reasons for missing numbers. With seeds,
+            it, row_metrics and membership are of all seeds, other tables of the first.
         summary_table: table from ``results.summary_table``.
         answers: table from ``results.answers_table``.
         row_metrics: of the target model and of each method after its last task, stacked.
@@ -119,6 +123,8 @@ def render_report(
     """
     from plotly.offline import get_plotlyjs
 
+    of_seeds, summary = summary, over_seeds(summary)
+    row_metrics = first_seed(row_metrics)
     parameters = run_record["parameters"]
     environment = page_environment()
     environment.filters["number"] = _number
@@ -141,9 +147,11 @@ def render_report(
     is_reference = summary_table["after_task"] == 0
     records = with_own_metrics(parameters["metrics"].get("own", ()))
     unmeasured = [NO_BENCHMARKS] if downstream is None else []
+    membership = None if membership is None else over_seeds(membership)
     told = tabulate_membership(membership, parameters)
     if told is None:
         unmeasured += describe_no_membership(membership)
+    seeds = parameters["experiment"].get("seeds") or []
     unmeasured += NO_ATTACKS if residual_knowledge is None else OTHER_ATTACKS
     drawn = {
         name: (name, *describe_figure(name, summary), _as_data(figure))
@@ -160,6 +168,7 @@ def render_report(
     return environment.get_template("report.html.jinja").render(
         n_tasks=n_tasks,
         compared=after or [BEFORE_LABEL],
+        runs=seeds,
         scenario=describe_scenario(n_tasks, trained=bool(methods)),
         methods=methods,
         unlearning=describe_unlearning(parameters) if methods else "",
@@ -203,11 +212,11 @@ def render_report(
         answer_labels=[BEFORE_LABEL if column == BEFORE else column for column in columns],
         split_labels=SPLIT_LABELS,
         table=tabulate_answers(answers, columns, row_metrics, labels),
-        unmeasured=[*unmeasured, *NEVER_MEASURED],
-        costs=describe_costs(node_costs, summary, labels),
+        unmeasured=[*unmeasured, *(OTHER_TARGET_MODELS if len(seeds) > 1 else NEVER_MEASURED)],
+        costs=describe_costs(node_costs, of_seeds, labels),
         machines=machines(node_costs),
         fingerprints=fingerprints.to_dict("records"),
-        seeds=find_seeds(parameters),
+        seeds=describe_seeds(parameters),
         parameters=_as_yaml(parameters),
         run_record=run_record,
         headline_libraries=HEADLINE_LIBRARIES,

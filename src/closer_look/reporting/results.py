@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from closer_look.data.cells import BEFORE, RETAIN_ONLY, Cell
+from closer_look.metrics import average_seeds
 
 REFERENCE_LABELS = {BEFORE: "before", RETAIN_ONLY: "retain-only"}
 """Models to compare with: the target model and, in some runs, a retain-only model."""
@@ -33,6 +34,11 @@ STAGES = {
 """The stages of a run in order: tag of their nodes -> name in the report."""
 
 RETAIN_ONLY_NODES = ("finetune_retain_only", "take_retain_only")
+
+KEYS = ("method", "after_task", "split", "task_id", "score", "metric")
+"""Columns that say what was measured, as far as a stacked table has them."""
+
+NO_SEED = -1
 
 NOT_MEASURED = {"value": np.nan, "ci_low": np.nan, "ci_high": np.nan}
 
@@ -70,6 +76,27 @@ def _add_cell_columns(cell: Cell, table: pd.DataFrame) -> pd.DataFrame:
     if cell.seed is not None:
         of_cell["seed"] = pd.Series(cell.seed, table.index, "Int64")  # which knows missing ones
     return table.assign(**of_cell)[[*of_cell, *table.columns]]
+
+
+def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
+    """Average a stacked table over seeds: of summaries, metrics or membership inference.
+
+    Returns:
+        The columns of a run without seeds, and ``seed_low``, ``seed_high`` and ``n_seeds``; the
+        table as it is if the run has no seeds.
+    """
+    if "seed" not in table:
+        return table
+    (estimate,) = {"value", "auc"}.intersection(table)
+    return average_seeds(table, [name for name in KEYS if name in table], {estimate: ""})
+
+
+def first_seed(table: pd.DataFrame) -> pd.DataFrame:
+    """Keep what the first seed has made, and what no seed has; without seeds that is all."""
+    if "seed" not in table:
+        return table
+    seeds = table["seed"]
+    return table[seeds.isna() | (seeds == seeds.dropna().iloc[0])]
 
 
 def utility(summary: pd.DataFrame, method: str) -> pd.DataFrame:
@@ -130,19 +157,39 @@ def summary_table(
 ) -> pd.DataFrame:
     """Make the table of results, a row per method and task.
 
+    With seeds, it is the mean of their tables (see ``seed_table``); each number of a row then has
+    the bounds ``..._seed_low`` and ``..._seed_high`` of its interval over seeds, and the row
+    ``n_seeds``. With the residual knowledge of a run, ``residual_knowledge`` is that of the model
+    after the last task, and ``residual_attack`` the attack that got it back.
+    """
+    table = seed_table(summary, labels)
+    if "seed" in table:
+        # A mean of p-values has no interval.
+        estimates = [name for name in SUMMARY_COLUMNS if name != "forget_quality"]
+        keys = ["method", "after_task"]
+        table = average_seeds(table, keys, {name: f"{name}_" for name in estimates})
+    return table if residual is None else _with_residual(table, residual, labels)
+
+
+def seed_table(summary: pd.DataFrame, labels: Mapping[str, str]) -> pd.DataFrame:
+    """Make the table of results of each seed, a row per method, task and seed.
+
     Its numbers are MU, the FE of the task just unlearned, the mean FE of all tasks so far, forget
     quality and TOFU's utility. The first row is the target model; a retain-only model, if there is
     one, comes second. The FE of these two is the mean over all tasks. ``..._low`` and ``..._high``
     are the bounds of each number's 95 % interval. Forget quality is a p-value of the task just
     unlearned, without an interval; p-values have no mean, so the target model has one only if the
     run has a single task. ``..._terms`` lists the metrics in MU and in the FE of the task;
-    ``reasons`` says what is missing in the row's numbers, and why. With the residual knowledge of a
-    run, ``residual_knowledge`` is that of the model after the last task, and ``residual_attack``
-    the attack that got it back.
+    ``reasons`` says what is missing in the row's numbers, and why. Rows of a run without seeds have
+    no ``seed``; it is missing in rows of models that no seed has made.
     """
     rows = []
+    axes = ["seed", "after_task"] if "seed" in summary else ["after_task"]
     for method, label in {**REFERENCE_LABELS, **labels}.items():
-        for after_task, cell in summary[summary["method"] == method].groupby("after_task"):
+        cells = summary[summary["method"] == method].groupby(axes, dropna=False)
+        for names, cell in cells:
+            of_cell = dict(zip(axes, names, strict=True))
+            after_task = of_cell["after_task"]
             current = cell[(cell["task_id"] == after_task) | (after_task == 0)]
             estimates = (
                 _only_one(cell, "model_utility"),
@@ -151,7 +198,7 @@ def summary_table(
                 _only_one(current, "forget_quality"),
                 _only_one(cell, "tofu_model_utility"),
             )
-            row = {"method": label, "after_task": after_task}
+            row = {"method": label, **of_cell}
             for name, estimate in zip(SUMMARY_COLUMNS, estimates, strict=True):
                 row |= {
                     name: estimate["value"],
@@ -166,7 +213,7 @@ def summary_table(
             row["reasons"] = _joined(lacking["metric"] + ": " + lacking["reason"])
             rows.append(row)
     table = pd.DataFrame(rows)
-    return table if residual is None else _with_residual(table, residual, labels)
+    return table.astype({"seed": "Int64"}) if "seed" in table else table
 
 
 def _with_residual(
@@ -258,18 +305,21 @@ def fingerprints(
     Args:
         questions: the questions table, whose rows are hashed as JSON, in order.
         models: cell or method -> table with ``sha256`` of weights and tokenizer, whose last row
-            counts.
+            counts, or the last of each seed.
         labels: method -> label.
 
     Returns:
-        ``what`` ("questions", "before", or a method's label) and ``sha256``.
+        ``what`` ("questions", "before", or a method's label, with the seed if the run has any) and
+        ``sha256``.
     """
     text = questions.to_json(orient="records", force_ascii=False)
     hashes = {"questions": hashlib.sha256(text.encode()).hexdigest()}
     labels = {**REFERENCE_LABELS, **labels}
-    hashes |= {
-        labels[Cell.parse(cell).method]: table["sha256"].iloc[-1] for cell, table in models.items()
-    }
+    for cell, table in models.items():
+        label = labels[Cell.parse(cell).method]
+        last = table.drop_duplicates("seed", keep="last") if "seed" in table else table.tail(1)
+        names = [f"{label}, seed {seed}" for seed in last["seed"]] if "seed" in table else [label]
+        hashes |= dict(zip(names, last["sha256"], strict=True))
     return pd.DataFrame({"what": hashes.keys(), "sha256": hashes.values()})
 
 
@@ -289,11 +339,13 @@ def costs_table(
         as in ``STAGES``, if it took any), their sum ``seconds``, and ``peak_memory`` and
         ``peak_gpu_memory`` in bytes.
     """
-    cells = pd.DataFrame(map(_method_and_task, node_costs["node"]), columns=["method", "task"])
-    methods = summary[["method"]].assign(after_task=0)  # nodes that gather a method's tasks
-    known = pd.MultiIndex.from_frame(pd.concat([methods, summary[["method", "after_task"]]]))
-    is_known = cells["method"].isna() | pd.MultiIndex.from_frame(cells).isin(known)
-    what = cells["method"].map(labels).fillna("shared")
+    nodes = pd.DataFrame(map(_axes, node_costs["node"]), columns=["method", "after_task", "seed"])
+    cells = summary.reindex(columns=nodes.columns).fillna({"seed": NO_SEED}).astype({"seed": int})
+    chains = cells.assign(after_task=0)  # nodes that all tasks share,
+    methods = chains.assign(seed=NO_SEED)  # and all seeds
+    known = pd.MultiIndex.from_frame(pd.concat([cells, chains, methods]))
+    is_known = nodes["method"].isna() | pd.MultiIndex.from_frame(nodes).isin(known)
+    what = nodes["method"].map(labels).fillna("shared")
     costs = node_costs.assign(what=what)[is_known]
     costs = pd.concat([costs, costs.assign(what="all")])
     costs["stage"] = pd.Categorical(costs["stage"].map(STAGES), list(STAGES.values()))
@@ -307,11 +359,13 @@ def costs_table(
     return table.reindex([row for row in rows if row in table.index]).reset_index()
 
 
-def _method_and_task(node: str) -> tuple[str | None, int]:
+def _axes(node: str) -> tuple[str | None, int, int]:
     if node in RETAIN_ONLY_NODES:
-        return RETAIN_ONLY, 0
+        return RETAIN_ONLY, 0, NO_SEED
     cell = Cell.around(node)
-    return (cell.method, cell.after_task) if cell else (None, 0)
+    if cell is None:
+        return None, 0, NO_SEED
+    return cell.method, cell.after_task, NO_SEED if cell.seed is None else cell.seed
 
 
 def machines(node_costs: pd.DataFrame) -> list[str]:

@@ -25,6 +25,7 @@ from closer_look.reporting.wording import (
     RETAIN_ONLY_AID,
     RETAIN_ONLY_MODELS,
     RETAIN_ONLY_RATIOS_AID,
+    SEED_AIDS,
     SHOW_RETAIN_ONLY,
     SHOW_RETAIN_ONLY_OF_MANY,
     SPLIT_LABELS,
@@ -161,10 +162,22 @@ def describe_figure(name: str, summary: pd.DataFrame) -> tuple[str, str]:
     is_compared = summary.loc[summary["metric"] == "forget_quality", "value"].notna().any()
     if name == "truth_ratios" and is_compared:
         aid = f"{aid} {RETAIN_ONLY_RATIOS_AID}"
+    if "n_seeds" in summary and name in SEED_AIDS:
+        aid = f"{aid} {SEED_AIDS[name]}"
     shown = SHOW_RETAIN_ONLY_OF_MANY if are_many else SHOW_RETAIN_ONLY
     if name in shown and RETAIN_ONLY in set(summary["method"]):
         aid = f"{aid} {RETAIN_ONLY_AID}"
     return title, aid
+
+
+def describe_seeds(parameters: Mapping[str, Any]) -> list[str]:
+    """List the seeds of a run, each with the name of what it seeds."""
+    seeds = parameters["experiment"].get("seeds")
+    if not seeds:
+        return find_seeds(parameters)
+    replaced = ("forget_set", "unlearning")
+    others = {group: values for group, values in parameters.items() if group not in replaced}
+    return [f"plans and unlearning {listed([*map(str, seeds)])}", *find_seeds(others)]
 
 
 def find_seeds(parameters: Mapping[str, Any]) -> list[str]:

@@ -21,6 +21,10 @@ HEADS = {
 }
 
 
+WITH_SEEDS = ("model_utility", "forget_efficacy", "forget_efficacy_of_tasks_so_far")
+"""Numbers that have an interval over seeds."""
+
+
 def result_lines(table: pd.DataFrame) -> list[str]:
     """Write what MU and FE hold, and the table of results.
 
@@ -32,7 +36,17 @@ def result_lines(table: pd.DataFrame) -> list[str]:
         for name, column in (("MU", "model_utility_terms"), ("FE", "forget_efficacy_terms"))
         for terms in table[column].unique()
     ]
-    heads = {column: head for column, head in HEADS.items() if column in table}
+    heads = {}
+    for column, head in HEADS.items():
+        if column in table:
+            heads[column] = head
+        if column in WITH_SEEDS and "n_seeds" in table:
+            half = (table[f"{column}_seed_high"] - table[f"{column}_seed_low"]) / 2
+            table = table.assign(**{f"{column}_half": half})
+            heads[f"{column}_half"] = "±"
+    if "n_seeds" in table:
+        n_seeds = table["n_seeds"].max()
+        held.append(f"Means over {n_seeds} seeds; ± is half of a 95 % interval over seeds")
     if table["forget_quality"].isna().all():
         del heads["forget_quality"]
     shown = table if len(table) <= MOST_LINES else _last_tasks(table)

@@ -91,6 +91,13 @@ AIDS_OF_MANY = {
 }
 """In place of the aids above for more methods than share a panel."""
 
+SEED_AIDS = {
+    "curves": "Lines are means over seeds, and each short stroke is a seed.",
+    **dict.fromkeys(("trade_off", "forgetting_matrix", "metric_values"), "Means over seeds."),
+    **dict.fromkeys(("truth_ratios", "training_curves"), "With the first seed."),
+}
+"""Added in a run with seeds."""
+
 RETAIN_ONLY_AID = (
     "Hollow grey stars are a model that was never trained on what is forgotten, which is where "
     "unlearning should arrive."
@@ -168,3 +175,8 @@ NEVER_MEASURED = (
     "Other runs: intervals say how much a number hangs on the questions that were asked; another "
     "seed of training may differ by more.",
 )
+OTHER_TARGET_MODELS = (
+    "Other target models: all seeds started from the same one, and a model trained anew may differ "
+    "by more.",
+)
+"""In place of the last in a run with seeds."""

@@ -24,10 +24,11 @@ def export_model(
     """Prepare a method's last model to be used elsewhere, and write its model card."""
     from closer_look.models.export import ExportedModel, prepare
     from closer_look.reporting.model_card import model_card
+    from closer_look.reporting.results import first_seed
 
     card = model_card(
         method=method,
-        summary_table=summary_table,
+        summary_table=first_seed(summary_table),
         questions=questions,
         run_record=run_record,
         adapters=export.adapters,

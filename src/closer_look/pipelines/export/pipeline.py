@@ -14,6 +14,7 @@ def create_pipeline(scenario: str, experiment: Experiment, n_tasks: int) -> Pipe
     Of several seeds, it is the model of the first.
     """
     seed = experiment.each_seed[0]
+    table = "summary_table" if seed is None else "seed_table"
     cells = [Cell(scenario, method, n_tasks, seed) for method in experiment.methods]
     return Pipeline(
         [
@@ -22,7 +23,7 @@ def create_pipeline(scenario: str, experiment: Experiment, n_tasks: int) -> Pipe
                 {
                     "model": cell.dataset("model"),
                     "method": f"params:methods.{cell.method}",
-                    "summary_table": f"{scenario}.summary_table",
+                    "summary_table": f"{scenario}.{table}",
                     "questions": "questions",
                     "run_record": f"{scenario}.run_record",
                     "export": "params:export",

@@ -41,6 +41,11 @@ def tabulate_summary(
     return table
 
 
+def tabulate_seeds(summary: pd.DataFrame, **labels: Label) -> pd.DataFrame:
+    """Make the table of results of each seed by itself, a row per method, task and seed."""
+    return results.seed_table(summary, _labels(labels))
+
+
 def count_unknown_tokens(evaluation: pd.DataFrame, judges: JudgesParameters) -> pd.DataFrame:
     """Count what the judges cannot read of the reference answers."""
     from closer_look.evaluation.judges import unknown_tokens
@@ -82,7 +87,7 @@ def _labels(named: dict[str, Label]) -> dict[str, str]:
 
 
 def plot_curves(summary: pd.DataFrame, **labels: Label) -> Figure:
-    """Draw MU and FE against the number of tasks."""
+    """Draw MU and FE against the number of tasks, of each seed and their mean."""
     from closer_look.reporting import figures
 
     return figures.curves(summary, _labels(labels))
@@ -92,14 +97,14 @@ def plot_trade_off(summary: pd.DataFrame, **labels: Label) -> Figure:
     """Draw MU against FE."""
     from closer_look.reporting import figures
 
-    return figures.trade_off(summary, _labels(labels))
+    return figures.trade_off(results.over_seeds(summary), _labels(labels))
 
 
 def plot_forgetting_matrix(summary: pd.DataFrame, **labels: Label) -> Figure:
     """Draw the FE of every task after every task."""
     from closer_look.reporting import figures
 
-    return figures.forgetting_matrix(summary, _labels(labels))
+    return figures.forgetting_matrix(results.over_seeds(summary), _labels(labels))
 
 
 @depends_on(parameters=("own",))
@@ -109,16 +114,18 @@ def plot_metric_values(
     """Draw every metric on every split, before and after the last task."""
     from closer_look.reporting import figures
 
-    return figures.metric_values(metrics, _labels(labels), parameters.records)
+    means = results.over_seeds(metrics)
+    return figures.metric_values(means, _labels(labels), parameters.records)
 
 
 def plot_truth_ratios(
     row_metrics: pd.DataFrame, retain_only_scores: pd.DataFrame | None = None, **labels: Label
 ) -> Figure:
-    """Draw the distribution of truth ratios over the forget rows."""
+    """Draw the distribution of truth ratios over the forget rows, with the first seed."""
     from closer_look import metrics
     from closer_look.reporting import figures
 
+    row_metrics = results.first_seed(row_metrics)
     if retain_only_scores is not None:
         of_retain_only = metrics.truth_ratios(retain_only_scores)
         row_metrics = results.add_retain_only(row_metrics, of_retain_only)
@@ -126,10 +133,10 @@ def plot_truth_ratios(
 
 
 def plot_training_curves(training_logs: pd.DataFrame, **labels: Label) -> Figure:
-    """Draw losses, gradient norm and learning rate of every method through all tasks."""
+    """Draw losses, gradient norm and learning rate of every method, with the first seed."""
     from closer_look.reporting import figures
 
-    return figures.training_curves(training_logs, _labels(labels))
+    return figures.training_curves(results.first_seed(training_logs), _labels(labels))
 
 
 def plot_finetuning_curves(finetuning_log: pd.DataFrame) -> Figure:
@@ -178,7 +185,7 @@ def write_report(
     from closer_look.reporting.report import render_report
 
     labels = method_labels(run_record["parameters"])
-    for sentence in describe_failures(summary, labels):
+    for sentence in describe_failures(results.over_seeds(summary), labels):
         log.warning("%s", sentence)
     return render_report(
         summary=summary,

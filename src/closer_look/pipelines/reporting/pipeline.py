@@ -23,6 +23,7 @@ from .nodes import (
     plot_truth_ratios,
     record_run,
     stack_cells,
+    tabulate_seeds,
     tabulate_summary,
     write_report,
 )
@@ -108,6 +109,8 @@ def create_pipeline(
             node(stack_cells, logs, "training_logs", "stack_logs"),
             node(plot_training_curves, own("training_logs") | of_methods, "training_curves"),
         ]
+    if experiment.seeds:
+        optional.append(node(tabulate_seeds, own("summary") | labels, "seed_table"))
     if experiment.retain_only == "scores":
         retain_only["retain_only_scores"] = "retain_only_scores"
     if experiment.finetuning and trained:
