@@ -26,6 +26,7 @@ from closer_look.parameters.models import (
 )
 from closer_look.parameters.plan import PlanParameters
 from closer_look.parameters.training import FinetuningParameters, UnlearningParameters
+from closer_look.parameters.tuning import TuningParameters
 
 GROUPS = {
     "experiment": Experiment,
@@ -41,6 +42,7 @@ GROUPS = {
     "metrics": MetricsParameters,
     "downstream": DownstreamParameters,
     "stress": StressParameters,
+    "tuning": TuningParameters,
     "export": ExportParameters,
     "engine": EngineParameters,
     "plan": PlanParameters,
