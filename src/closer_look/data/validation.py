@@ -21,8 +21,15 @@ def draw_validation(evaluation: pd.DataFrame, share: float, seed: int) -> pd.Dat
         The rows drawn, in the order of the table.
 
     Raises:
-        InputError: no row of a set or task would be left to report.
+        InputError: no row of a set or task would be left to report, or there are no rows to forget
+            or none to retain.
     """
+    splits = set(evaluation["split"])
+    if "forget" not in splits or len(splits) == 1:
+        raise InputError(
+            "parameter forget_set.evaluated_splits: tuning weighs what is forgotten against what "
+            "is kept; evaluate 'forget' and a set to retain"
+        )
     drawn = []
     for (split, task_id), rows in evaluation.groupby(["split", "task_id"], sort=False):
         n_drawn = max(1, round(share * len(rows)))
@@ -37,3 +44,15 @@ def draw_validation(evaluation: pd.DataFrame, share: float, seed: int) -> pd.Dat
         turns = shuffled.groupby("subject", dropna=False).cumcount()  # each subject's first, ...
         drawn += list(turns.sort_values(kind="stable").index[:n_drawn])
     return evaluation.loc[sorted(drawn)].reset_index(drop=True)
+
+
+def check_tasks(n_tuned: int, n_tasks: int) -> None:
+    """Refuse trials of more tasks than the run has.
+
+    Raises:
+        InputError: there are fewer tasks.
+    """
+    if n_tuned > n_tasks:
+        raise InputError(
+            f"parameter tuning.n_tasks: {n_tuned} tasks are asked for, the run has {n_tasks}"
+        )

@@ -6,6 +6,7 @@ of its own. So a study that was interrupted makes the same trials as one that wa
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -69,11 +70,12 @@ def run_study(
         The values of the best trial: the first with the highest objective among those that are
         feasible; if none is, that with the highest Model Utility. And a line a trial: ``trial``
         (from 0), ``state`` (complete, pruned, failed), ``reason`` of a failure, ``model_utility``,
-        ``forget_efficacy``, ``objective``, ``is_feasible`` (keeps ``least_utility``), ``is_best``
-        and a column for each parameter.
+        ``forget_efficacy``, ``objective``, ``is_feasible`` (keeps ``least_utility``), ``is_best``,
+        ``is_on_front`` (no other trial keeps and forgets more), ``least_utility`` and a column for
+        each parameter.
 
     Raises:
-        InputError: all trials have failed, or Optuna is not installed.
+        InputError: all trials have failed.
     """
     study = open_study(folder)
     while (trial := _next_trial(study, own, tuning)) is not None:
@@ -92,22 +94,29 @@ def run_study(
             "is taken",
             *(label, least_utility, table.loc[best, "model_utility"]),
         )
-    return study.trials[best].params, table.assign(is_best=table.index == best)
+    table = table.assign(
+        is_best=table.index == best, is_on_front=_on_front(table), least_utility=least_utility
+    )
+    return study.trials[best].params, table
+
+
+def check_optuna() -> None:
+    """Check that Optuna is there.
+
+    Raises:
+        InputError: it is not.
+    """
+    if importlib.util.find_spec("optuna") is None:
+        raise InputError(
+            "tuning needs Optuna: pip install 'closer-look[tuning]', or run another pipeline"
+        )
 
 
 def open_study(folder: Path) -> Study:
-    """Open the study in a folder, or begin it.
+    """Open the study in a folder, or begin it."""
+    import optuna
+    from optuna.storages.journal import JournalFileBackend
 
-    Raises:
-        InputError: Optuna is not installed.
-    """
-    try:
-        import optuna
-        from optuna.storages.journal import JournalFileBackend
-    except ImportError:
-        raise InputError(
-            "tuning needs Optuna: pip install 'closer-look[tuning]', or run another pipeline"
-        ) from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna.create_study(
         storage=optuna.storages.JournalStorage(JournalFileBackend(str(folder / JOURNAL))),
@@ -219,3 +228,11 @@ def trials_table(trials: list[FrozenTrial], space: Mapping[str, Dimension]) -> p
 def _best(table: pd.DataFrame) -> int:
     feasible = table[table["is_feasible"]]
     return table["model_utility"].idxmax() if feasible.empty else feasible["objective"].idxmax()
+
+
+def _on_front(table: pd.DataFrame) -> pd.Series:
+    """Tell which trials no other one beats in one of both values without losing in the other."""
+    complete = table[table["state"] == "complete"]
+    order = complete.sort_values(["forget_efficacy", "model_utility"], ascending=False)
+    best_before = order["model_utility"].cummax().shift(fill_value=-np.inf)
+    return (order["model_utility"] > best_before).reindex(table.index, fill_value=False)

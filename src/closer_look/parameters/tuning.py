@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, PositiveInt, field_validator
 
@@ -11,6 +12,9 @@ from closer_look.parameters.base import Parameters
 from closer_look.parameters.methods import MethodParameters, settings_of
 from closer_look.parameters.space import Dimension, Value
 from closer_look.parameters.training import UnlearningParameters
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SHARED = ("learning_rate", "epochs")
 """Parameters that all methods which train have."""
@@ -100,3 +104,27 @@ def _value_of(name: str, method: MethodParameters, given: dict[str, Any]) -> Val
             f"begins; set one in the method's YAML"
         )
     return value
+
+
+def spaces_table(
+    methods: Mapping[str, MethodParameters],
+    unlearning: UnlearningParameters,
+    tuning: TuningParameters,
+) -> pd.DataFrame:
+    """List what is searched: ``method``, ``parameter``, ``values``, ``log`` and ``own`` value.
+
+    Raises:
+        InputError: see ``search_space``; the message names the method.
+    """
+    import pandas as pd
+
+    lines = []
+    for name, method in methods.items():
+        space = search_space(method, unlearning, tuning)
+        own = own_values(method, unlearning, space)
+        lines += [
+            {"method": name, "parameter": parameter, "values": str(dimension)}
+            | {"log": dimension.log, "own": str(own[parameter])}
+            for parameter, dimension in space.items()
+        ]
+    return pd.DataFrame(lines)

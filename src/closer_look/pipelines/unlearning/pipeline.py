@@ -11,8 +11,13 @@ from .nodes import draw_own_plan, instruct, sample_alternates, unlearn
 
 
 @cache  # the same for every cell
-def create_pipeline(*, with_alternates: bool = False) -> Pipeline:
-    """Create the stage: previous model, plan, reference scores -> unlearned model."""
+def create_pipeline(*, with_alternates: bool = False, method: str = "params:method") -> Pipeline:
+    """Create the stage: previous model, plan, reference scores -> unlearned model.
+
+    Args:
+        with_alternates: train on the input ``alternates``, too.
+        method: parameters or dataset of the method.
+    """
     return Pipeline(
         [
             Node(
@@ -22,7 +27,7 @@ def create_pipeline(*, with_alternates: bool = False) -> Pipeline:
                     "plan",
                     "questions",
                     "reference_scores",
-                    "params:method",
+                    method,
                     "params:unlearning",
                     "training_checkpoints",
                     *(["alternates"] if with_alternates else []),
@@ -45,9 +50,9 @@ def create_instruction_pipeline() -> Pipeline:
 
 
 @cache
-def create_plan_pipeline() -> Pipeline:
+def create_plan_pipeline(*, method: str = "params:method") -> Pipeline:
     """Create the pipeline of a method with epochs of its own: plan of all -> its own plan."""
-    inputs = ["questions", "refusals", "plan", "params:forget_set", "params:method"]
+    inputs = ["questions", "refusals", "plan", "params:forget_set", method]
     return Pipeline(
         [Node(draw_own_plan, inputs, "own_plan", name="draw_own_plan")], tags="unlearning"
     )
