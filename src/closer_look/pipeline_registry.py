@@ -31,6 +31,9 @@ def register_pipelines() -> dict[str, Pipeline]:
         for name, n_tasks in scenarios.items()
     }
     default = next(iter(scenarios))
+    pipelines["benchmark"] = create_scenario(
+        "benchmark", experiment, methods, scenarios[default], attacks, tuned=True
+    )
     pipelines["stress"] = pipelines[default]
     if not attacks:
         of_all = experiment, methods, scenarios[default], load_attacks(ALL)

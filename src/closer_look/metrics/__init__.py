@@ -49,11 +49,8 @@ __all__ = [
     "Rows",
     "aggregate",
     "attack_results",
-<<<<<<< HEAD
     "compare",
-=======
     "average_seeds",
->>>>>>> seeds
     "exact_memorisation",
     "extraction_strength",
     "forget_efficacy",

@@ -27,6 +27,7 @@ from closer_look.parameters.models import (
 )
 from closer_look.parameters.plan import PlanParameters
 from closer_look.parameters.training import FinetuningParameters, UnlearningParameters
+from closer_look.parameters.tuning import TuningParameters
 
 GROUPS = {
     "experiment": Experiment,
@@ -43,6 +44,7 @@ GROUPS = {
     "downstream": DownstreamParameters,
     "stress": StressParameters,
     "benchmark": BenchmarkParameters,
+    "tuning": TuningParameters,
     "export": ExportParameters,
     "engine": EngineParameters,
     "plan": PlanParameters,
