@@ -18,6 +18,7 @@ from closer_look.data.cells import (
 from closer_look.evaluation.attacks import Attack
 from closer_look.parameters.experiment import Experiment, plan_name, seed_name, task_name
 from closer_look.pipelines import (
+    benchmark,
     downstream,
     finetuning,
     forget_set,
@@ -53,9 +54,11 @@ def create_scenario(
         n_tasks: number of tasks that each method unlearns, one after another.
         attacks: attacks on the models after the last task, by name.
         prefix: begins the names of the table, record and report that attacks are a part of.
-        tuned: tune each method that trains, and report rows that tuning has not seen.
+        tuned: tune each method that trains, report rows that tuning has not seen, and rank the
+            methods by them.
     """
     shape = experiment.model_copy(update={"n_tasks": n_tasks})
+    tuned_methods = _tuned(shape, methods) if tuned else None
     # What takes long and is told once for a method is made of its model of the first seed.
     last = [Cell(name, method, n_tasks, shape.each_seed[0]) for method in shape.methods]
     last += cells_from_elsewhere(name, shape)
@@ -83,9 +86,15 @@ def create_scenario(
                 attacks,
                 tuned=tuned,
             ),
-            reporting.create_pipeline(name, shape, attacks, prefix),
+            *([benchmark.create_pipeline(name, shape, tuned_methods, attacks)] if tuned else []),
+            reporting.create_pipeline(name, shape, attacks, prefix, tuned_methods),
         ]
     )
+
+
+def _tuned(experiment: Experiment, methods: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """List the methods that train something, and so can be tuned."""
+    return [method for method in experiment.methods if not methods[method].get("instruction")]
 
 
 def create_measure(name: str, experiment: Experiment) -> Pipeline:
@@ -117,7 +126,7 @@ def create_tuning(
     scenario: str, experiment: Experiment, methods: Mapping[str, Mapping[str, Any]]
 ) -> Pipeline:
     """Create the pipeline that tunes the methods, those that train."""
-    tuned = [method for method in experiment.methods if not methods[method].get("instruction")]
+    tuned = _tuned(experiment, methods)
     reported = [f"evaluation_{task}{REPORTED}" for task in experiment.tasks]
     parts = (
         Pipeline(

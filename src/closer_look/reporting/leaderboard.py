@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from numbers import Number
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -73,6 +74,27 @@ def leaderboard(
     }
     table = comparison.assign(method=comparison["method"].map(labels))
     return table.assign(**{name: table["method"].map(of) for name, of in found.items()})
+
+
+def best_settings(trials: pd.DataFrame, search_spaces: pd.DataFrame) -> dict[str, str]:
+    """Write the settings that tuning has chosen for each method.
+
+    Args:
+        trials: of all methods, with ``is_best`` and a column for each parameter.
+        search_spaces: the parameters that were tuned: method, parameter.
+    """
+    best = trials[trials["is_best"]].set_index("method")
+    return {
+        method: ", ".join(
+            f"{parameter} {_setting(best.loc[method, parameter])}"
+            for parameter in of_method["parameter"]
+        )
+        for method, of_method in search_spaces.groupby("method")
+    }
+
+
+def _setting(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, Number) else str(value)
 
 
 def _final(metrics: pd.DataFrame, metric: str) -> pd.Series:
@@ -258,6 +280,6 @@ COLUMNS = (
         "the most that was held meanwhile",
         lambda n_bytes: f"{n_bytes / 1e9:.1f} GB",
     ),
-    Column("settings", "Trained with", "what tuning chose, or the method's own settings", str),
+    Column("settings", "Trained with", "the settings that tuning has chosen", str),
 )
 """The columns of the leaderboard, in their order."""

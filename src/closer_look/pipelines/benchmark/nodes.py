@@ -48,11 +48,13 @@ def make_leaderboard(
     metrics: pd.DataFrame,
     membership: pd.DataFrame,
     node_costs: pd.DataFrame,
+    trials: pd.DataFrame | None = None,
+    search_spaces: pd.DataFrame | None = None,
     residual_knowledge: pd.DataFrame | None = None,
     **labels: str,
 ) -> pd.DataFrame:
     """Put together what was measured of each method, and log it."""
-    settings = {}
+    settings = {} if trials is None else board.best_settings(trials, search_spaces)
     table = board.leaderboard(
         comparison,
         summary_table,

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 
 from kedro.pipeline import Node, Pipeline
+
+from closer_look.parameters.experiment import Experiment
 
 from .nodes import compare_methods, make_leaderboard, plot_ranking, write_leaderboard
 
 
 def create_pipeline(
-    scenario: str, methods: Sequence[str], *, with_attacks: bool = False
+    scenario: str, experiment: Experiment, tuned: Collection[str], attacks: Collection[str] = ()
 ) -> Pipeline:
     """Create the stage: what all methods gave -> a leaderboard, as CSV, Markdown and figure.
 
     Args:
         scenario: namespace of the methods' results.
-        methods: their names.
-        with_attacks: show what attacks get back, too.
+        experiment: the shape of the run.
+        tuned: methods with settings that tuning has found.
+        attacks: names of the attacks, if there are any.
     """
-    labels = {method: f"params:methods.{method}.label" for method in methods}
+    labels = {method: f"params:methods.{method}.label" for method in experiment.methods}
 
     def own(*datasets: str) -> dict[str, str]:
         return {dataset: f"{scenario}.{dataset}" for dataset in datasets}
@@ -34,8 +37,10 @@ def create_pipeline(
         "parameters": "params:metrics",
     }
     shown = ["comparison", "summary_table", "metrics", "membership", "node_costs"]
-    if with_attacks:
+    if attacks:
         shown.append("residual_knowledge")
+    if tuned:
+        shown += ["trials", "search_spaces"]
     return Pipeline(
         [
             node(compare_methods, own("row_metrics") | ranking | labels, "comparison"),
