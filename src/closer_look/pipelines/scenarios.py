@@ -140,7 +140,7 @@ def create_tuning(
     )
     return Pipeline(
         [
-            tuning.create_rows_pipeline(scenario, experiment, tuned, reported),
+            tuning.create_rows_pipeline(experiment, tuned, reported),
             *parts,
             tuning.create_results_pipeline(scenario, tuned),
         ]

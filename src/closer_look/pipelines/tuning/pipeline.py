@@ -37,12 +37,11 @@ def create_pipeline() -> Pipeline:
 
 
 def create_rows_pipeline(
-    scenario: str, experiment: Experiment, methods: Sequence[str], reported: Sequence[str]
+    experiment: Experiment, methods: Sequence[str], reported: Sequence[str]
 ) -> Pipeline:
     """Create the pipeline before all methods: what is searched, and on which rows.
 
     Args:
-        scenario: names its own outputs.
         experiment: the shape of the run.
         methods: those that are tuned.
         reported: the datasets of the rows that are reported, one for each task.
@@ -51,13 +50,7 @@ def create_rows_pipeline(
     spaces |= {method: f"params:methods.{method}" for method in methods}
     return Pipeline(
         [
-            Node(
-                list_spaces,
-                spaces,
-                f"{scenario}.search_spaces",
-                name="list_spaces",
-                namespace=scenario,
-            ),
+            Node(list_spaces, spaces, "search_spaces", name="list_spaces"),
             Node(
                 draw_validation,
                 [f"evaluation_{experiment.tasks[-1]}", "params:experiment", "params:tuning"],
