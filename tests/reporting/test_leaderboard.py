@@ -160,9 +160,8 @@ class TestWords:
 
     def test_text_says_what_the_numbers_are(self, table, summary_table):
         text = leaderboard.markdown(table, summary_table, "harmonic_mean")
-        assert (
-            "the harmonic mean of MU and FE. Before unlearning, MU is 0.900 and FE 0.100." in text
-        )
+        assert "ranked by their harmonic mean, the score, after the last task." in text
+        assert "Before unlearning, MU is 0.900 and FE 0.100." in text
         assert "the mean over 2 seeds" in text
         assert "Intervals are of 95 %, over questions and seeds" in text
         assert "- FE over time: the mean over the tasks" in text

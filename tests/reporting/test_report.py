@@ -308,6 +308,56 @@ class TestEscaping:
         assert table["labels"] == ["Before", "ME+GD", "IDK+AP"]
 
 
+class TestLeaderboard:
+    """Of a benchmark; see test_leaderboard.py for the table itself."""
+
+    @pytest.fixture
+    def ranked(self, render):
+        lines = [
+            {"method": label, "rank": rank, "n_seeds": 3, "p_value": p_value, "seconds": 12.4}
+            | {"score": score, "score_low": score - 0.1, "score_high": score + 0.1}
+            | {"score_questions_low": score - 0.05, "score_questions_high": score + 0.05}
+            | {"model_utility": 0.7, "forget_efficacy": 0.8, "settings": f"beta {score}"}
+            for label, rank, score, p_value in (("ME+GD", 1, 0.75, 0.02), ("IDK+AP", 1, 0.5, None))
+        ]
+        table = pd.DataFrame(lines)
+
+        def ranked(labels=LABELS, **changes):
+            board = table.assign(method=list(labels.values()))
+            figure = figures.ranking(board, labels)
+            parameters = with_labels(labels) | {"benchmark": {"rank_by": "harmonic_mean"}}
+            inputs = {"leaderboard": board, "parameters": parameters}
+            return render(**inputs, figures={"ranking": figure}, **changes)
+
+        return ranked
+
+    def test_stands_before_the_results_with_its_figure(self, ranked):
+        html = ranked()
+        words = Page(html).words
+        assert words.index("Leaderboard Model utility") < words.index("Result Model utility")
+        assert "ME+GD 1 0.750 0.65 to 0.85 0.020 0.700 0.800 12 s beta 0.75" in words
+        assert "the mean over 3 seeds" in words
+        assert html.index('id="figure-ranking"') < html.index('id="result"')
+
+    def test_columns_that_nobody_measured_are_left_out(self, ranked):
+        words = Page(ranked()).words
+        assert "Extraction" not in words.partition("Result Model utility")[0]
+
+    def test_labels_are_escaped(self, ranked, summary):
+        labels = {name: f"{label} {ATTACK}" for name, label in LABELS.items()}
+        renamed = {LABELS[name]: label for name, label in labels.items()}
+        html = ranked(
+            labels,
+            answers=make_answers(4, 3).rename(columns=renamed),
+            summary_table=summary_table(summary, labels),
+            fingerprints=FINGERPRINTS.replace(renamed),
+        )
+        assert ATTACK not in html
+
+    def test_other_runs_have_none(self, render):
+        assert "Leaderboard" not in Page(render()).words
+
+
 class TestContent:
     def test_says_what_was_asked_and_with_what(self, render):
         words = Page(render()).words

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from closer_look.parameters.base import Parameters
-from closer_look.parameters.experiment import Names, Seeds
+from closer_look.parameters.experiment import Seeds, SomeNames
 
 
 class BenchmarkParameters(Parameters):
     """What is compared, and by what it is ranked; the rest is as in the experiment."""
 
-    methods: Annotated[Names, Field(min_length=1)] | None = None
+    methods: SomeNames | None = None
     """Methods by their names in ``methods``; "all" for all, those of the experiment if absent."""
     seeds: Seeds
     """Each trains every method once; three or more tell how far trainings differ."""

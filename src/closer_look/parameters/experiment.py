@@ -42,6 +42,13 @@ def _drawn_once(seeds: tuple[int, ...]) -> tuple[int, ...]:
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_words), AfterValidator(_named_once)]
 """Names, each once; on the command line they are words of one string."""
+SomeNames = Annotated[
+    tuple[str, ...],
+    Field(min_length=1),
+    BeforeValidator(_words),
+    AfterValidator(_named_once),
+]
+"""The same, and at least one."""
 Seeds = Annotated[
     tuple[Seed, ...],
     Field(min_length=1),
@@ -74,7 +81,7 @@ def chosen(names: Collection[str], known: Collection[str]) -> tuple[str, ...]:
 class Experiment(Parameters):
     """The shape of a run: its methods, its tasks, and the models that it starts from."""
 
-    methods: Annotated[Names, Field(min_length=1)]
+    methods: SomeNames
     """Methods by their names in ``methods``; "all" for all."""
     models: Names | None = None
     """Models made elsewhere to measure beside the methods; all of ``models`` if absent."""
