@@ -6,6 +6,10 @@ import pytest
 
 from closer_look.reporting import figures, leaderboard
 
+PARAMETERS = {
+    "benchmark": {"rank_by": "harmonic_mean"},
+    "tuning": {"trials": 12, "objective": "forget_efficacy", "min_utility": 0.95},
+}
 LABELS = {"me_gd": "ME+GD", "idk_ap": "IDK|AP"}
 SETTINGS = {"me_gd": "learning_rate 0.001, epochs 7"}
 
@@ -159,18 +163,21 @@ class TestWords:
         assert second.count("|") == head.count("|")
 
     def test_text_says_what_the_numbers_are(self, table, summary_table):
-        text = leaderboard.markdown(table, summary_table, "harmonic_mean")
+        text = leaderboard.markdown(table, summary_table, PARAMETERS)
         assert "ranked by their harmonic mean, the score, after the last task." in text
         assert "Before unlearning, MU is 0.900 and FE 0.100." in text
+        assert "12 trials looked for the best settings" in text
+        assert "for the highest FE that keeps 95 % of MU on questions that no number" in text
         assert "the mean over 2 seeds" in text
         assert "Intervals are of 95 %, over questions and seeds" in text
         assert "- FE over time: the mean over the tasks" in text
 
     def test_one_seed_is_said_to_know_nothing_of_others(self, table, summary_table):
+        by_efficacy = PARAMETERS | {"benchmark": {"rank_by": "forget_efficacy"}}
         words = leaderboard.describe_leaderboard(
-            table.assign(n_seeds=1), summary_table, "forget_efficacy"
+            table.assign(n_seeds=1), summary_table, by_efficacy
         )
-        assert "There is one seed: how far another training would differ is not known." in words[1]
+        assert "There is one seed: how far another training would differ is not known." in words[2]
         assert "by FE, and those that do not keep MU come last" in words[0]
 
     def test_terminal_has_a_line_for_each_method(self, table):

@@ -325,9 +325,11 @@ class TestLeaderboard:
         def ranked(labels=LABELS, **changes):
             board = table.assign(method=list(labels.values()))
             figure = figures.ranking(board, labels)
-            parameters = with_labels(labels) | {"benchmark": {"rank_by": "harmonic_mean"}}
-            inputs = {"leaderboard": board, "parameters": parameters}
-            return render(**inputs, figures={"ranking": figure}, **changes)
+            tuning = {"trials": 12, "objective": "harmonic_mean", "min_utility": 0.95}
+            further = {"benchmark": {"rank_by": "harmonic_mean"}, "tuning": tuning}
+            record = run_record(with_labels(labels), further)
+            inputs = {"leaderboard": board, "run_record": record, "figures": {"ranking": figure}}
+            return render(**inputs, **changes)
 
         return ranked
 

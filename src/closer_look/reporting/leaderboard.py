@@ -21,6 +21,13 @@ RANKED_BY = {
 """By what methods are ranked: value of ``benchmark.rank_by`` -> words."""
 
 
+TUNED_FOR = {
+    "harmonic_mean": "the highest harmonic mean of MU and FE",
+    "forget_efficacy": "the highest FE that keeps {kept} of MU",
+}
+"""What tuning looks for: value of ``tuning.objective`` -> words."""
+
+
 class Column(NamedTuple):
     """A column of the leaderboard as a reader sees it."""
 
@@ -129,12 +136,12 @@ def _costs(
 
 
 def tabulate_leaderboard(
-    table: pd.DataFrame, summary_table: pd.DataFrame, rank_by: str
+    table: pd.DataFrame, summary_table: pd.DataFrame, parameters: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Tabulate the leaderboard for the report: sentences, columns, and rows of cells."""
     columns = shown_columns(table)
     return {
-        "sentences": describe_leaderboard(table, summary_table, rank_by),
+        "sentences": describe_leaderboard(table, summary_table, parameters),
         "columns": columns,
         "rows": written_rows(table, columns),
     }
@@ -148,15 +155,17 @@ def shown_columns(table: pd.DataFrame) -> list[Column]:
 
 
 def describe_leaderboard(
-    table: pd.DataFrame, summary_table: pd.DataFrame, rank_by: str
+    table: pd.DataFrame, summary_table: pd.DataFrame, parameters: Mapping[str, Any]
 ) -> list[str]:
     """Say in sentences what the numbers are, and how far they go.
 
     Args:
         table: the leaderboard.
         summary_table: table from ``results.summary_table``.
-        rank_by: as in ``metrics.compare``.
+        parameters: of the run record.
     """
+    rank_by, tuning = parameters["benchmark"]["rank_by"], parameters["tuning"]
+    best = TUNED_FOR[tuning["objective"]].format(kept=f"{100 * tuning['min_utility']:g} %")
     n_seeds = int(table["n_seeds"].max())
     (before,) = summary_table[summary_table["method"] == REFERENCE_LABELS[BEFORE]].itertuples()
     over_seeds = (
@@ -172,6 +181,8 @@ def describe_leaderboard(
         f"of what it should forget. Methods are ranked by {RANKED_BY[rank_by]}, after the last "
         f"task. Before unlearning, MU is {before.model_utility:.3f} and FE "
         f"{before.forget_efficacy:.3f}.",
+        f"First, {tuning['trials']} trials looked for the best settings of each method that trains: "
+        f"for {best} on questions that no number here is about.",
         over_questions if n_seeds == 1 else over_seeds,
         "A rank is one more than the number of methods whose whole interval lies above a method's "
         "own: methods that cannot be told apart share it. p is the chance of a difference at least "
@@ -188,11 +199,13 @@ def plain_table(table: pd.DataFrame) -> str:
     return pd.DataFrame(cells, columns=[column.head for column in columns]).to_string(index=False)
 
 
-def markdown(table: pd.DataFrame, summary_table: pd.DataFrame, rank_by: str) -> str:
+def markdown(
+    table: pd.DataFrame, summary_table: pd.DataFrame, parameters: Mapping[str, Any]
+) -> str:
     """Write the leaderboard in Markdown: the table, and what its numbers are."""
     columns = shown_columns(table)
     heads = [f"- {column.head}: {column.meaning}." for column in columns]
-    sentences = describe_leaderboard(table, summary_table, rank_by)
+    sentences = describe_leaderboard(table, summary_table, parameters)
     return "\n\n".join([markdown_table(table), *sentences, "\n".join(heads)]) + "\n"
 
 

@@ -163,8 +163,7 @@ def render_report(
         attacks = describe_attacks(recovered, attack_results, residual_knowledge, answers, labels)
     tabulated = None
     if leaderboard is not None:
-        rank_by = parameters["benchmark"]["rank_by"]
-        tabulated = tabulate_leaderboard(leaderboard, summary_table, rank_by)
+        tabulated = tabulate_leaderboard(leaderboard, summary_table, parameters)
     return environment.get_template("report.html.jinja").render(
         n_tasks=n_tasks,
         compared=after or [BEFORE_LABEL],

@@ -69,12 +69,11 @@ def make_leaderboard(
     return table
 
 
-@depends_on(benchmark=("rank_by",))
 def write_leaderboard(
-    leaderboard: pd.DataFrame, summary_table: pd.DataFrame, benchmark: BenchmarkParameters
+    leaderboard: pd.DataFrame, summary_table: pd.DataFrame, run_record: dict[str, Any]
 ) -> str:
     """Write the leaderboard as Markdown."""
-    return board.markdown(leaderboard, summary_table, benchmark.rank_by)
+    return board.markdown(leaderboard, summary_table, run_record["parameters"])
 
 
 def plot_ranking(leaderboard: pd.DataFrame, **labels: str) -> Figure:

@@ -47,7 +47,7 @@ def create_pipeline(
             node(make_leaderboard, own(*shown) | labels, "leaderboard"),
             node(
                 write_leaderboard,
-                own("leaderboard", "summary_table") | {"benchmark": "params:benchmark"},
+                own("leaderboard", "summary_table", "run_record"),
                 "leaderboard_text",
             ),
             node(plot_ranking, own("leaderboard") | labels, "ranking"),
