@@ -45,7 +45,7 @@ class Experiment(Parameters):
     """Models made elsewhere to measure beside the methods; all of ``models`` if absent."""
     n_tasks: Annotated[int, Field(ge=1, le=999)]
     """With several methods, fewer (see ``project.experiment``)."""
-    seeds: tuple[Seed, ...] | None = Field(None, min_length=1)
+    seeds: tuple[Seed, ...] | None = Field(None, max_length=999)
     """Each draws its own plans and trains every method once, from the same target model; if absent,
     ``forget_set.seed`` and ``unlearning.seed`` count, and each method is trained once."""
     splits: tuple[Split, ...]
@@ -78,7 +78,7 @@ class Experiment(Parameters):
     @classmethod
     def _numbers(cls, seeds: Any) -> Any:
         """Split a string into numbers; on the command line, a single one is no string."""
-        return str(seeds).split() if isinstance(seeds, str | int) else seeds
+        return str(seeds).split() if isinstance(seeds, str | int | float) else seeds
 
     @field_validator("seeds")
     @classmethod

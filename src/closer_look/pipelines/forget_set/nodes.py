@@ -59,12 +59,6 @@ def select_known(
     return select(target_model, candidate_questions, forget_set.min_rouge, generation, judges)
 
 
-@depends_on(experiment=())  # the name of an output says all
-def draw_seeds(experiment: Experiment) -> list[int]:
-    """Give each seed of the run to the nodes that draw with it."""
-    return list(experiment.seeds)
-
-
 @depends_on(experiment=("n_tasks",), forget_set=("pairing", "seed"), unlearning=("epochs",))
 def draw_plans(
     experiment: Experiment,

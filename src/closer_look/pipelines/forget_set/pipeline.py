@@ -7,7 +7,6 @@ from closer_look.parameters.experiment import Experiment, plan_name, seed_name
 from .nodes import (
     collect_questions,
     draw_plans,
-    draw_seeds,
     hold_out,
     list_abilities,
     select_evaluation,
@@ -52,9 +51,6 @@ def create_pipeline(experiment: Experiment) -> Pipeline:
         evaluated.append("retain_only_scores")
     if experiment.downstream:
         nodes.append(Node(list_abilities, "params:downstream", "abilities", name="list_abilities"))
-    if experiment.seeds:
-        seeds = [seed_name(seed) for seed in experiment.seeds]
-        nodes.append(Node(draw_seeds, "params:experiment", seeds, name="draw_seeds"))
     return Pipeline(
         [
             *nodes,
