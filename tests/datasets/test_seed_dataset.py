@@ -15,4 +15,4 @@ def test_the_catalog_has_every_seed(open_session, tmp_path):
 
 def test_a_seed_is_not_saved():
     with pytest.raises(DatasetError, match="a seed is only read"):
-        SeedDataset(seed="1001").save(None)
+        SeedDataset(seed="1001").save(1001)

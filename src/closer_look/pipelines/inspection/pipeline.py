@@ -25,7 +25,7 @@ def create_pipeline(experiment: Experiment) -> Pipeline:
             "prompt": "params:prompt",
             "forget_set": "params:forget_set",
         }
-        | {"seed": seed_name(seed) for seed in (experiment.seeds or ())[:1]}
+        | ({"seed": seed_name(experiment.seeds[0])} if experiment.seeds else {})
         | {method: f"params:methods.{method}" for method in experiment.methods},
         "inspection",
         name="show_rows",
