@@ -1,9 +1,7 @@
 """The benchmark: tuned methods over seeds, and a leaderboard of rows that tuning has not seen."""
 
 import pytest
-from kedro.io.core import DatasetError
 
-from closer_look.datasets.seed_dataset import SeedDataset
 from closer_look.parameters.experiment import Experiment
 from closer_look.pipelines.scenarios import create_scenario
 
@@ -64,12 +62,6 @@ def test_scenarios_of_other_seeds_share_their_nodes():
     for node in benchmark("npo_gd", seeds=[1002, 1003]).nodes:
         if "benchmark" not in node.name:
             assert node == nodes.get(node.name, node)
-
-
-def test_a_seed_is_what_its_name_says():
-    assert SeedDataset(seed="1001").load() == 1001
-    with pytest.raises(DatasetError, match="given by its name"):
-        SeedDataset(seed="1001").save(7)
 
 
 @pytest.mark.slow

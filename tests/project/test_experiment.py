@@ -43,6 +43,49 @@ def test_graph_that_takes_gigabytes_is_refused(configure):
     )
 
 
+def test_seeds_count_as_methods_do(configure):
+    configure(seeds=[1, 2], methods=["ga_gd"], n_tasks=708)
+    with pytest.raises(InputError) as caught:
+        load_experiment()
+    assert str(caught.value) == (
+        "parameter experiment.n_tasks: 708 tasks of 1 methods with 2 seeds make a graph that takes "
+        "gigabytes; ask for 707 tasks, or for fewer methods or seeds at a time"
+    )
+
+
+@pytest.mark.parametrize(
+    ("seeds", "fault"),
+    [
+        ([1001, 1002, 1001], "seeds: seed 1001 is given more than once"),
+        ("7 7", "seeds: seed 7 is given more than once"),
+        (-1, "seeds.0: Input should be greater than or equal to 0"),
+        ([2**32], "seeds.0: Input should be less than 4294967296"),
+        ("one", "seeds.0: Input should be a valid integer, unable to parse string as an integer"),
+        (1.5, "seeds.0: Input should be a valid integer, unable to parse string as an integer"),
+        ([*range(1000)], "seeds: Tuple should have at most 999 items after validation, not 1000"),
+    ],
+)
+def test_seeds_that_are_none_are_refused(configure, seeds, fault):
+    configure(seeds=seeds)
+    with pytest.raises(InputError) as caught:
+        load_experiment()
+    assert str(caught.value) == f"parameter experiment.{fault}"
+
+
+@pytest.mark.parametrize(
+    ("seeds", "found"),
+    [([1002, 7], (1002, 7)), ("1002 7", (1002, 7)), (7, (7,)), (None, (None,)), ([], (None,))],
+)
+def test_seeds_may_be_words_or_a_number(configure, seeds, found):
+    configure(seeds=seeds)
+    assert load_experiment().each_seed == found
+
+
+def test_all_stands_for_every_method(configure):
+    configure(methods="all")
+    assert load_experiment().methods == ("ga_gd", "me_gd")
+
+
 def test_method_that_no_file_describes_is_refused(configure):
     configure(methods=["me_gd", "nope"])
     with pytest.raises(InputError) as caught:

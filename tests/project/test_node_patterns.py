@@ -40,5 +40,19 @@ def test_no_pattern_matches_another_node():
     assert not any(fnmatchcase(name, one) for name in others for one in found)
 
 
+def test_a_seed_is_named_by_one_pattern():
+    nodes = [
+        f"continual.{method}.seed_{seed}.task_{task:02d}.{node}"
+        for method in ("ga_gd", "me_gd")
+        for seed in (1001, 1002)
+        for task in (1, 2)
+        for node in ("unlearn", "score_answers")
+    ]
+    names = [name for name in nodes if "seed_1002" in name and "unlearn" in name]
+    others = [name for name in nodes if name not in names]
+    assert patterns(names, others) == ["continual.*.seed_1002.*.unlearn"]
+    assert expand(["continual.*.seed_1002.*.unlearn"], nodes) == names
+
+
 def test_names_and_patterns_without_a_match_stay_as_they_are():
     assert expand(["finetune", "continual.*.fly"], NODES) == ["finetune", "continual.*.fly"]

@@ -8,6 +8,7 @@ import pytest
 
 from closer_look.pipelines.reporting import nodes
 from closer_look.reporting import results
+from closer_look.reporting.terminal import result_lines
 
 LABELS = {"me_gd": "ME+GD"}
 
@@ -261,6 +262,104 @@ class TestFingerprints:
         assert of(self.QUESTIONS) == of(self.QUESTIONS.copy())
         assert of(self.QUESTIONS) != of(self.QUESTIONS.assign(wrong_answers=[["a", "c"]]))
         assert len(of(self.QUESTIONS)) == 64
+
+
+SEED_VALUES = {1001: (0.8, (0.6, 0.4)), 1002: (0.6, (0.4, 0.4))}
+"""MU, and FE of two tasks after the second."""
+
+
+@pytest.fixture
+def seeded():
+    """A method with two seeds and two tasks, beside the model before."""
+    lines = [measured("model_utility", 0, 0.9), measured("forget_efficacy", 1, 0.1)]
+    cells = {"continual.before": [*lines, measured("forget_efficacy", 2, 0.1)]}
+    for seed, (kept, forgotten) in SEED_VALUES.items():
+        tasks = [measured("forget_efficacy", task + 1, fe) for task, fe in enumerate(forgotten)]
+        cells[f"continual.me_gd.seed_{seed}.task_02"] = [
+            measured("model_utility", 0, kept, kept - 0.1, kept + 0.1),
+            *tasks,
+        ]
+    return results.stack_cells({name: pd.DataFrame(lines) for name, lines in cells.items()})
+
+
+class TestSeeds:
+    def test_are_a_column_that_models_of_no_seed_lack(self, seeded, summary):
+        assert seeded["seed"].dropna().unique().tolist() == [1001, 1002]
+        assert seeded.loc[seeded["method"] == "before", "seed"].isna().all()
+        assert "seed" not in summary
+
+    def test_are_averaged_cell_by_cell(self, seeded):
+        table = results.over_seeds(seeded)
+        assert "seed" not in table
+        kept = results.utility(table, "me_gd").iloc[0]
+        assert (kept["value"], kept["ci_low"], kept["n_seeds"]) == pytest.approx((0.7, 0.6, 2))
+        assert len(results.efficacy(table, "me_gd")) == 2
+        assert results.utility(table, "before")["seed_low"].isna().all()
+
+    def test_a_table_without_any_is_its_own_average(self, summary):
+        assert results.over_seeds(summary) is summary
+        assert results.first_seed(summary) is summary
+
+    def test_result_table_is_the_mean_of_their_tables(self, seeded):
+        row = results.summary_table(seeded, LABELS).set_index("method").loc["ME+GD"]
+        assert row["model_utility"] == pytest.approx(0.7)
+        # FE of all tasks so far: 0.5 and 0.4, so that their mean is off by 12.7 * 0.05.
+        so_far = "forget_efficacy_of_tasks_so_far"
+        assert row[so_far] == pytest.approx(0.45)
+        assert row[f"{so_far}_seed_high"] == pytest.approx(0.45 + 12.706205 * 0.05)
+        assert row["n_seeds"] == 2
+        assert "forget_quality_seed_low" not in row
+
+    def test_each_has_rows_of_its_own(self, seeded):
+        table = results.seed_table(seeded, LABELS)
+        assert table["seed"].isna().tolist() == [True, False, False]
+        assert table["model_utility"].tolist() == [0.9, 0.8, 0.6]
+
+    def test_the_first_is_that_of_texts_and_models(self, seeded):
+        first = results.first_seed(seeded)
+        assert set(first["method"]) == {"before", "me_gd"}
+        assert results.utility(first, "me_gd")["value"].tolist() == [0.8]
+
+    def test_membership_is_averaged_too(self):
+        told = pd.DataFrame(
+            [{"score": "loss", "task_id": 0, "auc": 0.5, "ci_low": 0.4, "ci_high": 0.6}]
+        ).assign(privleak=-10.0, reason="")
+        other = told.assign(auc=0.7, privleak=10.0)
+        names = [f"continual.me_gd.seed_{seed}.task_01" for seed in (1001, 1002)]
+        stacked = results.stack_cells(dict(zip(names, (told, other), strict=True)))
+        (row,) = results.over_seeds(stacked).to_dict("records")
+        assert (row["auc"], row["privleak"]) == pytest.approx((0.6, 0.0))
+
+    def test_the_last_model_of_each_has_its_hash(self):
+        table = pd.DataFrame({"sha256": ["a", "b", "c", "d"], "seed": [1001, 1001, 1002, 1002]})
+        models = {"continual.me_gd": table.assign(after_task=[1, 2, 1, 2])}
+        hashes = results.fingerprints(pd.DataFrame({"row_id": []}), models, LABELS)
+        assert hashes.set_index("what")["sha256"].to_dict().items() >= {
+            ("ME+GD, seed 1001", "b"),
+            ("ME+GD, seed 1002", "d"),
+        }
+
+    def test_the_terminal_tells_both_means_and_how_far_seeds_differ(self, seeded):
+        lines = result_lines(results.summary_table(seeded, LABELS))
+        assert "Means over 2 seeds; ± is half of a 95 % interval over seeds" in lines
+        head, before, after = lines[-1].splitlines()[1:]
+        assert head.split()[2:4] == ["MU", "±"]
+        assert before.split()[:3] == ["before", "0", "0.900"]
+        assert after.split()[:4] == ["ME+GD", "2", "0.700", "1.271"]  # 12.7 * 0.1
+
+    def test_of_an_earlier_run_cost_nothing(self, seeded):
+        nodes = [
+            "continual.me_gd.seed_1001.task_02.unlearn",
+            "continual.me_gd.seed_1002.task_02.unlearn",
+            "continual.me_gd.seed_1002.sample_alternates",
+            "continual.me_gd.stack_logs",
+            "continual.me_gd.seed_1003.task_02.unlearn",  # of more seeds
+            "continual.me_gd.task_02.unlearn",  # of none
+        ]
+        costs = pd.DataFrame({"node": nodes, "stage": "unlearning", "seconds": 1.0})
+        costs = costs.assign(peak_memory=1e9, peak_gpu_memory=np.nan)
+        table = results.costs_table(costs, seeded, LABELS).set_index("what")
+        assert table["seconds"]["ME+GD"] == 4.0
 
 
 class TestCosts:

@@ -1,14 +1,14 @@
-"""The dataset of a seed, which is in its name."""
+"""The dataset of a seed: a number that stands in its name."""
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any
 
-from kedro.io import AbstractDataset
+from kedro.io.core import AbstractDataset, DatasetError
 
 
-class SeedDataset(AbstractDataset[NoReturn, int]):
-    """A seed of the run: nodes that draw with it take it as an input, and nothing stores it.
+class SeedDataset(AbstractDataset[None, int]):
+    """A seed of a run, for the nodes that draw with it; there is no file.
 
     Example::
 
@@ -17,23 +17,27 @@ class SeedDataset(AbstractDataset[NoReturn, int]):
           seed: "{seed}"
     """
 
-    def __init__(self, *, seed: str | int, metadata: dict[str, Any] | None = None) -> None:
+    def __init__(self, *, seed: str, metadata: dict[str, Any] | None = None) -> None:
         """Set up.
 
         Args:
-            seed: from the entry's name.
+            seed: the number.
             metadata: for kedro-viz.
         """
-        self._seed = int(seed)
+        self._seed = seed
         self.metadata = metadata
 
     def load(self) -> int:
         """Return the seed."""
-        return self._seed
+        return int(self._seed)
 
-    def save(self, data: NoReturn) -> None:
-        """Refuse: a seed is given, not made."""
-        raise NotImplementedError("a seed is given by its name")
+    def save(self, data: None) -> None:
+        """Refuse to save.
+
+        Raises:
+            DatasetError: always.
+        """
+        raise DatasetError("a seed is only read")
 
     def _exists(self) -> bool:
         return True

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from closer_look.parameters.base import Parameters
 from closer_look.parameters.experiment import Seeds, SomeNames
@@ -13,7 +15,7 @@ class BenchmarkParameters(Parameters):
 
     methods: SomeNames | None = None
     """Methods by their names in ``methods``; "all" for all, those of the experiment if absent."""
-    seeds: Seeds
+    seeds: Annotated[Seeds, Field(min_length=1)]
     """Each trains every method once; three or more tell how far trainings differ."""
     rank_by: Literal["harmonic_mean", "forget_efficacy"] = "harmonic_mean"
     """The score: the harmonic mean of Model Utility and Forget Efficacy, or Forget Efficacy alone,

@@ -23,7 +23,7 @@ def _words(names: Any) -> Any:
 
 def _numbers(seeds: Any) -> Any:
     """Split a string into numbers; on the command line, a single one is no string."""
-    return str(seeds).split() if isinstance(seeds, str | int) else seeds
+    return str(seeds).split() if isinstance(seeds, str | int | float) else seeds
 
 
 def _named_once(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -51,7 +51,7 @@ SomeNames = Annotated[
 """The same, and at least one."""
 Seeds = Annotated[
     tuple[Seed, ...],
-    Field(min_length=1),
+    Field(max_length=999),
     BeforeValidator(_numbers),
     AfterValidator(_drawn_once),
 ]

@@ -58,28 +58,29 @@ def work_of(
     scored = by_row.agg(lambda rows: sum(pack(list(rows))["own_lengths"]))
     generated = by_row.agg(lambda rows: len(rows.iloc[0]))  # the gold answer stands first
     task_of = evaluated.set_index(["split", "row_id"])["task_id"]
-    n_tasks, n_methods = shape.experiment.n_tasks, len(shape.methods)
+    n_tasks, n_seeds = shape.experiment.n_tasks, len(shape.experiment.each_seed)
+    n_chains = len(shape.methods) * n_seeds
     # Models that are measured once, on the rows of all tasks.
     once = 1 + bool(shape.experiment.retain_only not in (None, "scores"))
     once += len(shape.experiment.models or ())
-    times = [(task, n_methods) for task in range(1, n_tasks + 1)] + [(n_tasks, once)]
+    times = [(task, n_chains) for task in range(1, n_tasks + 1)] + [(n_tasks, once)]
     n_scored, n_generated = (
         sum(n * int(tokens[task_of <= task].sum()) for task, n in times)
         for tokens in (scored, generated)
     )
-    n_scored += sum(one.reference_tokens for one in found.values())
-    n_generated += sum(
+    n_scored += n_seeds * sum(one.reference_tokens for one in found.values())
+    n_generated += n_seeds * sum(
         method.alternates.per_row * _forgotten(questions, tokenizer)
         for method in shape.methods.values()
         if method.alternates
     )
     per_token = needs.forward_flops(build, encoded)
-    retain_only = shape.experiment.retain_only == "finetuned"
-    trained = [*found.values(), *([found[FINETUNING]] if retain_only else [])]
+    n_finetuned = 1 + (shape.experiment.retain_only == "finetuned")
+    trained = [(one, n_finetuned if of == FINETUNING else n_seeds) for of, one in found.items()]
     return {
         "train": {
-            "tokens": sum(one.tokens for one in trained),
-            "flops": sum(one.flops for one in trained),
+            "tokens": sum(n * one.tokens for one, n in trained),
+            "flops": sum(n * one.flops for one, n in trained),
         },
         "score": {"tokens": n_scored, "flops": int(n_scored * per_token)},
         "generate": {"tokens": n_generated, "flops": int(n_generated * per_token)},
@@ -120,16 +121,17 @@ def disk_of(
     build: Callable[[], PreTrainedModel],
 ) -> dict[str, int]:
     """Count the bytes that a run leaves on the disk, and those of a checkpoint."""
-    n_tasks = shape.experiment.n_tasks
+    n_seeds = len(shape.experiment.each_seed)
+    n_models = shape.experiment.n_tasks * n_seeds  # of a method
     whole = bytes_of(build().parameters())
-    models = sum(one.saved * n_tasks for label, one in found.items() if label != FINETUNING)
-    models += whole * n_tasks * sum(bool(one.instruction) for one in shape.methods.values())
+    models = sum(one.saved * n_models for label, one in found.items() if label != FINETUNING)
+    models += whole * n_models * sum(bool(one.instruction) for one in shape.methods.values())
     if shape.experiment.finetuning:  # a pretrained model stays where it is
         from_scratch = shape.base_model.small_llama is not None
         models += whole * (1 + from_scratch + (shape.experiment.retain_only == "finetuned"))
     return {
         "models": models,
-        "reference": sum(one.stored for one in found.values()),
+        "reference": n_seeds * sum(one.stored for one in found.values()),
         "checkpoint": max((one.checkpoint for one in found.values()), default=0),
         "tables": SCORE_BYTES * (work["score"]["tokens"] + work["generate"]["tokens"]),
     }

@@ -22,15 +22,21 @@ def show_rows(
     base_model: BaseModelParameters,
     prompt: PromptParameters,
     forget_set: ForgetSetParameters,
+    seed: int | None = None,
     **methods: dict[str, Any],
 ) -> str:
-    """Show the first rows of the first task's plan as the methods' losses would read them."""
+    """Show the first rows of the first task's plan as the methods' losses would read them.
+
+    Of several seeds, it is the plan of the first.
+    """
     from rich.console import Console
 
     from closer_look.reporting.inspection import as_text, base_tokenizer, read_rows, render_page
 
     tokenizer = base_tokenizer(base_model, prompt, questions, refusals)
     chosen = forget_set.model_dump(include={"pairing", "seed"})
+    if seed is not None:
+        chosen["seed"] = seed
     plan = plan_of_task(questions, refusals, 1, epochs=1, **chosen).head(N_ROWS)
     checked = [as_model(f"methods.{name}", values) for name, values in methods.items()]
     rows = read_rows(tokenizer, plan, questions, checked)

@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from closer_look.parameters.experiment import Experiment
+from closer_look.parameters.experiment import Experiment, seed_name
 from closer_look.pipelines import forget_set
 
 from .nodes import show_rows
@@ -25,6 +25,7 @@ def create_pipeline(experiment: Experiment) -> Pipeline:
             "prompt": "params:prompt",
             "forget_set": "params:forget_set",
         }
+        | ({"seed": seed_name(experiment.seeds[0])} if experiment.seeds else {})
         | {method: f"params:methods.{method}" for method in experiment.methods},
         "inspection",
         name="show_rows",
