@@ -1,9 +1,9 @@
 """A tuned method comes back from its file as it was, or the file is named."""
 
 import pytest
+from kedro.io import DatasetError
 
 from closer_look.datasets.tuned_method_dataset import TunedMethodDataset
-from closer_look.errors import InputError
 from closer_look.parameters.methods import MethodParameters
 
 
@@ -18,5 +18,5 @@ def test_method_comes_back_as_it_was(tmp_path, shipped_methods, name):
 def test_file_that_holds_no_method_is_named(tmp_path):
     path = tmp_path / "tuned_method.json"
     path.write_text('{"label": "X", "forget": {"loss": "npq"}}')
-    with pytest.raises(InputError, match=r"tuned_method.json holds no method \(.*unknown loss"):
+    with pytest.raises(DatasetError, match=r"tuned_method\.json holds no method \(.*unknown loss"):
         TunedMethodDataset(filepath=path.as_posix()).load()

@@ -277,18 +277,14 @@ def test_tuned_method_takes_the_place_of_its_parameters_in_all_its_cells(tuned):
 
 
 def test_no_reported_row_has_chosen_a_setting(tuned):
-    for name in (
-        "before.score_answers",
-        "guard.task_02.judge_answers",
-        "me_gd.task_02.score_answers",
-    ):
-        found = inputs(tuned, f"continual.{name}")
-        assert {one for one in found if one.startswith("evaluation")} <= {
-            "evaluation_task_02_reported"
-        }
-        assert "evaluation_task_02" not in found
+    for cell in ("before", "guard.task_02", "me_gd.task_02"):
+        for node in ("score_answers", "generate_answers", "judge_answers", "infer_membership"):
+            found = inputs(tuned, f"continual.{cell}.{node}")
+            assert "evaluation_task_02_reported" in found
+            assert "evaluation_task_02" not in found
     assert "evaluation_task_02" in inputs(tuned, "draw_validation")
 
 
 def test_without_tuning_nothing_of_it_is_there():
-    assert not [name for name in scenario().datasets() if "tun" in name or "reported" in name]
+    words = ("tuned", "params:tuning", "trials", "validation", "reported")
+    assert not [name for name in scenario().datasets() if any(word in name for word in words)]
