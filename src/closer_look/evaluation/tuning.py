@@ -25,7 +25,6 @@ from closer_look.parameters.evaluation import (
     JudgesParameters,
     ScoringParameters,
 )
-from closer_look.parameters.experiment import ForgetSetParameters
 from closer_look.parameters.methods import MethodParameters, settings_of
 from closer_look.parameters.training import UnlearningParameters
 from closer_look.parameters.tuning import TuningParameters, own_values, search_space
@@ -50,7 +49,7 @@ class TuningContext:
         questions: the run's whole questions table.
         refusals: sentences with which a question is declined.
         reference: what the frozen reference of a task is, see ``Experiment``.
-        forget_set: the pairing of rows.
+        pairing: of forget rows with others, see ``ForgetSetParameters``.
         unlearning: settings that the methods of the run share.
         generation: settings of greedy decoding.
         scoring: settings of scoring.
@@ -62,7 +61,7 @@ class TuningContext:
     questions: pd.DataFrame
     refusals: list[str]
     reference: str
-    forget_set: ForgetSetParameters
+    pairing: str
     unlearning: UnlearningParameters
     generation: GenerationParameters
     scoring: ScoringParameters
@@ -76,8 +75,9 @@ class TuningContext:
         return (
             self.refusals,
             self.reference,
-            *(one.model_dump() for one in (self.forget_set, self.unlearning, self.generation)),
-            *(one.model_dump() for one in (self.scoring, self.judges)),
+            self.pairing,
+            self.unlearning.model_dump(exclude={"seed"}),
+            *(one.model_dump() for one in (self.generation, self.scoring, self.judges)),
             self.tuning.model_dump(exclude={"trials"}),
         )
 
@@ -117,7 +117,7 @@ def tune(
     rows = validation[validation["task_id"] <= tuning.n_tasks].reset_index(drop=True)
     longest = max(space["epochs"].points) if "epochs" in space else settings.epochs
     plans = list(_plans(target, method, context, longest))
-    before = _outcome(target, rows, context)
+    before, known = _outcome(target, rows, context), _known(target, rows, context)
     asked = context.questions.to_dict("records") + rows.to_dict("records")
     described = method.model_dump(exclude={"label"}), *context.determining
     key = partial(training_key, target, asked, code_fingerprint(tune), *described)
@@ -128,7 +128,7 @@ def tune(
             folder,
             space,
             own_values(method, context.unlearning, space),
-            partial(_attempt, target, device, plans, rows, whole, context),
+            partial(_attempt, target, device, plans, rows, known, whole, context),
             least_utility=tuning.min_utility * before.model_utility,
             tuning=tuning,
             label=method.label,
@@ -151,7 +151,7 @@ def _plans(
             context.refusals,
             task_id,
             epochs=longest,
-            pairing=context.forget_set.pairing,
+            pairing=context.pairing,
             seed=tuning.seed,
         )
         if method.alternates:
@@ -172,6 +172,7 @@ def _attempt(
     device: torch.device,
     plans: Sequence[pd.DataFrame],
     rows: pd.DataFrame,
+    known: Mapping[str, float],
     method: MethodParameters,
     context: TuningContext,
     values: Mapping[str, Value],
@@ -184,7 +185,7 @@ def _attempt(
 
     def look(trained: LanguageModel, epoch: int) -> None:
         if epoch == math.ceil(method.epochs / 2):
-            halfway(_standing(trained, rows, context))
+            halfway(_standing(known, _known(trained, rows, context), context.tuning))
 
     can_look = unlearning.workers == 1 and method.task_vector_scale is None
     # Against the target model, all scores are taken before it changes; else each in its turn.
@@ -223,10 +224,23 @@ def _outcome(model: LanguageModel, rows: pd.DataFrame, context: TuningContext) -
     return Outcome(summary["model_utility"], summary["forget_efficacy"])
 
 
-def _standing(model: LanguageModel, rows: pd.DataFrame, context: TuningContext) -> float:
-    """Tell how well a training does, from probabilities alone: what is kept, and what is gone."""
+def _known(model: LanguageModel, rows: pd.DataFrame, context: TuningContext) -> dict[str, float]:
+    """Compute the mean probability of the true answers, of the forget set and of all others."""
     answers = list(rows["gold_answer"])
     scores = score(model, list(rows["question"]), answers, context.scoring.batch_size)
     known = pd.Series(metrics.probability(scores["nll"], scores["n_tokens"]))
     of_splits = known.groupby(rows["split"]).mean()
-    return harmonic_mean([of_splits.drop("forget").mean(), 1 - of_splits["forget"]])
+    return {"forget": of_splits["forget"], "retain": of_splits.drop("forget").mean()}
+
+
+def _standing(
+    before: Mapping[str, float], now: Mapping[str, float], tuning: TuningParameters
+) -> float:
+    """Tell how well a training does halfway, from probabilities alone, by the objective.
+
+    What has kept too little comes after all that has kept enough.
+    """
+    kept, forgotten = now["retain"] / before["retain"], 1 - now["forget"]
+    if tuning.objective == "harmonic_mean":
+        return harmonic_mean([kept, forgotten])
+    return forgotten if kept >= tuning.min_utility else kept - tuning.min_utility

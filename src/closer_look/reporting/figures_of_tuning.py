@@ -72,6 +72,7 @@ def _study(trials: pd.DataFrame, space: Mapping[str, Dimension]) -> Study:
             value=line["objective"] if line["state"] == "complete" else None,
             params={name: line[name] for name in space},
             distributions=distributions,
+            constraints={"model_utility": 0.0 if line["is_feasible"] else 1.0},
         )
         study.add_trial(trial)
     return study

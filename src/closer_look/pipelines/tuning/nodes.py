@@ -80,7 +80,7 @@ def tune_method(
         questions,
         refusals,
         experiment.reference,
-        forget_set,
+        forget_set.pairing,
         unlearning,
         generation,
         scoring,
