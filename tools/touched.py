@@ -30,7 +30,7 @@ SLOW = {  # test file -> seconds that its slow tests take on two cores
     "tests/test_full_disk.py": 45,
     "tests/test_locale.py": 15,
     "tests/test_package.py": 25,
-    "tests/pipelines/test_benchmark.py": 20,
+    "tests/pipelines/test_benchmark.py": 25,
     "tests/pipelines/test_export.py": 15,
     "tests/pipelines/test_stress.py": 30,
     "tests/test_run.py": 15,
