@@ -4,6 +4,9 @@ import logging
 
 from kedro.framework.project import pipelines
 
+from closer_look.parameters.experiment import Experiment
+from closer_look.pipelines import inspection
+
 OTHER = {"experiment": {"methods": ["npo_kl"], "n_tasks": 1}}
 
 
@@ -51,3 +54,9 @@ def test_it_is_part_of_no_scenario(open_session, tmp_path):
         assert "inspection" in pipelines["inspect"].outputs()
         for name in ("__default__", "continual", "fictitious"):
             assert "inspection" not in pipelines[name].datasets()
+
+
+def test_of_several_seeds_the_first_draws_the_rows():
+    shape = {"methods": ["me_gd"], "n_tasks": 1, "splits": ["forget"], "seeds": [7, 8]}
+    inputs = inspection.create_pipeline(Experiment.model_validate(shape)).inputs()
+    assert [name for name in inputs if name.startswith("seed_")] == ["seed_7"]

@@ -45,6 +45,12 @@ def test_models_on_the_disk_are_those_of_a_finished_run(plan, whole_run):
     assert found["disk"]["models"] == size
 
 
+def test_every_seed_has_models_of_its_own(plan):
+    found, _ = plan({"experiment": {"methods": ["me_gd"], "seeds": [1001, 1002]}})
+    n_models = 2 + 2 * 2  # base and target; two seeds of two tasks
+    assert found["disk"]["models"] == n_models * 4 * found["model"]["weights"]
+
+
 def test_hardware_that_is_not_here_is_planned_for(plan):
     found, printed = plan(GIVEN)
     assert found["hardware"]["memory"] == 100_000
@@ -54,6 +60,16 @@ def test_hardware_that_is_not_here_is_planned_for(plan):
     assert refused.startswith("Fine-tuning surely does not fit: weights, gradients and moments")
     assert told.endswith("all devices and LoRA: it needs more devices, or larger ones")
     assert "too large" in printed
+
+
+def test_hours_are_those_of_each_stage_on_its_workers(plan):
+    given = {"plan": {"device_memory_gb": 80, "devices": 2, "peak_tflops": 989}}
+    one, _ = plan(given)
+    two, _ = plan(given | {"scoring": {"workers": 2}, "unlearning": {"workers": 2}})
+    hours = {kind: one["work"][kind]["hours"] / two["work"][kind]["hours"] for kind in one["work"]}
+    assert hours["score"] == pytest.approx(2)
+    assert hours["generate"] == pytest.approx(1)
+    assert 1 < hours["train"] < 2  # fine-tuning stays on one device
 
 
 def test_hours_are_left_out_with_the_reason(plan):

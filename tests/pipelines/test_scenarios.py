@@ -8,6 +8,7 @@ import pytest
 from closer_look.data.planning import plan_of_task
 from closer_look.parameters.experiment import Experiment, ForgetSetParameters
 from closer_look.parameters.methods import MethodParameters
+from closer_look.pipelines import export
 from closer_look.pipelines.scenarios import create_scenario
 from closer_look.pipelines.unlearning.nodes import draw_own_plan, instruct
 from closer_look.project.runner import depth_first
@@ -209,6 +210,18 @@ def test_a_method_s_results_are_stacked_over_its_seeds():
     stacked = inputs(scenario(**SEEDED), "continual.me_gd.stack_summaries")
     cells = [f"me_gd.seed_{seed}.task_0{task}" for seed in (1001, 1002) for task in (1, 2)]
     assert stacked == {f"{cell}.summary" for cell in cells}
+
+
+def test_answers_benchmarks_and_exports_are_of_the_first_seed():
+    pipeline = scenario(**SEEDED, downstream=True)
+    asked = inputs(pipeline, "continual.compare_answers")
+    assert "me_gd.seed_1001.task_02.generations" in asked
+    assert "me_gd.seed_1002.task_02.generations" not in asked
+    assert "me_gd.seed_1002.task_02" not in nodes_called(pipeline, "measure_abilities")
+    shape = Experiment.model_validate(SHAPE | SEEDED)
+    exported = export.create_pipeline("continual", shape, 2)
+    found = inputs(exported, "continual.export_me_gd")
+    assert {"me_gd.seed_1001.task_02.model", "seed_table"} <= found
 
 
 def test_without_seeds_nothing_is_named_by_one():

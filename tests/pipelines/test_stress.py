@@ -62,6 +62,14 @@ def test_models_after_the_last_task_and_those_to_compare_with_are_attacked():
     assert "retain_only.ask" in attacked(scenario({"ask": ASK}, retain_only="finetuned"))
 
 
+def test_of_several_seeds_the_models_of_the_first_are_attacked():
+    assert attacked(scenario({"ask": ASK}, seeds=[7, 8])) == [
+        "before.ask",
+        "me_gd.seed_7.task_02.ask",
+        "npo_gd.seed_7.task_02.ask",
+    ]
+
+
 def test_without_attacks_the_graph_is_as_it_was():
     pipeline = scenario({})
     assert not [node for node in pipeline.nodes if "stress" in node.tags]

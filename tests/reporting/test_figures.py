@@ -45,6 +45,33 @@ def summary():
 
 
 @pytest.fixture
+def seeded(summary):
+    """The same with two seeds, which lie 0.05 below and above."""
+    is_made = summary["method"] != "before"
+    made = summary[is_made]
+    values = ["value", "ci_low", "ci_high"]
+    of_seeds = [made.assign(seed=seed) for seed in (1001, 1002)]
+    for table, shift in zip(of_seeds, (-0.05, 0.05), strict=True):
+        table[values] += shift
+    table = pd.concat([summary[~is_made].assign(seed=None), *of_seeds])
+    return table.astype({"seed": "Int64"}).assign(terms="rouge", reason="")
+
+
+def test_curves_are_means_with_a_stroke_for_each_seed(seeded):
+    drawn = figures.curves(seeded, LABELS).data
+    of_method = [trace for trace in drawn if trace.name == "ME+GD" and trace.yaxis == "y"]
+    mean, strokes = of_method
+    assert mean.y == pytest.approx((0.9, 0.8, 0.7))
+    # Student's t of two: 12.7 * 0.05.
+    assert mean.customdata[1].endswith("<br>over 2 seeds [0.165, 1.435]")
+    assert "seeds" not in mean.customdata[0]  # of the model before
+    assert strokes.y == pytest.approx((0.75, 0.65, 0.85, 0.75))
+    assert strokes.x == mean.x[1:] * 2
+    assert strokes.customdata[0] == "seed 1001, after task 1: 0.750"
+    assert not strokes.showlegend
+
+
+@pytest.fixture
 def metrics():
     """Two metrics on two splits; forget sets of two tasks."""
     lines = [

@@ -718,6 +718,67 @@ class TestForgetQuality:
         assert "retain-only" not in Page(render()).words
 
 
+@pytest.fixture
+def render_seeds(render, summary):
+    """Write the report of a run with two seeds, of which the second has 0.125 more."""
+
+    def render_seeds(**changes):
+        is_made = summary["method"] != "before"
+        made = summary[is_made]
+        other = made.assign(seed=1002, value=0.75, ci_low=0.625, ci_high=0.875)
+        table = pd.concat([summary[~is_made].assign(seed=None), made.assign(seed=1001), other])
+        table = table.astype({"seed": "Int64"})
+        experiment = PARAMETERS["experiment"] | {"seeds": [1001, 1002]}
+        drawn = {name: figures.curves(table, LABELS) for name in ("curves", "training_curves")}
+        return render(
+            parameters=PARAMETERS | {"experiment": experiment, "metrics": {"seed": 7}},
+            summary=table,
+            summary_table=summary_table(table, LABELS),
+            figures=drawn,
+            **changes,
+        )
+
+    return render_seeds
+
+
+class TestSeeds:
+    def test_both_intervals_stand_by_the_mean(self, render_seeds):
+        words = Page(render_seeds()).words
+        assert "trained 2 times, with the seeds 1001 and 1002, and numbers are means" in words
+        assert "0.688 0.56 to 0.81 seeds -0.11 to 1.48" in words  # 12.7 * 0.0625 on each side
+        assert "before \u2013 0.625 0.50 to 0.75" in words
+
+    def test_a_reader_is_told_what_is_of_the_first(self, render_seeds, downstream):
+        words = Page(render_seeds(downstream=downstream)).words
+        assert "Models are those of seed 1001." in words
+        assert "“After” is after the last task. Answers are those of seed 1001." in words
+        assert "Losses of different methods are not comparable. With the first seed." in words
+        assert "and each short stroke is a seed." in words
+
+    def test_replace_those_of_the_parameters(self, render_seeds):
+        words = Page(render_seeds()).words
+        assert "plans and unlearning 1001 and 1002, metrics 7" in words
+        assert "another seed of training may differ" not in words
+        assert "all seeds started from the same one" in words
+
+    def test_are_not_spoken_of_where_there_are_none(self, render):
+        words = Page(render()).words
+        assert "over seeds" not in words
+        assert "another seed of training may differ" in words
+
+    def test_rows_beside_answers_are_those_of_the_first(self, render_seeds):
+        answers = make_answers(4, 3)
+        rows = measured(answers)
+        other = rows[rows["method"] != "before"].assign(rouge=0.123, seed=1002)
+        first = rows.assign(seed=rows["method"].map({"me_gd": 1001, "idk_ap": 1001}))
+        stacked = pd.concat([first, other]).astype({"seed": "Int64"})
+        assert "0.123" not in render_seeds(answers=answers, row_metrics=stacked)
+
+    def test_aids_of_many_methods_promise_no_strokes(self, summary):
+        many = pd.concat(summary.assign(method=f"method_{n}", n_seeds=2) for n in range(20))
+        assert "stroke" not in sentences.describe_figure("curves", many)[1]
+
+
 class TestGeneralAbilities:
     def test_a_row_a_model_and_a_column_a_benchmark(self, render, downstream):
         words = Page(render(downstream=downstream)).words

@@ -7,7 +7,7 @@ from importlib import metadata
 import pytest
 
 from closer_look.parameters.evaluation import MetricsParameters
-from closer_look.reporting.run_record import git_commit, run_record
+from closer_look.reporting.run_record import git_commit, recorded_parameters, run_record
 
 PARAMETERS = {
     "experiment": {"methods": ["me_gd"]},
@@ -20,6 +20,11 @@ def test_parameters_are_those_used_as_plain_values():
     record = json.loads(json.dumps(run_record(PARAMETERS)))
     assert record["parameters"]["methods"] == {"me_gd": {"label": "ME+GD"}}
     assert record["parameters"]["metrics"]["seed"] == 7
+
+
+def test_all_methods_are_recorded_where_all_are_used():
+    parameters = {"experiment": {"methods": ["all"]}, "methods": {"b": {}, "a": {}}}
+    assert [*recorded_parameters(parameters)["methods"]] == ["a", "b"]
 
 
 def test_versions_are_those_installed():

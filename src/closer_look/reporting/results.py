@@ -31,6 +31,7 @@ STAGES = {
     "benchmark": "Leaderboard",
     "reporting": "Tables, figures",
     "inspection": "Inspection",
+    "plan": "Plan",
     "export": "Export",
 }
 """The stages of a run in order: tag of their nodes -> name in the report."""

@@ -26,6 +26,7 @@ from closer_look.reporting.wording import (
     RETAIN_ONLY_MODELS,
     RETAIN_ONLY_RATIOS_AID,
     SEED_AIDS,
+    SEED_AIDS_OF_MANY,
     SHOW_RETAIN_ONLY,
     SHOW_RETAIN_ONLY_OF_MANY,
     SPLIT_LABELS,
@@ -162,8 +163,9 @@ def describe_figure(name: str, summary: pd.DataFrame) -> tuple[str, str]:
     is_compared = summary.loc[summary["metric"] == "forget_quality", "value"].notna().any()
     if name == "truth_ratios" and is_compared:
         aid = f"{aid} {RETAIN_ONLY_RATIOS_AID}"
-    if "n_seeds" in summary and name in SEED_AIDS:
-        aid = f"{aid} {SEED_AIDS[name]}"
+    of_seeds = SEED_AIDS_OF_MANY if are_many else SEED_AIDS
+    if "n_seeds" in summary and name in of_seeds:
+        aid = f"{aid} {of_seeds[name]}"
     shown = SHOW_RETAIN_ONLY_OF_MANY if are_many else SHOW_RETAIN_ONLY
     if name in shown and RETAIN_ONLY in set(summary["method"]):
         aid = f"{aid} {RETAIN_ONLY_AID}"

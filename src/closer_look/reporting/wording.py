@@ -92,11 +92,15 @@ AIDS_OF_MANY = {
 """In place of the aids above for more methods than share a panel."""
 
 SEED_AIDS = {
-    "curves": "Lines are means over seeds, and each short stroke is a seed.",
+    "curves": "Lines are means over seeds, whiskers are over questions, and each short stroke is "
+    "a seed.",
     **dict.fromkeys(("trade_off", "forgetting_matrix", "metric_values"), "Means over seeds."),
     **dict.fromkeys(("truth_ratios", "training_curves"), "With the first seed."),
 }
 """Added in a run with seeds."""
+SEED_AIDS_OF_MANY = SEED_AIDS | {
+    "curves": "Lines are means over seeds, and whiskers are over questions."
+}
 
 RETAIN_ONLY_AID = (
     "Hollow grey stars are a model that was never trained on what is forgotten, which is where "
