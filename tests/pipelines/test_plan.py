@@ -56,6 +56,16 @@ def test_hardware_that_is_not_here_is_planned_for(plan):
     assert "too large" in printed
 
 
+def test_hours_are_those_of_each_stage_on_its_workers(plan):
+    given = {"plan": {"device_memory_gb": 80, "devices": 2, "peak_tflops": 989}}
+    one, _ = plan(given)
+    two, _ = plan(given | {"scoring": {"workers": 2}, "unlearning": {"workers": 2}})
+    hours = {kind: one["work"][kind]["hours"] / two["work"][kind]["hours"] for kind in one["work"]}
+    assert hours["score"] == pytest.approx(2)
+    assert hours["generate"] == pytest.approx(1)
+    assert 1 < hours["train"] < 2  # fine-tuning stays on one device
+
+
 def test_hours_are_left_out_with_the_reason(plan):
     found, printed = plan({"plan": {"device_memory_gb": 80}})
     assert found["work"]["train"]["hours"] is None

@@ -41,9 +41,15 @@ def check(open_session, tmp_path):
     return check
 
 
-def test_a_pretrained_model_is_known_by_its_configuration(check, root):
+@pytest.fixture
+def model(root, monkeypatch):
+    """Llama-2-7b-chat: its configuration, as if its weights were there, too."""
+    monkeypatch.setattr("closer_look.models.declared_size.check_declared_size", lambda *_: None)
     folder = (root / "conf" / "tofu" / "llama-2-7b-chat").as_posix()
-    model = {"base_model": {"pretrained": folder, "small_llama": None}}
+    return {"base_model": {"pretrained": folder, "small_llama": None}}
+
+
+def test_a_pretrained_model_is_known_by_its_configuration(check, model):
     known = {"experiment": ONE["experiment"] | {"finetuning": False}}
     with pytest.raises(InputError, match=r"ME.GD surely does not fit: .* take 107\.8 GB"):
         check(model | known | {"plan": {"device_memory_gb": 80}})
@@ -64,6 +70,12 @@ def test_models_that_the_disk_does_not_hold_are_refused(check, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10, 9, 1))
     with pytest.raises(InputError, match=r"surely do not fit: 3 of them take .* 0\.0 GB left"):
         check({})
+
+
+def test_a_pretrained_model_takes_no_disk(check, model, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10, 9, 1))
+    with pytest.raises(InputError, match=r"surely do not fit: 2 of them take 53\.9 GB"):
+        check(model | {"plan": {"device_memory_gb": 1000}})
 
 
 def test_faults_of_the_model_are_left_to_who_reads_it(check, tmp_path):

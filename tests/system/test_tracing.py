@@ -80,6 +80,28 @@ def test_half_precision_casts_a_trained_weight_once(is_trained):
     assert casts * 5000 <= trace.live < casts * 5000 + 2000
 
 
+def test_autocast_keeps_casts_of_trained_weights_until_it_ends():
+    trace, weight = Trace(), meta(50, 50, requires_grad=True)
+    trace.leave_out([weight])
+    with traced(trace, "bf16") as end_autocast:
+        functional.linear(meta(1, 50), weight)
+        assert trace.live == 5000
+        end_autocast()
+        assert trace.live == 0
+        functional.linear(meta(1, 50), weight)  # a layer that is computed again
+        assert trace.live == 0
+
+
+def test_casts_of_weights_that_are_sent_in_half_do_not_count():
+    trace, weight = Trace(), meta(50, 50, requires_grad=True)
+    trace.leave_out([weight])
+    with traced(trace, "bf16", [weight]):
+        output = functional.linear(meta(1, 50), weight)
+        assert trace.live == 2 * (50 + 50)  # states, and the output
+    output.float().sum().backward()
+    assert weight.grad.dtype == torch.float32
+
+
 def test_numbers_may_be_mixed_in_and_masks_choose_what_they_choose():
     labels = torch.tensor([3, -100, 5])
     with traced(Trace()):

@@ -143,6 +143,15 @@ def test_peak_with_settings(compared, options):
     assert planned == pytest.approx(peak, rel=0.1)
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_peak_in_half_precision(compared, checkpointing, monkeypatch):
+    """On the CPU, which can, if slowly; autocast keeps halves of all weights."""
+    monkeypatch.setattr("transformers.training_args.is_torch_bf16_gpu_available", lambda: True)
+    options = {"precision": "bf16", "gradient_checkpointing": checkpointing, "micro_batch_size": 1}
+    _, planned, peak = compared("ga_gd", **options)
+    assert planned == pytest.approx(peak, rel=0.1)
+
+
 def test_peak_with_few_trained_weights(compared):
     planned, whole, peak = compared("ga_gd", {"trainable": [r".*layers\.3\.mlp.*"]})
     assert whole == pytest.approx(peak, rel=0.1)

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping
 
 import pandas as pd
 import pandera.pandas as pa
@@ -23,9 +22,6 @@ from closer_look.errors import InputError, listed, quote
 from closer_look.metrics.rows import HOLDOUT
 from closer_look.parameters.experiment import SPLITS
 from closer_look.parameters.methods import SUBJECTS
-
-if TYPE_CHECKING:
-    from closer_look.parameters.experiment import ForgetSetParameters
 
 # Column names of the files published with TOFU and with arXiv 2410.08109.
 PUBLISHED_NAMES = {
@@ -249,11 +245,13 @@ def _first_fault(error: SchemaError, table: pd.DataFrame) -> str:
     return f"row {position + 1}: {column} {what}, not {quote(case['failure_case'])}"
 
 
-def rows_to_evaluate(questions: pd.DataFrame, forget_set: ForgetSetParameters) -> pd.DataFrame:
-    """Take the first rows of each split and task, of the splits that are evaluated."""
-    if forget_set.evaluated_splits:
-        questions = questions[questions["split"].isin(forget_set.evaluated_splits)]
-    return questions.groupby(["split", "task_id"], sort=False).head(forget_set.evaluation_rows)
+def rows_to_evaluate(
+    questions: pd.DataFrame, n_rows: int, splits: Collection[str] | None
+) -> pd.DataFrame:
+    """Take the first rows of each split and task, of some splits or of all."""
+    if splits:
+        questions = questions[questions["split"].isin(splits)]
+    return questions.groupby(["split", "task_id"], sort=False).head(n_rows)
 
 
 def given_answers(evaluation: pd.DataFrame) -> pd.DataFrame:

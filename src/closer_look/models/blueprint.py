@@ -54,7 +54,8 @@ def blueprint(base_model: BaseModelParameters, n_tokens: int) -> PreTrainedModel
         raise
     except Exception as error:  # broken files raise anything
         raise InputError(
-            f"{name}: no configuration of a causal language model there ({first_line(error)})"
+            f"{name}: no configuration of a causal language model there ({first_line(error)}); "
+            f"name a folder that holds its config.json, or a model of the hub"
         ) from None
 
 

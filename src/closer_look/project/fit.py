@@ -42,7 +42,7 @@ def check_fit(to_run: Collection[Node], catalog: CatalogProtocol, runner: str) -
     if not trains:
         return
     fault = None
-    with suppress(InputError):  # what is wrong with the input is said by who reads it
+    with suppress(InputError, ValueError):  # what is wrong with the input is said by who reads it
         fault = _fault(trains, nodes, catalog, runner)
     if fault:
         raise InputError(fault)
@@ -51,14 +51,22 @@ def check_fit(to_run: Collection[Node], catalog: CatalogProtocol, runner: str) -
 def _fault(
     trains: list[Node], nodes: dict[Node, str], catalog: CatalogProtocol, runner: str
 ) -> str | None:
-    from closer_look.models.blueprint import blueprint
+    from transformers import AutoModelForCausalLM
 
+    from closer_look.models.blueprint import blueprint
+    from closer_look.models.declared_size import check_declared_size
+
+    base_model = _parameters("base_model", catalog)
+    if base_model.pretrained:  # a configuration may lie
+        check_declared_size(base_model.pretrained, AutoModelForCausalLM)
     # A small Llama's tokenizer may learn fewer tokens than asked for.
-    model = blueprint(_parameters("base_model", catalog), n_tokens=1)
+    model = blueprint(base_model, n_tokens=1)
     fault = _fault_of_memory(trains, nodes, model, catalog, runner)
     if fault:
         return fault
     whole = {*SAVES_WHOLE}
+    if base_model.pretrained:
+        whole.remove("initialise")  # it writes the name
     if _parameters("unlearning", catalog).lora:
         whole.remove("unlearn")  # it writes adapters
     return _fault_of_disk([one for one, name in nodes.items() if name in whole], model, catalog)

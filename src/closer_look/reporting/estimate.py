@@ -81,7 +81,7 @@ def estimate(
     work = work_of(shape, found, build, tokenizer, questions)
     speed, reason = speed_of(shape, plan, devices)
     for kind in work.values():
-        kind["hours"] = None if speed is None else kind["flops"] / speed / 3600
+        kind["hours"] = None if speed is None else kind["of_device"] / speed / 3600
     return {
         "model": _describe(shape, build),
         "hardware": devices._asdict() | {"flops_per_second": speed},

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 MEMORY = ("weights", "gradients", "moments", "activations", "reference", "total")
 STYLES = {"fits": "green", "tight": "yellow", "too large": "bold red"}
+PLAIN: dict[str, Any] = {"title_justify": "left", "box": None, "pad_edge": False}
 DISK = {
     "models": "models, of all tasks and methods",
     "reference": "reference scores and their cache",
@@ -45,18 +46,20 @@ def as_tables(estimate: Mapping[str, Any]) -> list[RenderableType]:
     def amount(n_bytes: int) -> str:
         return f"{n_bytes / size:,.1f}" if n_bytes else "-"
 
-    memory = Table(title=f"Memory of a device, {unit}", title_justify="left", box=None)
+    memory = Table(title=f"Memory of a device, {unit}", **PLAIN, padding=(0, 1, 0, 0))
     memory.add_column("")
     for name in MEMORY:
-        memory.add_column(name, justify="right")
-    memory.add_column("")
+        memory.add_column(name, justify="right", no_wrap=True)
+    memory.add_column("", no_wrap=True)
     for label, needed in memory_bytes.items():
         cells = [amount(needed[name]) for name in MEMORY]
         memory.add_row(label, *cells, Text(needed["verdict"], STYLES[needed["verdict"]]))
-    disk = Table(title=f"Disk, {unit}", title_justify="left", box=None, show_header=False)
+    disk = Table(title=f"Disk, {unit}", **PLAIN, padding=(0, 2, 0, 0), show_header=False)
+    disk.add_column()
+    disk.add_column(justify="right")
     for name, said in DISK.items():
         disk.add_row(said, amount(disk_bytes[name]))
-    work = Table(title="Work", title_justify="left", box=None)
+    work = Table(title="Work", **PLAIN, padding=(0, 2, 0, 0))
     for head in ("", "tokens", "operations", "hours"):
         work.add_column(head, justify="right" if head else "left")
     for kind, done in estimate["work"].items():

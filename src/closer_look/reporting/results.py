@@ -28,6 +28,7 @@ STAGES = {
     "stress": "Attacks",
     "reporting": "Tables, figures",
     "inspection": "Inspection",
+    "plan": "Plan",
     "export": "Export",
 }
 """The stages of a run in order: tag of their nodes -> name in the report."""

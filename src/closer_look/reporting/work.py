@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from closer_look.parameters.evaluation import GenerationParameters, ScoringParameters
     from closer_look.parameters.experiment import Experiment, ForgetSetParameters
     from closer_look.parameters.methods import MethodParameters
     from closer_look.parameters.models import BaseModelParameters, PromptParameters
@@ -39,6 +40,8 @@ class Shape(NamedTuple):
     forget_set: ForgetSetParameters
     finetuning: FinetuningParameters
     unlearning: UnlearningParameters
+    scoring: ScoringParameters
+    generation: GenerationParameters
     methods: Mapping[str, MethodParameters]
 
 
@@ -49,8 +52,10 @@ def work_of(
     tokenizer: PreTrainedTokenizerBase,
     questions: pd.DataFrame,
 ) -> dict[str, dict[str, Any]]:
-    """Count the tokens of the run, and the arithmetic on them."""
-    evaluated = rows_to_evaluate(questions, shape.forget_set)
+    """Count the tokens of the run, the arithmetic on them, and that of each device."""
+    evaluated = rows_to_evaluate(
+        questions, shape.forget_set.evaluation_rows, shape.forget_set.evaluated_splits
+    )
     answers = given_answers(evaluated)
     encoded = encode(tokenizer, list(answers["question"]), list(answers["text"]))
     answers = answers.assign(row=encoded)
@@ -75,14 +80,28 @@ def work_of(
     )
     per_token = needs.forward_flops(build, encoded)
     retain_only = shape.experiment.retain_only == "finetuned"
-    trained = [*found.values(), *([found[FINETUNING]] if retain_only else [])]
+    finetuned = found[FINETUNING].flops * (1 + retain_only) if FINETUNING in found else 0
+    unlearned = sum(one.flops for label, one in found.items() if label != FINETUNING)
+    n_trained = sum(one.tokens for one in found.values())
+    n_trained += found[FINETUNING].tokens if retain_only else 0
+    score, generate = int(n_scored * per_token), int(n_generated * per_token)
     return {
         "train": {
-            "tokens": sum(one.tokens for one in trained),
-            "flops": sum(one.flops for one in trained),
+            "tokens": n_trained,
+            "flops": finetuned + unlearned,
+            "of_device": finetuned // shape.finetuning.workers
+            + unlearned // shape.unlearning.workers,
         },
-        "score": {"tokens": n_scored, "flops": int(n_scored * per_token)},
-        "generate": {"tokens": n_generated, "flops": int(n_generated * per_token)},
+        "score": {
+            "tokens": n_scored,
+            "flops": score,
+            "of_device": score // shape.scoring.workers,
+        },
+        "generate": {
+            "tokens": n_generated,
+            "flops": generate,
+            "of_device": generate // shape.generation.workers,
+        },
     }
 
 
@@ -94,9 +113,8 @@ def _forgotten(questions: pd.DataFrame, tokenizer: PreTrainedTokenizerBase) -> i
 def speed_of(
     shape: Shape, plan: PlanParameters, devices: Devices
 ) -> tuple[float | None, list[str]]:
-    """Return the floating-point operations a second, and how they come about or why not."""
+    """Return a device's floating-point operations a second, and how they come about or why not."""
     precision = shape.unlearning.precision
-    workers = shape.unlearning.workers
     if plan.peak_tflops:
         peak = plan.peak_tflops * 1e12
     elif devices.is_cpu:
@@ -106,11 +124,11 @@ def speed_of(
     if peak is None:
         return None, ["Hours are not known: give plan.peak_tflops, from the device's data sheet."]
     said = (
-        f"Hours are those of the arithmetic, at {plan.efficiency:.0%} of "
-        f"{peak / 1e12:,.3g} TFLOP/s in {precision}, on {workers} of {devices.n_devices} devices; "
-        f"generation waits for memory, and takes longer."
+        f"Hours are those of the arithmetic, at {plan.efficiency:.0%} of {peak / 1e12:,.3g} "
+        f"TFLOP/s of a device in {precision}, with the workers of each stage; generation "
+        f"waits for memory, and takes longer."
     )
-    return peak * plan.efficiency * workers, [said]
+    return peak * plan.efficiency, [said]
 
 
 def disk_of(

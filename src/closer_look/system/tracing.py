@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import functional
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
@@ -105,14 +105,21 @@ class Trace(TorchDispatchMode):
 
 
 @contextmanager
-def traced(trace: Trace, precision: str = "fp32") -> Iterator[None]:
+def traced(
+    trace: Trace, precision: str = "fp32", sent: Iterable[Tensor] = ()
+) -> Iterator[Callable[[], None]]:
     """Trace what runs in the block, with attention and precision as on a real device.
 
     Args:
         trace: counts.
         precision: "fp32", or "bf16" for linear layers as under autocast.
+        sent: weights of which devices get halves from each other: casts of them do not count.
+
+    Yields:
+        What to call where autocast ends, after the forward pass: until then it keeps each cast.
     """
-    linear = _linear_in_half() if precision == "bf16" else REAL_LINEAR
+    half = _HalfLinear(trace, sent)
+    linear = half if precision == "bf16" else REAL_LINEAR
     # No TorchFunctionMode: it is off while a backward pass computes layers again.
     instead = (
         (functional, "scaled_dot_product_attention", _attention, REAL_ATTENTION),
@@ -123,7 +130,7 @@ def traced(trace: Trace, precision: str = "fp32") -> Iterator[None]:
         setattr(module, name, function)
     try:
         with trace:
-            yield
+            yield half.end_autocast
     finally:
         for module, name, _, real in instead:
             setattr(module, name, real)
@@ -135,24 +142,38 @@ def _autocast(device_type: str, *args: Any, **kwargs: Any) -> Any:
     return nullcontext() if is_meta else REAL_AUTOCAST(device_type, *args, **kwargs)
 
 
-def _linear_in_half() -> Callable[..., Tensor]:
-    """Make a linear layer as under autocast, which casts a trained weight once."""
-    weights: weakref.WeakValueDictionary[int, Tensor] = weakref.WeakValueDictionary()
+class _HalfLinear:
+    """A linear layer as under autocast, which casts a trained weight once, and keeps the cast."""
 
-    def cast(tensor: Tensor | None) -> Tensor | None:
+    def __init__(self, trace: Trace, sent: Iterable[Tensor]) -> None:
+        self.trace = trace
+        self.sent = {id(one) for one in sent}
+        self.casts: weakref.WeakValueDictionary[int, Tensor] = weakref.WeakValueDictionary()
+        self.kept: list[Tensor] | None = []
+
+    def __call__(self, states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return REAL_LINEAR(self._cast(states), self._cast(weight), self._cast(bias))
+
+    def end_autocast(self) -> None:
+        """Leave casts to those who need them: a layer that is computed again has its own."""
+        self.kept = None
+
+    def _cast(self, tensor: Tensor | None) -> Tensor | None:
         if tensor is None:
             return None
-        found = weights.get(id(tensor))
+        if id(tensor) in self.sent:
+            with _disable_current_modes():
+                found = tensor.to(torch.bfloat16)
+            self.trace.leave_out([found])
+            return found
+        found = self.casts.get(id(tensor))
         if found is None:
             found = tensor.to(torch.bfloat16)
             if tensor.is_leaf and tensor.requires_grad:
-                weights[id(tensor)] = found
+                self.casts[id(tensor)] = found
+                if self.kept is not None:
+                    self.kept.append(found)
         return found
-
-    def linear(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        return REAL_LINEAR(cast(states), cast(weight), cast(bias))
-
-    return linear
 
 
 def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:

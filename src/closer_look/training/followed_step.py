@@ -103,8 +103,10 @@ def follow(
         if parameter.requires_grad:
             parameter.register_post_accumulate_grad_hook(note)
     combination.start_step()
-    with traced(trace, settings.precision):
+    sent = decoder_layers(model).parameters() if cut else ()
+    with traced(trace, settings.precision, sent) as end_autocast:
         losses = compute_losses()
+        end_autocast()
         combination.total(losses, model.parameters()).backward()
         combination.end_step(losses)
     del losses

@@ -97,7 +97,9 @@ def select_evaluation(
     """
     from closer_look.inference.scoring import check_scores
 
-    first_rows = rows_to_evaluate(questions, forget_set)
+    first_rows = rows_to_evaluate(
+        questions, forget_set.evaluation_rows, forget_set.evaluated_splits
+    )
     check_judges(first_rows, judges.embedder, judges.entailment)
     if retain_only_scores is not None:
         to_forget = first_rows.loc[first_rows["split"] == "forget", "row_id"]

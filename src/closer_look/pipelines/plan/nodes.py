@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from closer_look.parameters.evaluation import GenerationParameters, ScoringParameters
 from closer_look.parameters.experiment import Experiment, ForgetSetParameters
 from closer_look.parameters.groups import as_model
 from closer_look.parameters.models import BaseModelParameters, PromptParameters
@@ -23,6 +24,8 @@ def estimate_run(
     forget_set: ForgetSetParameters,
     finetuning: FinetuningParameters,
     unlearning: UnlearningParameters,
+    scoring: ScoringParameters,
+    generation: GenerationParameters,
     plan: PlanParameters,
     **methods: dict[str, Any],
 ) -> dict[str, Any]:
@@ -34,7 +37,8 @@ def estimate_run(
     from closer_look.reporting.work import Shape
 
     checked = {name: as_model(f"methods.{name}", values) for name, values in methods.items()}
-    shape = Shape(experiment, base_model, prompt, forget_set, finetuning, unlearning, checked)
+    trainings, evaluations = (finetuning, unlearning), (scoring, generation)
+    shape = Shape(experiment, base_model, prompt, forget_set, *trainings, *evaluations, checked)
     found = estimate(shape, plan, questions, unknown_questions, refusals)
     console = Console()
     for part in as_tables(found):

@@ -7,7 +7,8 @@ from closer_look.pipelines import forget_set
 
 from .nodes import estimate_run
 
-GROUPS = ("experiment", "base_model", "prompt", "forget_set", "finetuning", "unlearning", "plan")
+GROUPS = ("experiment", "base_model", "prompt", "forget_set", "finetuning", "unlearning")
+GROUPS += ("scoring", "generation", "plan")
 
 
 def create_pipeline(experiment: Experiment) -> Pipeline:
