@@ -18,6 +18,7 @@ from closer_look.errors import InputError, listed
 from closer_look.metrics import with_own_metrics
 from closer_look.metrics.aggregates import FORGET_EFFICACY_TERMS, MODEL_UTILITY_TERMS
 from closer_look.reporting.attacks import describe_attacks
+from closer_look.reporting.costs import costs_table, machines
 from closer_look.reporting.findings import describe_failures, describe_versions
 from closer_look.reporting.leaderboard import tabulate_leaderboard
 from closer_look.reporting.membership import tabulate_membership
@@ -26,9 +27,7 @@ from closer_look.reporting.results import (
     REFERENCE_LABELS,
     STAGES,
     best_first,
-    costs_table,
     first_seed,
-    machines,
     over_seeds,
     pick_examples,
 )

@@ -36,12 +36,8 @@ STAGES = {
 }
 """The stages of a run in order: tag of their nodes -> name in the report."""
 
-RETAIN_ONLY_NODES = ("finetune_retain_only", "take_retain_only")
-
 KEYS = ("method", "after_task", "split", "task_id", "score", "metric")
 """Columns that say what was measured, as far as a stacked table has them."""
-
-NO_SEED = -1
 
 NOT_MEASURED = {"value": np.nan, "ci_low": np.nan, "ci_high": np.nan}
 
@@ -90,7 +86,7 @@ def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
     """
     if "seed" not in table:
         return table
-    (estimate,) = {"value", "auc"}.intersection(table)
+    estimate = "auc" if "auc" in table else "value"
     return average_seeds(table, [name for name in KEYS if name in table], {estimate: ""})
 
 
@@ -189,7 +185,7 @@ def seed_table(summary: pd.DataFrame, labels: Mapping[str, str]) -> pd.DataFrame
     rows = []
     axes = ["seed", "after_task"] if "seed" in summary else ["after_task"]
     for method, label in {**REFERENCE_LABELS, **labels}.items():
-        cells = summary[summary["method"] == method].groupby(axes, dropna=False)
+        cells = summary[summary["method"] == method].groupby(axes, sort=False, dropna=False)
         for names, cell in cells:
             of_cell = dict(zip(axes, names, strict=True))
             after_task = of_cell["after_task"]
@@ -324,57 +320,6 @@ def fingerprints(
         names = [f"{label}, seed {seed}" for seed in last["seed"]] if "seed" in table else [label]
         hashes |= dict(zip(names, last["sha256"], strict=True))
     return pd.DataFrame({"what": hashes.keys(), "sha256": hashes.values()})
-
-
-def costs_table(
-    node_costs: pd.DataFrame, summary: pd.DataFrame, labels: Mapping[str, str]
-) -> pd.DataFrame:
-    """Sum up time and memory, of the nodes that all methods share and of each method.
-
-    Args:
-        node_costs: costs of one scenario, from ``datasets.node_costs_dataset``.
-        summary: summary of the same scenario; nodes of other cells belong to an earlier run of the
-            same name and are left out.
-        labels: method -> label.
-
-    Returns:
-        ``what`` ("shared", then the methods' labels, then "all"), the seconds of each stage (named
-        as in ``STAGES``, if it took any), their sum ``seconds``, and ``peak_memory`` and
-        ``peak_gpu_memory`` in bytes.
-    """
-    nodes = pd.DataFrame(map(_axes, node_costs["node"]), columns=["method", "after_task", "seed"])
-    cells = summary.reindex(columns=nodes.columns).fillna({"seed": NO_SEED}).astype({"seed": int})
-    chains = cells.assign(after_task=0)  # nodes that all tasks share,
-    methods = chains.assign(seed=NO_SEED)  # and all seeds
-    known = pd.MultiIndex.from_frame(pd.concat([cells, chains, methods]))
-    is_known = nodes["method"].isna() | pd.MultiIndex.from_frame(nodes).isin(known)
-    what = nodes["method"].map(labels).fillna("shared")
-    costs = node_costs.assign(what=what)[is_known]
-    costs = pd.concat([costs, costs.assign(what="all")])
-    costs["stage"] = pd.Categorical(costs["stage"].map(STAGES), list(STAGES.values()))
-    rows = ["shared", *labels.values(), "all"]
-    seconds = costs.pivot_table(
-        index="what", columns="stage", values="seconds", aggfunc="sum", observed=True
-    )
-    seconds.columns = list(seconds.columns)
-    peaks = costs.groupby("what")[["peak_memory", "peak_gpu_memory"]].max()
-    table = seconds.assign(seconds=seconds.sum(axis=1)).join(peaks)
-    return table.reindex([row for row in rows if row in table.index]).reset_index()
-
-
-def _axes(node: str) -> tuple[str | None, int, int]:
-    if node in RETAIN_ONLY_NODES:
-        return RETAIN_ONLY, 0, NO_SEED
-    cell = Cell.around(node)
-    if cell is None:
-        return None, 0, NO_SEED
-    return cell.method, cell.after_task, NO_SEED if cell.seed is None else cell.seed
-
-
-def machines(node_costs: pd.DataFrame) -> list[str]:
-    """List the machines of the nodes: cores, memory and, if a node used any, GPUs."""
-    gpus = node_costs.groupby("machine", sort=False)["gpus"].first()  # skips missing values
-    return [m if pd.isna(gpu) else f"{m}, {gpu}" for m, gpu in gpus.items()]
 
 
 def pick_examples(answers: pd.DataFrame, n_examples: int) -> pd.DataFrame:
