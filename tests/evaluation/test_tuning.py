@@ -128,7 +128,7 @@ def test_trials_may_unlearn_several_tasks(tuned, monkeypatch, reference):
 
 
 def test_interrupted_tuning_goes_on_with_the_same_trials(tuned, monkeypatch):
-    whole = tuned(trials=4)[1]
+    whole = tuned(trials=3)[1]
     unlearn, calls = tuning.unlearn, []
 
     def killed(*given, **options):
@@ -139,13 +139,13 @@ def test_interrupted_tuning_goes_on_with_the_same_trials(tuned, monkeypatch):
 
     monkeypatch.setattr(tuning, "unlearn", killed)
     with pytest.raises(KeyboardInterrupt):
-        tuned(trials=4, seed=2)  # another study: that of before is deleted
-    again = tuned(trials=4, seed=2)[1]
-    assert len(calls) == 4 + 1
-    pd.testing.assert_frame_equal(tuned(trials=4, seed=2)[1], again)
-    assert len(calls) == 4 + 1
-    pd.testing.assert_frame_equal(tuned(trials=4)[1], whole)
-    assert len(calls) == 4 + 1 + 4
+        tuned(trials=3, seed=2)  # another study: that of before is deleted
+    again = tuned(trials=3, seed=2)[1]
+    assert len(calls) == 3 + 1
+    pd.testing.assert_frame_equal(tuned(trials=3, seed=2)[1], again)
+    assert len(calls) == 3 + 1
+    pd.testing.assert_frame_equal(tuned(trials=3)[1], whole)
+    assert len(calls) == 3 + 1 + 3
 
 
 def test_trial_whose_loss_is_not_finite_counts_as_failed(tuned, monkeypatch):
