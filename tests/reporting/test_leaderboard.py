@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from closer_look.reporting import figures, leaderboard
+from closer_look.reporting import leaderboard
+from closer_look.reporting.figures_of_benchmark import ranking
 
 PARAMETERS = {
     "benchmark": {"rank_by": "harmonic_mean"},
@@ -122,6 +123,10 @@ class TestNumbers:
         table = leaderboard.leaderboard(**tables, residual=residual)
         assert of(table, "ME+GD")["residual_knowledge"] == 0.4
 
+    def test_without_membership_inference_there_is_no_auc(self, tables):
+        table = leaderboard.leaderboard(**tables | {"membership": None})
+        assert table["membership_auc"].isna().all()
+
     def test_what_was_not_measured_is_missing(self, table):
         missing = ["forget_quality", "extraction_strength", "membership_auc", "settings"]
         assert of(table, "IDK|AP")[missing].isna().all()
@@ -193,7 +198,7 @@ class TestWords:
 
 class TestFigure:
     def test_the_best_is_on_top_with_both_intervals(self, table):
-        figure = figures.ranking(table, LABELS)
+        figure = ranking(table, LABELS)
         assert figure.layout.yaxis.categoryarray[-1] == "IDK|AP"
         band, mark = figure.data[:2]
         assert list(band.x) == pytest.approx([0.73, 0.77])

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def score_answers(
     model: LanguageModel,
     evaluation: pd.DataFrame,
-    holdout: pd.DataFrame,
+    holdout: pd.DataFrame | None,
     scoring: ScoringParameters,
 ) -> pd.DataFrame:
     """Score the gold, paraphrased and wrong answers of every question to evaluate.
@@ -34,7 +34,8 @@ def score_answers(
     Args:
         model: put into evaluation mode.
         evaluation: rows of the questions table.
-        holdout: rows that no model has seen, of which the gold answers are scored.
+        holdout: for membership inference, rows that no model has seen; their gold answers are
+            scored, too, and the moments of all scores are added.
         scoring: settings of scoring.
 
     Returns:
@@ -49,6 +50,7 @@ def score_answers(
         n_workers=scoring.workers,
         description="Scoring",
         batch_size=scoring.batch_size,
+        with_moments=holdout is not None,
     )
     return answers[["split", "row_id", "kind"]].join(scores)
 
@@ -101,7 +103,7 @@ def measure(
     Returns:
         See ``metrics.row_metrics``.
     """
-    scores = score_answers(model, evaluation, evaluation.head(0), scoring)
+    scores = score_answers(model, evaluation, None, scoring)
     generations = generate_answers(model, evaluation, scores, generation)
     judgements = judge(generations, evaluation, judges.embedder, judges.entailment)
     return metrics.row_metrics(scores, generations, judgements)

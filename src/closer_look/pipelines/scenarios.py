@@ -8,31 +8,25 @@ from typing import Any
 
 from kedro.pipeline import Pipeline
 
-from closer_look.data.cells import (
-    BEFORE,
-    RETAIN_ONLY,
-    Cell,
-    cells_from_elsewhere,
-    cells_to_compare_with,
-)
+from closer_look.data.cells import BEFORE, Cell, cells_from_elsewhere, cells_to_compare_with
 from closer_look.evaluation.attacks import Attack
 from closer_look.parameters.experiment import Experiment, plan_name, seed_name, task_name
 from closer_look.pipelines import (
     benchmark,
-    downstream,
     finetuning,
     forget_set,
-    generation,
-    metrics,
     reference,
     reporting,
-    stress,
     tuning,
     unlearning,
 )
-
-REPORTED = "_reported"
-"""Ends the name of a task whose rows to evaluate are those left by tuning."""
+from closer_look.pipelines.measurement import (
+    REPORTED,
+    create_downstream,
+    create_evaluation,
+    create_stress,
+    shared_parameters,
+)
 
 
 def create_scenario(
@@ -285,7 +279,7 @@ def create_unlearning(
             unlearning.create_plan_pipeline(with_seed=bool(seed), method=method),
             namespace=cell.namespace,
             inputs={"questions": "questions", "refusals": "refusals"} | plan | found | seed,
-            parameters=parameters | _shared("forget_set"),
+            parameters=parameters | shared_parameters("forget_set"),
         )
         pipelines.append(own)
         plan = {"plan": cell.dataset("own_plan")}
@@ -307,99 +301,11 @@ def create_unlearning(
         ],
         namespace=cell.namespace,
         inputs=inputs | plan | found | seed,
-        parameters=parameters | _shared("scoring", "unlearning"),
+        parameters=parameters | shared_parameters("scoring", "unlearning"),
     )
     return [*pipelines, unlearn]
 
 
 def _parameters(cell: Cell, *groups: str) -> dict[str, str]:
     """Return the parameters of a stage: those of the cell's method, and shared groups."""
-    return {"params:method": f"params:methods.{cell.method}"} | _shared(*groups)
-
-
-def _shared(*groups: str) -> dict[str, str]:
-    return {f"params:{group}": f"params:{group}" for group in groups}
-
-
-def create_evaluation(
-    cell: Cell, model: str, task: int, experiment: Experiment, *, tuned: bool = False
-) -> Pipeline:
-    """Create the pipeline that evaluates the cell's model on the rows of a task's evaluation."""
-    evaluation = f"evaluation_{task_name(task)}{REPORTED if tuned else ''}"
-    inputs = {"model": model, "evaluation": evaluation, "holdout": "holdout"}
-    if experiment.retain_only == "scores":
-        inputs["retain_only_scores"] = "retain_only_scores"
-    elif experiment.retain_only and cell.method != RETAIN_ONLY:
-        inputs["retain_only_scores"] = Cell(cell.scenario, RETAIN_ONLY).dataset("scores")
-    return Pipeline(
-        [
-            generation.create_pipeline(),
-            metrics.create_pipeline(with_retain_only="retain_only_scores" in inputs),
-        ],
-        namespace=cell.namespace,
-        inputs=inputs,
-        parameters=_shared("generation", "scoring", "judges", "metrics"),
-    )
-
-
-def create_stress(
-    scenario: str,
-    experiment: Experiment,
-    models: Mapping[Cell, str],
-    attacks: Mapping[str, Attack],
-    *,
-    tuned: bool = False,
-) -> Pipeline:
-    """Create the pipeline that attacks models.
-
-    An attack that compares with a retain-only model is left out where the run has none, and on
-    that model itself.
-
-    Args:
-        scenario: its name.
-        experiment: the shape of the run.
-        models: cell -> dataset of its model.
-        attacks: by name.
-        tuned: attack none of the rows on which methods were tuned.
-    """
-    if not attacks:
-        return Pipeline([])
-    task = experiment.tasks[-1] + (REPORTED if tuned else "")
-    to_compare_with = {cell.method for cell in models} & {RETAIN_ONLY}
-    attacked = {
-        cell._replace(attack=name): model
-        for cell, model in models.items()
-        for name, attack in attacks.items()
-        if not attack.needs_retain_only or to_compare_with - {cell.method}
-    }
-    return sum(
-        (
-            create_attack(cell, model, f"attacked_rows_{task}", attacks[cell.attack])
-            for cell, model in attacked.items()
-        ),
-        stress.create_pipeline(task)
-        + stress.create_results_pipeline(scenario, task, [*models], [*attacked], [*attacks]),
-    )
-
-
-def create_attack(cell: Cell, model: str, rows: str, attack: Attack) -> Pipeline:
-    """Create the pipeline of the cell's attack on a model."""
-    inputs = {"model": model, "attacked_rows": rows, "questions": "questions"}
-    inputs |= {other: other for other in attack.compared_with}
-    shared = ("unlearning", "generation", "scoring", "stress", "judges")
-    return Pipeline(
-        stress.create_attack_pipeline(attack.compared_with),
-        namespace=cell.namespace,
-        inputs=inputs,
-        parameters={"params:attack": f"params:attacks.{cell.attack}"} | _shared(*shared),
-    )
-
-
-def create_downstream(cell: Cell, model: str) -> Pipeline:
-    """Create the pipeline that measures the general abilities of the cell's model."""
-    return Pipeline(
-        downstream.create_pipeline(),
-        namespace=cell.namespace,
-        inputs={"model": model},
-        parameters={"params:downstream": "params:downstream"},
-    )
+    return {"params:method": f"params:methods.{cell.method}"} | shared_parameters(*groups)

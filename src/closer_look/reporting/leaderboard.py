@@ -41,10 +41,10 @@ def leaderboard(
     comparison: pd.DataFrame,
     summary_table: pd.DataFrame,
     metrics: pd.DataFrame,
-    membership: pd.DataFrame,
     node_costs: pd.DataFrame,
     labels: Mapping[str, str],
     settings: Mapping[str, str],
+    membership: pd.DataFrame | None = None,
     residual: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Put together everything that was measured of each method.
@@ -53,10 +53,10 @@ def leaderboard(
         comparison: see ``metrics.compare``.
         summary_table: table from ``results.summary_table``.
         metrics: the stacked metrics of a run, of one seed or of several.
-        membership: the same of membership inference.
         node_costs: costs of the scenario's nodes.
         labels: method -> label.
         settings: method -> what it was trained with.
+        membership: the stacked tables of membership inference; None without it.
         residual: see ``metrics.residual_knowledge``; None without attacks.
 
     Returns:
@@ -67,14 +67,12 @@ def leaderboard(
         a method's models of one seed), ``peak_memory`` (bytes, meanwhile) and ``settings``.
     """
     after = summary_table[summary_table["after_task"] > 0].groupby("method", sort=False)
-    told = told_apart(membership)
-    told = told[told["score"] == MEMBERSHIP_SCORE]
     costs = _costs(node_costs, labels, summary_table["after_task"].max())
     found = {
         "forget_efficacy_over_time": after["forget_efficacy_of_tasks_so_far"].mean(),
         "forget_quality": after["forget_quality"].last(),
         "extraction_strength": _final(metrics, "extraction_strength").rename(labels),
-        "membership_auc": told.groupby("method")["auc"].mean().rename(labels),
+        "membership_auc": _told(membership).rename(labels),
         "residual_knowledge": _values(residual).rename(labels),
         **costs,
         "settings": pd.Series(settings, dtype=object).rename(labels),
@@ -109,6 +107,13 @@ def _final(metrics: pd.DataFrame, metric: str) -> pd.Series:
     rows = metrics[(metrics["split"] == "forget") & (metrics["metric"] == metric)]
     last = rows.groupby("method")["after_task"].transform("max")
     return rows[rows["after_task"] == last].groupby("method")["value"].mean()
+
+
+def _told(membership: pd.DataFrame | None) -> pd.Series:
+    if membership is None:
+        return pd.Series(dtype=float)
+    told = told_apart(membership)
+    return told[told["score"] == MEMBERSHIP_SCORE].groupby("method")["auc"].mean()
 
 
 def _values(residual: pd.DataFrame | None) -> pd.Series:

@@ -46,8 +46,8 @@ def make_leaderboard(
     comparison: pd.DataFrame,
     summary_table: pd.DataFrame,
     metrics: pd.DataFrame,
-    membership: pd.DataFrame,
     node_costs: pd.DataFrame,
+    membership: pd.DataFrame | None = None,
     trials: pd.DataFrame | None = None,
     search_spaces: pd.DataFrame | None = None,
     residual_knowledge: pd.DataFrame | None = None,
@@ -59,10 +59,10 @@ def make_leaderboard(
         comparison,
         summary_table,
         metrics,
-        membership,
         node_costs,
         labels,
         settings,
+        membership,
         residual_knowledge,
     )
     log.info("Leaderboard\n%s", board.plain_table(table))
@@ -78,6 +78,6 @@ def write_leaderboard(
 
 def plot_ranking(leaderboard: pd.DataFrame, **labels: str) -> Figure:
     """Draw the scores with their intervals."""
-    from closer_look.reporting import figures
+    from closer_look.reporting.figures_of_benchmark import ranking
 
-    return figures.ranking(leaderboard, labels)
+    return ranking(leaderboard, labels)

@@ -36,7 +36,9 @@ def create_pipeline(
         "tuning": "params:tuning",
         "parameters": "params:metrics",
     }
-    shown = ["comparison", "summary_table", "metrics", "membership", "node_costs"]
+    shown = ["comparison", "summary_table", "metrics", "node_costs"]
+    if experiment.membership:
+        shown.append("membership")
     if attacks:
         shown.append("residual_knowledge")
     searched = {}

@@ -15,6 +15,7 @@ def create_pipeline(scenario: str, experiment: Experiment, n_tasks: int) -> Pipe
     """
     seed = experiment.each_seed[0]
     table = "summary_table" if seed is None else "seed_table"
+    membership = {"membership": f"{scenario}.membership"} if experiment.membership else {}
     cells = [Cell(scenario, method, n_tasks, seed) for method in experiment.methods]
     return Pipeline(
         [
@@ -27,7 +28,8 @@ def create_pipeline(scenario: str, experiment: Experiment, n_tasks: int) -> Pipe
                     "questions": "questions",
                     "run_record": f"{scenario}.run_record",
                     "export": "params:export",
-                },
+                }
+                | membership,
                 cell.dataset("export"),
                 name=f"export_{cell.method}",
                 namespace=scenario,  # not the method's, which the tables of the run have left
