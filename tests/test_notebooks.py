@@ -79,6 +79,7 @@ def test_tables_show_texts_and_heads_as_texts(root):
     assert html.count("&lt;script&gt;alert(1)") == 3
 
 
+@pytest.mark.slow
 def test_explore_results(execute, copied_run):
     outputs = execute("01_explore_results", PLAIN_JUPYTER, copied_run)
     summary = tables(outputs)[0]

@@ -14,6 +14,8 @@ import pytest
 from kedro.framework.project import pipelines
 from kedro.io import MemoryDataset
 
+from closer_look.errors import InputError
+
 ONE_TASK = {"experiment": {"n_tasks": 1, "methods": ["me_gd"]}}
 REGISTERED = ["forget_set", "finetuning", "inspect", "plan", "fictitious", "continual"]
 REGISTERED += ["export", "export_fictitious", "stress"]
@@ -202,7 +204,7 @@ def test_only_missing_outputs_makes_a_half_written_model_again(copied_run, kedro
 def test_namespaces_choose_a_method(copied_run, kedro_run):
     ran = kedro_run(copied_run, namespaces=["continual.me_gd"])
     stages = ["aggregate_metrics", "fingerprint_model", "generate_answers", "judge_answers"]
-    stages += ["infer_membership", "measure_rows", "score_answers", "score_reference", "unlearn"]
+    stages += ["measure_rows", "score_answers", "score_reference", "unlearn"]
     expected = [f"{task}.{stage}" for task in ("task_01", "task_02") for stage in stages]
     expected += ["stack_fingerprints", "stack_logs", "stack_metrics", "stack_summaries"]
     assert sorted(ran) == sorted(f"continual.me_gd.{node}" for node in expected)
@@ -292,3 +294,16 @@ def test_run_writes_nothing_into_the_checkout(kedro, checkout, tmp_path):
     assert finished.returncode == 0, finished.stderr
     assert list(tmp_path.rglob("target/model.safetensors"))
     assert listing() == before
+
+
+def test_membership_is_measured_once_it_is_asked_for(copied_run, kedro_run, load_result):
+    asked = {"parameters": {"experiment": {"membership": True}}}
+    with pytest.raises(InputError, match=r"\.scores was made without holdout"):
+        kedro_run(copied_run, only_missing_outputs=True, **asked)
+    cell = "continual.me_gd.task_02"
+    nodes = ["hold_out", f"{cell}.score_answers", f"{cell}.infer_membership"]
+    assert sorted(kedro_run(copied_run, node_names=nodes, **asked)) == sorted(nodes)
+    membership = load_result(copied_run, f"{cell}.membership", asked["parameters"])
+    of_score = membership[membership["score"] == "min_k_plus_plus"]
+    assert of_score["auc"].between(0, 1).all()
+    assert of_score["n_holdout"].unique() == [4]

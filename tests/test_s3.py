@@ -213,6 +213,7 @@ def assert_nothing_half(s3, bucket, cache):
     assert not [*cache.rglob("*.partial")]
 
 
+@pytest.mark.slow
 def test_killed_runs_go_on_to_the_table_of_a_local_run(s3, cache, killed_run, results, on_disk):
     data, nodes = killed_run
     assert "fictitious.before.score_answers" not in nodes  # it goes on

@@ -55,10 +55,10 @@ def test_every_path_is_there():
         assert path.exists() or [*path.parent.glob(f"{path.name}*")], beginning
 
 
-def test_all_of_them_leave_the_gate_under_twenty_two_minutes():
-    """Ten are for installation, linters and `make test`; .ci/run ends slow tests after thirteen."""
-    assert sum(TOOL["SLOW"].values()) < 13 * 60
-    assert "timeout 13m" in (ROOT / ".ci" / "run").read_text("utf-8")
+def test_the_gate_does_not_take_longer_for_a_wide_change():
+    """Ten minutes are for installation, linters and `make test`; slow tests end after seven."""
+    assert "timeout 7m" in (ROOT / ".ci" / "run").read_text("utf-8")
+    assert sum(TOOL["SLOW"].values()) < 18 * 60  # all of them, for `make test-all`
 
 
 def test_without_a_base_nothing_is_touched(tmp_path, monkeypatch):

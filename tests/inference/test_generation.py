@@ -346,7 +346,7 @@ def test_what_scores_say_of_the_gold_answer_is_not_decoded_again(
     first, *_, last = (language_model.tokenizer.decode(ids[:1]) for ids in plain)
     table["gold_answer"] = [first, "No", "No", last]
     held_out = make_questions(("forget", 3, 2)).assign(split="holdout")
-    scores = score_answers(language_model, table, held_out, ScoringParameters(batch_size=4))
+    scores = score_answers(language_model, table, ScoringParameters(batch_size=4), held_out)
     given = []
     monkeypatch.setattr(
         "closer_look.inference.generation.generate",

@@ -59,7 +59,7 @@ def test_means_and_variances_are_those_of_a_token_drawn_from_the_model(
     language_model, plain, most_at_a_time, monkeypatch
 ):
     monkeypatch.setattr("closer_look.inference.scoring.MOST_AT_A_TIME", most_at_a_time)
-    scores = score(language_model, QUESTIONS, ANSWERS, batch_size=4)
+    scores = score(language_model, QUESTIONS, ANSWERS, batch_size=4, with_moments=True)
     for column, place in (("token_means", 2), ("token_variances", 3)):
         for found, of_row in zip(scores[column], plain, strict=True):
             np.testing.assert_allclose(found, of_row[place], rtol=1e-4, atol=1e-5)
@@ -126,8 +126,8 @@ def test_rows_that_are_held_out_are_scored_last_and_by_their_gold_answers(make_q
 
 def test_without_rows_held_out_the_given_answers_are_scored(make_questions):
     table = make_questions(("forget", 1, 2))
-    answers = answers_to_score(table, table.iloc[:0])
-    assert answers.equals(given_answers(table))
+    for nothing in (None, table.iloc[:0]):
+        assert answers_to_score(table, nothing).equals(given_answers(table))
 
 
 def test_given_answers_leave_out_what_a_row_has_not(make_questions):
@@ -179,7 +179,7 @@ def told(tiny_llama, n_rows, steps):
             logits = answer_logits(model.model, batch)
             torch.nn.functional.cross_entropy(logits, batch["labels"]).backward()
             optimiser.step()
-    scores = score(model, questions, answers, batch_size=64)
+    scores = score(model, questions, answers, batch_size=64, with_moments=True)
     scores = rows[["split", "row_id"]].assign(kind="answer").join(scores)
     table = membership_summary(membership_scores(scores, rows), n_resamples=50)
     return table[(table["task_id"] == 0) & (table["score"] != "reference")]

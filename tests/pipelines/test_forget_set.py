@@ -150,5 +150,11 @@ def test_as_many_rows_are_held_out_as_are_evaluated_of_a_set(make_questions):
 
 
 @pytest.mark.parametrize("changes", [{"declined": 4}, {"finetuning": False}])
-def test_rows_that_a_model_may_have_seen_are_not_held_out(make_questions, changes):
-    assert held_out(make_questions(("forget", 3, 4)), **changes).empty
+def test_without_rows_that_no_model_has_seen_membership_is_refused(make_questions, changes):
+    with pytest.raises(InputError) as caught:
+        held_out(make_questions(("forget", 3, 4)), **changes)
+    assert str(caught.value) == (
+        "parameter experiment.membership: there are no rows that no model of the run has seen; it "
+        "takes a target model that the run fine-tunes, and tasks after the run's with more rows "
+        "than finetuning.declined_questions; or leave it out"
+    )

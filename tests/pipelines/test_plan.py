@@ -72,6 +72,7 @@ def test_hours_are_left_out_with_the_reason(plan):
     assert "Hours are not known: give plan.peak_tflops" in " ".join(printed.split())
 
 
+@pytest.mark.slow
 def test_advice_is_followed_by_a_plan_that_fits(plan):
     """A device a little too small for the activations of many rows."""
     tight = plan({"unlearning": {"batch_size": 16}})[0]["memory"]["IDK+AP"]["total"]
@@ -91,6 +92,7 @@ def test_advice_is_followed_by_a_plan_that_fits(plan):
     assert again["memory"]["IDK+AP"]["verdict"] == "fits"
 
 
+@pytest.mark.slow
 def test_a_model_whose_tokenizer_is_not_here_is_planned_by_characters(plan, root):
     folder = (root / "conf" / "tofu" / "llama-2-7b-chat").as_posix()
     found, printed = plan(

@@ -102,7 +102,7 @@ def test_retain_only_model_may_be_a_pretrained_one():
 
 @pytest.mark.parametrize("cell", ["before", "npo_gd.task_02"])
 def test_every_model_is_compared_with_the_retain_only_model(cell):
-    pipeline = scenario(retain_only="finetuned")
+    pipeline = scenario(retain_only="finetuned", membership=True)
     for node in ("aggregate_metrics", "infer_membership"):
         assert "retain_only.scores" in inputs(pipeline, f"continual.{cell}.{node}")
 
@@ -132,7 +132,15 @@ def test_every_cell_of_the_grid_is_evaluated_once():
     )
     functions = ("generate_answers", "score_answers", "judge_answers", "aggregate_metrics")
     for function in (*functions, "infer_membership"):
-        assert nodes_called(scenario(), function) == expected
+        assert nodes_called(scenario(membership=True), function) == expected
+
+
+def test_membership_costs_nothing_unless_it_is_asked_for():
+    pipeline = scenario()
+    assert not {"hold_out", "continual.stack_membership"} & names(pipeline)
+    assert not [name for name in pipeline.datasets() if "membership" in name or name == "holdout"]
+    assert "holdout" in inputs(scenario(membership=True), "continual.before.score_answers")
+    assert "membership" in inputs(scenario(membership=True), "continual.write_report")
 
 
 def test_results_leave_a_methods_namespace_as_one_table_of_each_kind():

@@ -107,3 +107,20 @@ def test_split_of_another_environment_is_refused(kedro_run, tmp_path):
     with pytest.raises(InputError, match=r"^parameter forget_split: 'forget05' is in no path of "):
         kedro_run(tmp_path, "forget_set", parameters={"forget_split": "forget05"})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_session_reads_a_kind_of_configuration_once(open_session, tmp_path, monkeypatch):
+    """And gives each reader a copy of its own."""
+    read = []
+    original = ConfigLoader._load
+
+    def load(loader, key):
+        read.append(key)
+        return original(loader, key)
+
+    monkeypatch.setattr(ConfigLoader, "_load", load)
+    with open_session(tmp_path) as session:
+        loader = session.load_context().config_loader
+        loader["parameters"]["experiment"].clear()
+        assert "methods" in loader["parameters"]["experiment"]
+    assert sorted(read) == sorted({*read})

@@ -212,6 +212,7 @@ def test_attacks_are_found_by_name_or_all(attacks):
     assert attacks(known, "draw") == {"draw": ATTACKS["sampling"]}
     assert attacks(known, "all") == {"draw": ATTACKS["sampling"], "reword": ATTACKS["paraphrase"]}
     assert attacks(known) == {}
+    assert [*attacks(known, "draw", "reword")] == ["reword", "draw"]  # as in the project's table
 
 
 @pytest.mark.parametrize(

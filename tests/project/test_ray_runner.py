@@ -252,6 +252,7 @@ class TestRun:
         for runner in (None, RayRunner()):
             assert kedro_run(two_runs[1][0], "fictitious", runner=runner, **again) == []
 
+    @pytest.mark.slow
     def test_a_killed_training_is_made_again(self, two_runs, kedro_run, load_result, caplog):
         folder = two_runs[1][0]
         before = load_result(folder, "fictitious.summary_table", ONE_METHOD)

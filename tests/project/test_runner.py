@@ -90,6 +90,7 @@ def test_a_run_reads_no_model_that_it_has_just_made(kedro_run, tmp_path, count_r
     assert CausalLMDataset._latest is None
 
 
+@pytest.mark.slow
 def test_models_from_memory_give_the_numbers_of_those_from_disk(
     kedro_run, whole_run, load_result, tmp_path, count_reads, monkeypatch
 ):

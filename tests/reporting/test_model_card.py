@@ -11,7 +11,13 @@ from markdown_it import MarkdownIt
 
 from closer_look.parameters.methods import MethodParameters
 from closer_look.reporting.model_card import model_card
-from closer_look.reporting.wording import NEVER_MEASURED, NO_BENCHMARKS
+from closer_look.reporting.wording import (
+    NEVER_MEASURED,
+    NO_ATTACKS,
+    NO_BENCHMARKS,
+    NO_MEMBERSHIP,
+    OTHER_ATTACKS,
+)
 
 METHOD = MethodParameters(
     label="ME+GD",
@@ -57,7 +63,7 @@ def table():
 
 @pytest.fixture
 def write(questions, table):
-    def write(adapters="merged", table=table, method=METHOD, **parameters):
+    def write(adapters="merged", table=table, method=METHOD, membership=None, **parameters):
         record = RECORD | {"parameters": RECORD["parameters"] | parameters}
         return model_card(
             method=method,
@@ -65,6 +71,7 @@ def write(questions, table):
             questions=questions,
             run_record=record,
             adapters=adapters,
+            membership=membership,
         )
 
     return write
@@ -124,9 +131,31 @@ def test_a_method_without_training_quotes_its_instruction(write):
 def test_what_the_numbers_do_not_show_is_said(write):
     text = " ".join(write().split())
     assert "does not prove that the knowledge is gone" in text
-    for sentence in (*NEVER_MEASURED, NO_BENCHMARKS):
+    for sentence in (*NEVER_MEASURED, *NO_ATTACKS, NO_MEMBERSHIP, NO_BENCHMARKS):
         assert sentence in text
     assert NO_BENCHMARKS not in " ".join(write(experiment={"downstream": True}).split())
+
+
+def test_what_attacks_got_back_is_among_the_numbers(write, table):
+    residual = table.assign(residual_knowledge=[1, np.nan, 0.4, 0.222], residual_attack="Sampling")
+    residual = residual.assign(residual_knowledge_low=0.3, residual_knowledge_high=0.5)
+    text = " ".join(write(table=residual).split())
+    assert "| 1.000 (0.300 to 0.500) | 0.400 (0.300 to 0.500) |" in text
+    assert "this one brought most back: Sampling." in text
+    assert OTHER_ATTACKS[0] in text
+    assert [sentence for sentence in NO_ATTACKS if sentence in text] == []
+
+
+def test_membership_is_among_the_numbers(write):
+    told = pd.DataFrame(
+        {"method": ["before", "me_gd"], "after_task": [0, 2], "auc": [0.97, 0.4]}
+        | {"ci_low": [0.95, 0.3], "ci_high": [1.0, 0.5]}
+    )
+    told = told.assign(score="min_k", task_id=0, privleak=np.nan, n_forget=5, n_holdout=5)
+    text = write(membership=told, methods={"me_gd": {"label": "ME+GD"}})
+    assert "(Min-K%)" in text
+    assert "| 0.970 (0.950 to 1.000) | 0.400 (0.300 to 0.500) |" in text
+    assert NO_MEMBERSHIP not in " ".join(text.split())
 
 
 @pytest.mark.parametrize(

@@ -257,6 +257,7 @@ def measure(root, method, sizes, settings):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_memory_of_the_process(root):
     found = measure(root, "ga_gd", {"layers": 4}, {"batch_size": 4})
     assert found["planned"] == pytest.approx(found["measured"], rel=0.15)

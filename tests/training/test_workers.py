@@ -177,6 +177,7 @@ def ray_of_two():
     ray.shutdown()
 
 
+@pytest.mark.slow
 def test_two_workers_fine_tune_as_one_process(ray_of_two, learned, tmp_path):
     assert_equal(learned(tmp_path / "checkpoints", workers=2), learned())
 

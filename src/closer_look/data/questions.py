@@ -278,16 +278,18 @@ def given_answers(evaluation: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(listed)
 
 
-def answers_to_score(evaluation: pd.DataFrame, holdout: pd.DataFrame) -> pd.DataFrame:
+def answers_to_score(evaluation: pd.DataFrame, holdout: pd.DataFrame | None = None) -> pd.DataFrame:
     """List the answers to score: all given answers of rows to evaluate, the gold ones of others.
 
     Args:
         evaluation: rows of the questions table.
-        holdout: rows of the split ``HOLDOUT``; they come after the others.
+        holdout: rows of the split ``HOLDOUT``, if there are any; they come after the others.
 
     Returns:
         As ``given_answers``.
     """
+    if holdout is None:
+        return given_answers(evaluation)
     answers = given_answers(pd.concat([evaluation, holdout], ignore_index=True))
     is_scored = (answers["split"] != HOLDOUT) | (answers["kind"] == "answer")
     return answers[is_scored].reset_index(drop=True)

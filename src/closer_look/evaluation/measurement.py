@@ -26,16 +26,17 @@ if TYPE_CHECKING:
 def score_answers(
     model: LanguageModel,
     evaluation: pd.DataFrame,
-    holdout: pd.DataFrame,
     scoring: ScoringParameters,
+    holdout: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Score the gold, paraphrased and wrong answers of every question to evaluate.
 
     Args:
         model: put into evaluation mode.
         evaluation: rows of the questions table.
-        holdout: rows that no model has seen, of which the gold answers are scored.
         scoring: settings of scoring.
+        holdout: for membership inference, rows that no model has seen: their gold answers are
+            scored, too, and all scores get their moments.
 
     Returns:
         ``split``, ``row_id``, ``kind`` of the answer, and the columns of ``score``.
@@ -49,6 +50,7 @@ def score_answers(
         n_workers=scoring.workers,
         description="Scoring",
         batch_size=scoring.batch_size,
+        with_moments=holdout is not None,
     )
     return answers[["split", "row_id", "kind"]].join(scores)
 
@@ -101,7 +103,7 @@ def measure(
     Returns:
         See ``metrics.row_metrics``.
     """
-    scores = score_answers(model, evaluation, evaluation.head(0), scoring)
+    scores = score_answers(model, evaluation, scoring)
     generations = generate_answers(model, evaluation, scores, generation)
     judgements = judge(generations, evaluation, judges.embedder, judges.entailment)
     return metrics.row_metrics(scores, generations, judgements)

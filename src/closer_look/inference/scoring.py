@@ -36,6 +36,8 @@ def score(
     answers: Sequence[str],
     batch_size: int,
     description: str = "Scoring",
+    *,
+    with_moments: bool = False,
 ) -> pd.DataFrame:
     """Score each answer given its question.
 
@@ -46,13 +48,14 @@ def score(
         batch_size: rows in one forward pass, halved when they do not fit into memory; the scores
             do not depend on it.
         description: label of the progress bar.
+        with_moments: add ``token_means`` and ``token_variances``.
 
     Returns:
         N rows in the order given: ``nll`` (nats, summed over the answer's tokens and its
-        end-of-sequence), ``n_tokens``, and four lists with a value per token:
+        end-of-sequence), ``n_tokens``, and lists with a value per token:
         ``token_log_probabilities`` (nats), ``token_hits`` (whether the token is the model's most
-        likely one), and ``token_means`` and ``token_variances`` of the log-probability of a token
-        drawn from the model there.
+        likely one), and, if asked for, ``token_means`` and ``token_variances`` of the
+        log-probability of a token drawn from the model there.
 
     Raises:
         InputError: a single row does not fit into memory.
@@ -65,7 +68,7 @@ def score(
     scored: dict[int, dict[str, object]] = {}
 
     def score_pass(chosen: Sequence[int]) -> list[dict[str, object]]:
-        return _score_batch(model, [rows[i] for i in chosen])
+        return _score_batch(model, [rows[i] for i in chosen], with_moments=with_moments)
 
     with (
         packed_attention(model, max(map(len, rows), default=0)),
@@ -77,7 +80,9 @@ def score(
     return pd.DataFrame([scored[i] for i in range(len(rows))])
 
 
-def _score_batch(model: PreTrainedModel, rows: Sequence[Tokens]) -> list[dict[str, object]]:
+def _score_batch(
+    model: PreTrainedModel, rows: Sequence[Tokens], *, with_moments: bool
+) -> list[dict[str, object]]:
     """Score the answers of rows in one packed forward pass."""
     batch = send_to_device(pack(rows), model.device)
     logits, place = distinct_logits(model, batch)  # (m, V), and (n,) indices into them
@@ -85,13 +90,13 @@ def _score_batch(model: PreTrainedModel, rows: Sequence[Tokens]) -> list[dict[st
     hits = logits.argmax(-1)[place] == labels
     log_probabilities = logits.float().log_softmax(-1)
     del logits
-    means, variances = _moments(log_probabilities)
     of_tokens = {
         "token_log_probabilities": log_probabilities[place, labels],
         "token_hits": hits,
-        "token_means": means[place],
-        "token_variances": variances[place],
     }
+    if with_moments:
+        means, variances = _moments(log_probabilities)
+        of_tokens |= {"token_means": means[place], "token_variances": variances[place]}
     of_rows = {name: values.cpu().split(lengths) for name, values in of_tokens.items()}
     return [
         {"nll": -values.sum().item(), "n_tokens": len(values)}

@@ -40,6 +40,9 @@ class Experiment(Parameters):
     pretrained, or only its stored scores."""
     downstream: bool = False
     """Measure general abilities before and after unlearning."""
+    membership: bool = False
+    """Measure whether a model's likelihoods tell the forgotten rows from rows that it never saw:
+    these are then scored in every evaluation, too."""
     stress: tuple[str, ...] | None = None
     """Attacks on the models after the last task, by their names in ``attacks``; "all" for all."""
     on_other_versions: Literal["warn", "refuse"] = Field("warn", exclude=True)  # changes no result

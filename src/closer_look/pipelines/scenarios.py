@@ -279,15 +279,20 @@ def create_evaluation(
 ) -> Pipeline:
     """Create the pipeline that evaluates the cell's model on the rows of a task's evaluation."""
     evaluation = f"evaluation_{task_name(task)}{REPORTED if tuned else ''}"
-    inputs = {"model": model, "evaluation": evaluation, "holdout": "holdout"}
+    inputs = {"model": model, "evaluation": evaluation}
+    if experiment.membership:
+        inputs["holdout"] = "holdout"
     if experiment.retain_only == "scores":
         inputs["retain_only_scores"] = "retain_only_scores"
     elif experiment.retain_only and cell.method != RETAIN_ONLY:
         inputs["retain_only_scores"] = Cell(cell.scenario, RETAIN_ONLY).dataset("scores")
     return Pipeline(
         [
-            generation.create_pipeline(),
-            metrics.create_pipeline(with_retain_only="retain_only_scores" in inputs),
+            generation.create_pipeline(with_holdout=experiment.membership),
+            metrics.create_pipeline(
+                with_retain_only="retain_only_scores" in inputs,
+                with_holdout=experiment.membership,
+            ),
         ],
         namespace=cell.namespace,
         inputs=inputs,

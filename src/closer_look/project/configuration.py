@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,11 +26,18 @@ OF_ROWS = ("corpus", "forget_split")  # the others are in the paths of what a ru
 class ConfigLoader(OmegaConfigLoader):
     """A loader that knows ``~`` as the user's folder, in all paths of the catalog.
 
-    What lies at URLs is written whole or not at all.
+    What lies at URLs is written whole or not at all. Each kind is read once: to build the pipelines
+    asks for the parameters again and again.
     """
 
     def __getitem__(self, key: str) -> dict[str, Any]:
         """Return the configuration of a kind, such as "catalog"."""
+        read: dict[str, dict[str, Any]] = self.__dict__.setdefault("_read", {})
+        if key not in read:
+            read[key] = self._load(key)
+        return copy.deepcopy(read[key])
+
+    def _load(self, key: str) -> dict[str, Any]:
         config = super().__getitem__(key)
         if key != "catalog":
             return config

@@ -115,7 +115,7 @@ def load_attacks(names: Collection[str] | None) -> dict[str, Attack]:
         names: as in ``experiment.stress``; ("all",) for all.
 
     Returns:
-        Attack by name.
+        Attack by name; those of the project in the order of its table, which is that of the report.
 
     Raises:
         InputError: an attack is unknown, or its parameters are malformed.
@@ -139,7 +139,8 @@ def load_attacks(names: Collection[str] | None) -> dict[str, Attack]:
             attacks[name].check(parameters.hyperparameters)
         except ValueError as error:
             raise InputError(f"parameter attacks.{name}: {error}") from None
-    return attacks
+    in_order = [*ATTACKS.values(), *attacks.values()]
+    return dict(sorted(attacks.items(), key=lambda one: in_order.index(one[1])))
 
 
 def _models(experiment: Experiment, parameters: Mapping[str, Any]) -> tuple[str, ...]:

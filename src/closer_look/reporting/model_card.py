@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
+from closer_look.data.cells import BEFORE
+from closer_look.reporting.membership import tabulate_membership
 from closer_look.reporting.method_sentences import describe_method
 from closer_look.reporting.pages import page_environment
 from closer_look.reporting.report import HEADLINE_LIBRARIES
+from closer_look.reporting.results import REFERENCE_LABELS
 from closer_look.reporting.run_record import plain
 from closer_look.reporting.sentences import describe_model
 from closer_look.reporting.wording import (
@@ -23,6 +26,7 @@ from closer_look.reporting.wording import (
     NO_ATTACKS,
     NO_BENCHMARKS,
     NO_MEMBERSHIP,
+    OTHER_ATTACKS,
 )
 
 if TYPE_CHECKING:
@@ -47,6 +51,7 @@ def model_card(
     questions: pd.DataFrame,
     run_record: Mapping[str, Any],
     adapters: Literal["merged", "separate"],
+    membership: pd.DataFrame | None = None,
 ) -> str:
     """Write the card of a method's last model.
 
@@ -56,6 +61,8 @@ def model_card(
         questions: all rows of the run.
         run_record: record from ``run_record.run_record``.
         adapters: what becomes of LoRA adapters, where the run trained some.
+        membership: how well membership scores tell forgotten rows from others, if that was
+            measured.
 
     Returns:
         Markdown with metadata, as ``huggingface_hub.ModelCard`` reads it.
@@ -65,6 +72,8 @@ def model_card(
     before = summary_table[summary_table["after_task"] == 0].iloc[0]
     after = summary_table[summary_table["method"] == method.label].iloc[-1]
     n_tasks = int(after["after_task"])
+    told = tabulate_membership(membership, parameters)
+    was_attacked = "residual_knowledge" in after
     lora = parameters["unlearning"].get("lora")
     is_separate = bool(lora) and adapters == "separate"
     task_ids = questions["task_id"]
@@ -84,10 +93,12 @@ def model_card(
         lora=lora,
         is_separate=is_separate,
         numbers=[before.to_dict(), after.to_dict()],
+        was_attacked=was_attacked,
+        membership=[] if told is None else _told(told, method.label),
         unmeasured=[
-            *NO_ATTACKS,
+            *(OTHER_ATTACKS if was_attacked else NO_ATTACKS),
             *NEVER_MEASURED,
-            NO_MEMBERSHIP,  # the card has no numbers of it
+            *([NO_MEMBERSHIP] if told is None else []),
             *([] if parameters["experiment"].get("downstream") else [NO_BENCHMARKS]),
         ],
         settings=_settings(method, parameters),
@@ -98,6 +109,20 @@ def model_card(
         ],
         run_record=run_record,
     )
+
+
+def _told(membership: Mapping[str, Any], label: str) -> list[dict[str, Any]]:
+    """List how well each score tells what was forgotten, before and after."""
+    cells = {row["label"]: row["cells"] for row in membership["rows"]}
+    bounds = {"auc": "auc", "ci_low": "auc_low", "ci_high": "auc_high"}
+    before, after = (
+        [{new: of[old] for old, new in bounds.items()} for of in cells[one]]
+        for one in (REFERENCE_LABELS[BEFORE], label)
+    )
+    return [
+        {"label": score["label"], "before": old, "after": new}
+        for score, old, new in zip(membership["scores"], before, after, strict=True)
+    ]
 
 
 def _base_name(parameters: Mapping[str, Any]) -> dict[str, str]:

@@ -9,6 +9,11 @@ from closer_look.reporting.results import best_first
 MOST_LINES = 24
 """Of a longer table only the last task is shown, the best methods first."""
 
+RESIDUAL = (
+    "residual is the most that an attack got back, as a share of what was known before: 0 is "
+    "nothing, 1 all of it"
+)
+
 HEADS = {
     "method": "method",
     "after_task": "task",
@@ -22,7 +27,7 @@ HEADS = {
 
 
 def result_lines(table: pd.DataFrame) -> list[str]:
-    """Write what MU and FE hold, and the table of results.
+    """Write what MU and FE hold, what residual means if there is any, and the table of results.
 
     Args:
         table: see ``results.summary_table``.
@@ -32,6 +37,8 @@ def result_lines(table: pd.DataFrame) -> list[str]:
         for name, column in (("MU", "model_utility_terms"), ("FE", "forget_efficacy_terms"))
         for terms in table[column].unique()
     ]
+    if "residual_knowledge" in table:
+        held.append(RESIDUAL)
     heads = {column: head for column, head in HEADS.items() if column in table}
     if table["forget_quality"].isna().all():
         del heads["forget_quality"]

@@ -131,7 +131,10 @@ NO_BENCHMARKS = (
     "General benchmarks (lm-evaluation-harness) were not run: whether the model still reasons, "
     "calculates and follows a text as before is not known."
 )
-NO_MEMBERSHIP = "Membership inference: whether one can tell that the rows were once trained on."
+NO_MEMBERSHIP = (
+    "Membership inference: whether one can tell that the rows were once trained on "
+    "(experiment.membership)."
+)
 MEMBERSHIP = {
     "loss": ("Loss", "how unlikely the model finds the true answer, per word piece"),
     "zlib": ("Zlib", "the same, in relation to how well the answer can be compressed"),

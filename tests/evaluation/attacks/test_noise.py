@@ -36,6 +36,23 @@ def test_it_catches_who_knows_and_clears_who_never_saw(models, rows, context, sh
     assert max(never_saw.values()) == 0
 
 
+def test_it_brings_back_what_noise_uncovers(
+    models, copied_model, rows, context, asked_plainly, share_recovered
+):
+    """A model that lacks the very noise which the attack is going to add."""
+    model, level = copied_model(models.knows), 0.5
+    generator = torch.Generator().manual_seed(context.seed)
+    with torch.no_grad():
+        for weight in matrices(model.model):
+            # Its own spread grows by what is taken away, and the noise is a share of that spread.
+            share = level / (1 - level**2) ** 0.5
+            lacking = share * weight.std() * torch.randn(weight.shape, generator=generator)
+            weight.sub_(lacking)
+    assert asked_plainly(model, rows, context) < 0.2
+    found = share_recovered(noise(model, rows, context, levels=[level]))
+    assert found["noise of 50 %"] > 0.8
+
+
 @pytest.mark.parametrize("levels", [[], [0.0], [-1.0]])
 def test_levels_are_checked(levels):
     with pytest.raises(ValueError, match="levels of attack 'noise'"):

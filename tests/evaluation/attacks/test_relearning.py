@@ -26,6 +26,11 @@ def test_it_clears_who_never_saw(models, rows, context, share_recovered):
     assert max(share_recovered(lines).values()) < 0.2
 
 
+def test_it_catches_who_knows(models, rows, context, share_recovered):
+    lines = relearning(models.knows, rows, context, steps=[1], shown=3)
+    assert min(share_recovered(lines).values()) > 0.9
+
+
 def test_settings_and_rows(models, rows, context):
     lines = relearning(models.knows, rows, context, steps=[2, 1], shown=3)
     counts = lines.groupby("setting", sort=False).size().to_dict()
@@ -71,9 +76,12 @@ def pair_up(items):
     return zip(items[::2], items[1::2], strict=True)
 
 
-def test_rows_without_subjects_have_no_bare_questions(models, rows, context):
+def test_rows_without_subjects_have_no_bare_questions(models, rows, context, caplog):
     lines = relearning(models.knows, rows.assign(subject=None), context, steps=[1], shown=1)
     assert set(lines["setting"]) == {"1 steps on 1 of the rows", "1 steps on unrelated rows"}
+    assert caplog.messages == [
+        "Relearning leaves out questions without answers: no row has a subject"
+    ]
 
 
 @pytest.mark.parametrize(

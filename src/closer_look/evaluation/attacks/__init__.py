@@ -68,8 +68,9 @@ ATTACKS = table(
     Attack(
         logit_lens,
         "Logit lens",
-        "Nobody asks: the answer is read behind each layer of the model, as if the model ended "
-        "there. It may be known half way up and suppressed later.",
+        "Nobody asks: the model reads the question and the true answer up to its fact, and the "
+        "next word is read off behind each layer, as if the model ended there. It may be known "
+        "half way up and suppressed later.",
         internal=True,
     ),
     Attack(

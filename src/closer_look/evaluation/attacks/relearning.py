@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Annotated, NamedTuple
 
@@ -13,6 +14,8 @@ from closer_look.evaluation.attacks.attack import AttackContext
 from closer_look.evaluation.attacks.weights import ask_rows, weights_restored
 from closer_look.models.language_model import LanguageModel
 from closer_look.parameters.training import FinetuningParameters, OptimiserParameters
+
+log = logging.getLogger(__name__)
 
 
 class Material(NamedTuple):
@@ -81,6 +84,8 @@ def _materials(rows: pd.DataFrame, context: AttackContext, shown: int) -> Iterat
     if len(about):
         name = "questions without answers"
         yield Material(name, list(about["subject"]), list(about["question"]), rows)
+    else:
+        log.warning("Relearning leaves out questions without answers: no row has a subject")
     others = context.questions
     unrelated = others[others["split"].isin(["retain", "real_authors", "world_facts"])]
     if len(unrelated):

@@ -20,6 +20,7 @@ def export_model(
     questions: pd.DataFrame,
     run_record: dict[str, Any],
     export: ExportParameters,
+    membership: pd.DataFrame | None = None,
 ) -> ExportedModel:
     """Prepare a method's last model to be used elsewhere, and write its model card."""
     from closer_look.models.export import ExportedModel, prepare
@@ -31,5 +32,6 @@ def export_model(
         questions=questions,
         run_record=run_record,
         adapters=export.adapters,
+        membership=membership,
     )
     return ExportedModel(prepare(model, export), card)

@@ -9,6 +9,7 @@ from closer_look.data.questions import check_questions, rows_to_evaluate, select
 from closer_look.errors import InputError
 from closer_look.evaluation.downstream import check_harness
 from closer_look.evaluation.judges import check_judges
+from closer_look.metrics.membership_tables import NO_HOLDOUT
 from closer_look.models.language_model import LanguageModel, check_precision
 from closer_look.parameters.base import depends_on
 from closer_look.parameters.evaluation import (
@@ -123,7 +124,11 @@ def hold_out(
 ) -> pd.DataFrame:
     """Hold out rows that no model of the run has seen, to compare the forgotten ones with.
 
-    What a target model has seen that the run has not fine-tuned is not known: there are none then.
+    What a target model has seen that the run has not fine-tuned is not known: there are none then,
+    and the run stops before it trains.
     """
     n_rows = forget_set.evaluation_rows if experiment.finetuning else 0
-    return select_holdout(unknown_questions, finetuning.declined_questions, n_rows)
+    rows = select_holdout(unknown_questions, finetuning.declined_questions, n_rows)
+    if rows.empty:
+        raise InputError(f"parameter experiment.membership: {NO_HOLDOUT}; or leave it out")
+    return rows

@@ -46,6 +46,10 @@ def create_pipeline(experiment: Experiment) -> Pipeline:
     evaluated = ["params:experiment", "questions", "params:forget_set", "params:judges"]
     if experiment.retain_only == "scores":
         evaluated.append("retain_only_scores")
+    if experiment.membership:
+        unseen = ["params:experiment", "unknown_questions", "params:finetuning"]
+        inputs = [*unseen, "params:forget_set"]
+        nodes.append(Node(hold_out, inputs, "holdout", name="hold_out"))
     if experiment.downstream:
         nodes.append(Node(list_abilities, "params:downstream", "abilities", name="list_abilities"))
     return Pipeline(
@@ -68,17 +72,6 @@ def create_pipeline(experiment: Experiment) -> Pipeline:
                 evaluated,
                 [f"evaluation_{task}" for task in experiment.tasks],
                 name="select_evaluation",
-            ),
-            Node(
-                hold_out,
-                [
-                    "params:experiment",
-                    "unknown_questions",
-                    "params:finetuning",
-                    "params:forget_set",
-                ],
-                "holdout",
-                name="hold_out",
             ),
         ],
         tags="forget_set",

@@ -20,16 +20,17 @@ def fingerprint_model(model: LanguageModel) -> pd.DataFrame:
 def score_answers(
     model: LanguageModel,
     evaluation: pd.DataFrame,
-    holdout: pd.DataFrame,
     scoring: ScoringParameters,
+    holdout: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Score the gold, paraphrased and wrong answers of every question to evaluate.
 
-    Of rows that no model has seen, it scores the gold answers.
+    For membership inference, it also scores the gold answers of rows that no model has seen, and
+    adds the moments of all scores.
     """
     from closer_look.evaluation.measurement import score_answers as score
 
-    return score(model, evaluation, holdout, scoring)
+    return score(model, evaluation, scoring, holdout)
 
 
 @spreads("generation")

@@ -8,17 +8,22 @@ from .nodes import aggregate_metrics, infer_membership, judge_answers, measure_r
 
 
 @cache  # the same for every cell
-def create_pipeline(*, with_retain_only: bool = False) -> Pipeline:
+def create_pipeline(*, with_retain_only: bool = False, with_holdout: bool = False) -> Pipeline:
     """Create the stage: generations, scores -> judgements -> row metrics -> metrics, summary.
-
-    The scores also tell whether the forgotten rows can be told from others.
 
     Args:
         with_retain_only: compare with the input ``retain_only_scores``.
+        with_holdout: measure, too, whether the scores tell the forgotten rows from those of the
+            input ``holdout``.
     """
     measured = ["row_metrics", "params:metrics"]
-    told = ["scores", "evaluation", "holdout", "params:metrics"]
     retain_only = ["retain_only_scores"] if with_retain_only else []
+    infer = Node(
+        infer_membership,
+        ["scores", "evaluation", "holdout", "params:metrics", *retain_only],
+        ["membership_scores", "membership"],
+        name="infer_membership",
+    )
     return Pipeline(
         [
             Node(
@@ -39,12 +44,7 @@ def create_pipeline(*, with_retain_only: bool = False) -> Pipeline:
                 ["metrics", "summary"],
                 name="aggregate_metrics",
             ),
-            Node(
-                infer_membership,
-                [*told, *retain_only],
-                ["membership_scores", "membership"],
-                name="infer_membership",
-            ),
+            *([infer] if with_holdout else []),
         ],
         tags="metrics",
     )

@@ -111,6 +111,10 @@ def create_pipeline(
         about_models |= own("downstream")
         stacked = of("downstream", first_and_last)
         optional.append(node(stack_cells, stacked, "downstream", "stack_downstream"))
+    if experiment.membership:
+        about_models |= own("membership")
+        stacked = of("membership", [*reference_points, *last])
+        optional.append(node(stack_cells, stacked, "membership", "stack_membership"))
     if attacks:
         figures += ["attack_map"]
         residual = own("residual_knowledge")
@@ -129,12 +133,6 @@ def create_pipeline(
                 of("row_metrics", [*reference_points, *last]),
                 "row_metrics",
                 "stack_row_metrics",
-            ),
-            node(
-                stack_cells,
-                of("membership", [*reference_points, *last]),
-                "membership",
-                "stack_membership",
             ),
             node(
                 collect_fingerprints,
@@ -166,7 +164,7 @@ def create_pipeline(
             node(plot_truth_ratios, own("row_metrics") | retain_only | labels, "truth_ratios"),
             node(
                 write_report,
-                own("summary", "answers", "row_metrics", "membership", "fingerprints")
+                own("summary", "answers", "row_metrics", "fingerprints")
                 | own("node_costs", "unknown_tokens", *figures)
                 | {name: f"{scenario}.{prefix}{name}" for name in ("summary_table", "run_record")}
                 | {"questions": "questions"}
