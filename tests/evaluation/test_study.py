@@ -103,6 +103,8 @@ def test_larger_budget_goes_on_where_a_smaller_one_ended(tmp_path):
     _, large = run(tmp_path, lambda *given: calls.append(given) or kept_or_forgotten(*given))
     assert settings_of(large)[:3] == settings_of(small)
     assert len(calls) == 5
+    _, small_again = run(tmp_path, kept_or_forgotten, settings(trials=3))
+    assert settings_of(small_again) == settings_of(small)
 
 
 def test_trial_that_diverges_counts_as_failed_and_the_study_goes_on(tmp_path):

@@ -349,7 +349,7 @@ def test_tuned_method_takes_the_place_of_its_parameters_in_all_its_cells(tuned):
 
 def test_no_reported_row_has_chosen_a_setting(tuned):
     for cell in ("before", "guard.task_02", "me_gd.task_02"):
-        for node in ("score_answers", "generate_answers", "judge_answers", "infer_membership"):
+        for node in ("score_answers", "generate_answers", "judge_answers"):
             found = inputs(tuned, f"continual.{cell}.{node}")
             assert "evaluation_task_02_reported" in found
             assert "evaluation_task_02" not in found

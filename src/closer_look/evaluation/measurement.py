@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 def score_answers(
     model: LanguageModel,
     evaluation: pd.DataFrame,
-    holdout: pd.DataFrame | None,
     scoring: ScoringParameters,
+    holdout: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Score the gold, paraphrased and wrong answers of every question to evaluate.
 
     Args:
         model: put into evaluation mode.
         evaluation: rows of the questions table.
-        holdout: for membership inference, rows that no model has seen; their gold answers are
-            scored, too, and the moments of all scores are added.
         scoring: settings of scoring.
+        holdout: for membership inference, rows that no model has seen: their gold answers are
+            scored, too, and all scores get their moments.
 
     Returns:
         ``split``, ``row_id``, ``kind`` of the answer, and the columns of ``score``.
@@ -103,7 +103,7 @@ def measure(
     Returns:
         See ``metrics.row_metrics``.
     """
-    scores = score_answers(model, evaluation, None, scoring)
+    scores = score_answers(model, evaluation, scoring)
     generations = generate_answers(model, evaluation, scores, generation)
     judgements = judge(generations, evaluation, judges.embedder, judges.entailment)
     return metrics.row_metrics(scores, generations, judgements)

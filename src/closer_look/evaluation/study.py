@@ -81,7 +81,7 @@ def run_study(
     while (trial := _next_trial(study, own, tuning)) is not None:
         _make(trial, study, space, attempt, least_utility, tuning)
         _report(study.trials[trial.number], tuning, label)
-    table = trials_table(study.trials, space)
+    table = trials_table(study.trials[: tuning.trials], space)
     if not (table["state"] == "complete").any():
         raise InputError(
             f"tuning of {label}: all {len(table)} trials have failed, the last with: "

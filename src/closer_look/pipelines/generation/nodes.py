@@ -30,7 +30,7 @@ def score_answers(
     """
     from closer_look.evaluation.measurement import score_answers as score
 
-    return score(model, evaluation, holdout, scoring)
+    return score(model, evaluation, scoring, holdout)
 
 
 @spreads("generation")
