@@ -170,6 +170,7 @@ def real_world(kedro_run, offline, abilities, few_people, tmp_path_factory):
     return data, parameters
 
 
+@pytest.mark.slow
 def test_real_world_measures_neighbours_and_general_abilities(load, real_world):
     plan = load("real_world", *real_world, "plan_task_01")
     assert plan["retain_row_id"].str.startswith("retain-").all()

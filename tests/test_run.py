@@ -19,11 +19,13 @@ from closer_look.errors import InputError
 ONE_TASK = {"experiment": {"n_tasks": 1, "methods": ["me_gd"]}}
 REGISTERED = ["forget_set", "finetuning", "inspect", "plan", "fictitious", "continual"]
 REGISTERED += ["export", "export_fictitious", "stress"]
-ENVIRONMENTS = sorted(
-    path.parent.name
-    for path in Path(__file__).parents[1].glob("conf/*/parameters.yml")
-    if path.parent.name != "local"
-)
+ENVIRONMENTS = [
+    pytest.param(name, marks=pytest.mark.slow) if name == "tofu" else name  # 100 cells
+    for name in sorted(
+        path.parent.name for path in Path(__file__).parents[1].glob("conf/*/parameters.yml")
+    )
+    if name != "local"
+]
 
 
 @pytest.fixture

@@ -72,6 +72,7 @@ def test_an_export_is_no_part_of_the_run(kedro_run, copied_run):
     assert len(kedro_run(copied_run, "export", parameters=separate)) == 3
 
 
+@pytest.mark.slow
 def test_adapters_are_merged_and_the_chain_keeps_its_own(
     kedro_run, load_result, with_adapters, tmp_path
 ):

@@ -231,6 +231,7 @@ def test_a_changed_parameter_is_mended_from_where_it_is_first_read(refused, chan
 def test_nodes_say_what_they_take_of_their_parameters():
     only_to_refuse = {
         ("draw_plans", "unlearning", "precision"),
+        ("hold_out", "experiment", "membership"),
         ("initialise", "generation", "max_length"),
         ("initialise", "unlearning", "lora"),
         ("select_evaluation", "judges", "embedder"),

@@ -33,6 +33,6 @@ def export_model(
         questions=questions,
         run_record=run_record,
         adapters=export.adapters,
-        membership=membership,
+        membership=None if membership is None else first_seed(membership),
     )
     return ExportedModel(prepare(model, export), card)

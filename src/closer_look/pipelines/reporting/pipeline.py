@@ -78,11 +78,13 @@ def create_pipeline(
     elsewhere = cells_from_elsewhere(scenario, experiment)
     measured = [*reference_points, *methods, *elsewhere]
     last = [
-        method._replace(task=experiment.n_tasks, seed=seed)
-        for method in methods
-        for seed in experiment.each_seed
+        *(
+            method._replace(task=experiment.n_tasks, seed=seed)
+            for method in methods
+            for seed in experiment.each_seed
+        ),
+        *elsewhere,
     ]
-    last += elsewhere
     # Texts and benchmarks are those of the first seed.
     shown = [*before, *(cell for cell in last if cell.seed in (None, experiment.each_seed[0]))]
     labels = {key: f"params:methods.{key}.label" for key in experiment.methods}
