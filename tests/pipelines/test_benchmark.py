@@ -42,12 +42,17 @@ def test_methods_are_ranked_by_rows_that_tuning_has_not_seen(graph):
 
 
 def test_report_and_record_are_of_the_benchmark(graph):
-    assert {"benchmark.leaderboard", "benchmark.ranking"} <= {
-        *graph["benchmark.write_report"].inputs
-    }
+    shown = {*graph["benchmark.write_report"].inputs}
+    assert {"benchmark.leaderboard", "benchmark.ranking", "benchmark.pareto_fronts"} <= shown
     recorded = graph["benchmark.record_run"].inputs
     assert {"params:benchmark", "params:tuning", "benchmark.npo_gd.tuned_method"} <= {*recorded}
     assert "benchmark.guard.tuned_method" not in recorded
+
+
+def test_methods_that_train_nothing_are_ranked_untuned():
+    pipeline = benchmark("guard")
+    assert "benchmark.leaderboard" in pipeline.all_outputs()
+    assert not [name for name in pipeline.datasets() if "trials" in name or "pareto" in name]
 
 
 def test_a_scenario_beside_it_has_no_leaderboard():

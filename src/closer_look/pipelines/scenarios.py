@@ -136,7 +136,7 @@ def create_tuning(
         [
             tuning.create_rows_pipeline(experiment, tuned, reported),
             *parts,
-            tuning.create_results_pipeline(scenario, tuned),
+            *([tuning.create_results_pipeline(scenario, tuned)] if tuned else []),
         ]
     )
 

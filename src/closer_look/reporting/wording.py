@@ -60,6 +60,13 @@ FIGURES = {
         "have given, the whisker what other questions and other seeds might have given. Methods "
         "whose whiskers overlap share a rank.",
     ),
+    "pareto_fronts": (
+        "What each method could have been",
+        "A mark for each trial of tuning, on questions that no other number here is about: the "
+        "upper right corner is best. The line joins trials that no other one beats in both MU and "
+        "FE; stars are the settings that were chosen, diamonds the method's own. The dashed line is "
+        "the MU that the choice had to keep, where it had to.",
+    ),
     "attack_map": (
         "What each attack gets back",
         "The share of what the model knew before unlearning that an attack brings to light: 0 "

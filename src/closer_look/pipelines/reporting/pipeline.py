@@ -137,7 +137,7 @@ def create_pipeline(
         about_models |= own("recovered", "attack_results") | residual
         optional.append(node(plot_attack_map, own("attack_results") | labels, "attack_map"))
     if tuned is not None:
-        figures += ["ranking"]
+        figures += ["ranking", *(["pareto_fronts"] if tuned else [])]
         about_models |= own("leaderboard")
     return Pipeline(
         [
