@@ -64,7 +64,7 @@ FIGURES = {
         "What each method could have been",
         "A mark for each trial of tuning, on questions that no other number here is about: the "
         "upper right corner is best. The line joins trials that no other one beats in both MU and "
-        "FE; stars are the settings that were chosen, diamonds the method's own. The dashed line is "
+        "FE; stars are the settings that were chosen, diamonds the method's own. A dashed line is "
         "the MU that the choice had to keep, where it had to.",
     ),
     "attack_map": (
