@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from closer_look.datasets.node_costs_dataset import NodeCostsDataset
-from closer_look.reporting.results import machines
+from closer_look.reporting.costs import machines
 
 PAGE = Path(__file__).parents[1] / "docs" / "leaderboard.md"
 TEXT = """# Leaderboard
