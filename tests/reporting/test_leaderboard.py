@@ -169,7 +169,7 @@ class TestWords:
 
     def test_text_says_what_the_numbers_are(self, table, summary_table):
         text = leaderboard.markdown(table, summary_table, PARAMETERS)
-        assert "ranked by their harmonic mean, the score, after the last task." in text
+        assert "ranked by the harmonic mean of the two, the score, after the last task." in text
         assert "Before unlearning, MU is 0.900 and FE 0.100." in text
         assert "12 trials looked for the best settings" in text
         assert "for the highest FE that keeps 95 % of MU on questions that no number" in text

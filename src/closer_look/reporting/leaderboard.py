@@ -15,7 +15,7 @@ MAKING = ("reference", "unlearning")
 """Stages that make a method's models; others measure them, the same for all methods."""
 MEMBERSHIP_SCORE = "min_k"
 RANKED_BY = {
-    "harmonic_mean": "their harmonic mean, the score",
+    "harmonic_mean": "the harmonic mean of the two, the score",
     "forget_efficacy": "FE, and those that do not keep MU come last",
 }
 """By what methods are ranked: value of ``benchmark.rank_by`` -> words."""
