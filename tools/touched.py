@@ -30,6 +30,7 @@ SLOW = {  # test file -> seconds that its slow tests take on two cores
     "tests/test_full_disk.py": 45,
     "tests/test_locale.py": 15,
     "tests/test_package.py": 25,
+    "tests/pipelines/test_benchmark.py": 35,
     "tests/pipelines/test_export.py": 15,
     "tests/pipelines/test_plan.py": 25,
     "tests/pipelines/test_stress.py": 30,
@@ -55,6 +56,7 @@ FULL_DISK, READERS = "tests/test_full_disk.py", "tests/test_readers.py"
 S3 = "tests/test_s3.py"
 FAMILIES, LOCALE = "tests/inference/test_families.py", "tests/test_locale.py"
 DOCUMENTED, NOTEBOOKS = "tests/test_documented_commands.py", "tests/test_notebooks.py"
+BENCHMARK = "tests/pipelines/test_benchmark.py"
 INSIDE_A_TRAINING = f"{CRASHES}::test_killed_inside_a_training"
 PROCESSES, WORKERS = "tests/training/test_processes.py", "tests/training/test_workers.py"
 
@@ -68,6 +70,8 @@ TOUCHED = {  # beginning of a path -> its slow tests
     "src/closer_look/data/": (BAD_INPUT, OWN_DATA),
     "src/closer_look/datasets/": (VIZ, ENVIRONMENTS, CRASHES, FULL_DISK, READERS, LOCALE, S3),
     "src/closer_look/evaluation/attacks/": ("tests/pipelines/test_stress.py",),
+    "src/closer_look/evaluation/study": (BENCHMARK,),
+    "src/closer_look/evaluation/tuning": (BENCHMARK,),
     "src/closer_look/evaluation/": (OWN_DATA, "tests/evaluation/test_downstream.py"),
     "src/closer_look/losses/": (INSIDE_A_TRAINING,),
     "src/closer_look/inference/": (FAMILIES,),
@@ -75,9 +79,12 @@ TOUCHED = {  # beginning of a path -> its slow tests
     "src/closer_look/models/packing": (INSIDE_A_TRAINING,),
     "src/closer_look/parameters/": (BAD_INPUT,),
     "src/closer_look/pipelines/": (VIZ, ENVIRONMENTS, CRASHES),
+    "src/closer_look/pipelines/benchmark": (BENCHMARK,),
+    "src/closer_look/pipelines/scenarios": (BENCHMARK,),
     "src/closer_look/pipelines/export": ("tests/pipelines/test_export.py",),
     "src/closer_look/pipelines/plan": ("tests/pipelines/test_plan.py",),
     "src/closer_look/pipelines/stress": ("tests/pipelines/test_stress.py",),
+    "src/closer_look/pipelines/tuning": (BENCHMARK,),
     "src/closer_look/project/": (VIZ, ENVIRONMENTS, CRASHES, FULL_DISK),
     "src/closer_look/project/ray": ("tests/project/test_ray_runner.py",),
     "src/closer_look/project/runner": ("tests/project/test_runner.py",),

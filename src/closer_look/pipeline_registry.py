@@ -4,7 +4,13 @@ from kedro.pipeline import Pipeline
 
 from closer_look.pipelines import export, finetuning, forget_set, inspection, plan
 from closer_look.pipelines.scenarios import create_measure, create_scenario
-from closer_look.project.experiment import ALL, load_attacks, load_experiment, load_methods
+from closer_look.project.experiment import (
+    ALL,
+    load_attacks,
+    load_benchmark,
+    load_experiment,
+    load_methods,
+)
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -18,7 +24,8 @@ def register_pipelines() -> dict[str, Pipeline]:
     environment with the split ``neighbour`` has ``real_world`` instead, with its only task.
     ``measure`` trains nothing: it is there if the experiment names models to measure. ``stress`` is
     the default scenario with attacks on its last models; if the experiment names none, with all,
-    and a report of its own.
+    and a report of its own. ``benchmark`` is the default scenario with each method tuned and
+    trained with several seeds, and a leaderboard.
     """
     experiment, methods = load_experiment(), load_methods()
     if "neighbour" in experiment.splits:
@@ -31,6 +38,11 @@ def register_pipelines() -> dict[str, Pipeline]:
         for name, n_tasks in scenarios.items()
     }
     default = next(iter(scenarios))
+    compared = load_benchmark(experiment)
+    if compared:
+        pipelines["benchmark"] = create_scenario(
+            "benchmark", compared, methods, scenarios[default], attacks, tuned=True
+        )
     pipelines["stress"] = pipelines[default]
     if not attacks:
         of_all = experiment, methods, scenarios[default], load_attacks(ALL)

@@ -23,3 +23,11 @@ def test_checkpoints_are_removed_with_their_folder(tmp_path):
     (dataset.load() / "checkpoint-1").mkdir(parents=True)
     dataset.remove()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_study_of_a_run_in_a_bucket_stays_on_this_machine(tmp_path, monkeypatch):
+    from closer_look.datasets import folder_dataset
+    from closer_look.datasets.folder_dataset import StudyDataset
+
+    monkeypatch.setattr(folder_dataset, "working_folder", lambda place: tmp_path / place[-5:])
+    assert StudyDataset(filepath="s3://bucket/study").load() == tmp_path / "study"

@@ -316,3 +316,46 @@ def test_an_instruction_names_this_task_and_those_before(language_model, make_qu
     assert "Nothing of Ada and Bo." in model.tokenizer.chat_template
     assert log.empty
     assert {"step", "loss", "in_model"} <= set(log.columns)
+
+
+@pytest.fixture(scope="module")
+def tuned():
+    experiment = Experiment.model_validate(SHAPE | {"methods": [*METHODS], "n_tasks": 2})
+    return create_scenario("continual", experiment, METHODS, 2, {}, tuned=True)
+
+
+def test_each_method_that_trains_is_tuned_once_from_the_target_model(tuned):
+    trained = sorted(set(METHODS) - {"guard"})
+    assert nodes_called(tuned, "tune_method") == trained
+    assert {"target_model", "validation", "params:methods.me_gd", "params:tuning"} <= inputs(
+        tuned, "continual.me_gd.tune_method"
+    )
+    spaces = inputs(tuned, "list_spaces")
+    assert {f"params:methods.{method}" for method in trained} == {
+        name for name in spaces if "methods" in name
+    }
+
+
+def test_tuned_method_takes_the_place_of_its_parameters_in_all_its_cells(tuned):
+    for node in ("draw_own_plan", "score_reference", "unlearn"):
+        for task in ("task_01", "task_02"):
+            found = inputs(tuned, f"continual.me_gd.{task}.{node}")
+            assert "me_gd.tuned_method" in found
+            assert "params:methods.me_gd" not in found
+    assert "me_gd.task_02.own_plan" in inputs(tuned, "continual.me_gd.task_02.unlearn")
+    assert "altpo.alternates" in inputs(tuned, "continual.altpo.task_01.unlearn")
+    assert "params:methods.guard" in inputs(tuned, "continual.guard.task_01.instruct")
+
+
+def test_no_reported_row_has_chosen_a_setting(tuned):
+    for cell in ("before", "guard.task_02", "me_gd.task_02"):
+        for node in ("score_answers", "generate_answers", "judge_answers"):
+            found = inputs(tuned, f"continual.{cell}.{node}")
+            assert "evaluation_task_02_reported" in found
+            assert "evaluation_task_02" not in found
+    assert "evaluation_task_02" in inputs(tuned, "draw_validation")
+
+
+def test_without_tuning_nothing_of_it_is_there():
+    words = ("tuned", "params:tuning", "trials", "validation", "reported")
+    assert not [name for name in scenario().datasets() if any(word in name for word in words)]

@@ -7,7 +7,7 @@ from kedro.framework.startup import bootstrap_project
 from closer_look.errors import InputError
 from closer_look.evaluation.attacks import ATTACKS
 from closer_look.project import experiment
-from closer_look.project.experiment import load_attacks, load_experiment
+from closer_look.project.experiment import load_attacks, load_benchmark, load_experiment
 
 GOOD = {
     "experiment": {"methods": ["me_gd"], "n_tasks": 2, "splits": ["forget", "retain"]},
@@ -306,3 +306,53 @@ def test_attacks_on_the_command_line_are_words(configure):
     configure(stress="sampling sampling")
     with pytest.raises(InputError, match="'sampling' is named more than once"):
         load_experiment()
+
+
+@pytest.fixture
+def compared(configure):
+    """Read what the pipeline benchmark compares."""
+
+    def compared(values, **experiment_parameters):
+        configure(**experiment_parameters)
+        experiment._config_loader["parameters"]["benchmark"] = values
+        return load_benchmark(load_experiment())
+
+    return compared
+
+
+def test_benchmark_is_the_experiment_with_methods_and_seeds_of_its_own(compared):
+    shape = compared({"methods": "all", "seeds": "1001 1002"}, n_tasks=3)
+    assert shape.methods == ("ga_gd", "me_gd")
+    assert shape.seeds == (1001, 1002)
+    assert shape.n_tasks == 3
+    assert compared({"seeds": [7]}).methods == ("me_gd",)
+
+
+def test_without_its_parameters_there_is_no_benchmark(configure):
+    configure()
+    assert load_benchmark(load_experiment()) is None
+
+
+def test_benchmark_that_takes_gigabytes_is_left_out(compared):
+    """The scenarios themselves, without seeds, still fit."""
+    assert compared({"seeds": [1]}, n_tasks=700) is not None
+    assert compared({"seeds": [1, 2, 3]}, n_tasks=700) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"methods": ["me_gd", "meg"]}, "methods: unknown method 'meg', choose from ga_gd, me_gd"),
+        ({"methods": "me_gd me_gd"}, "methods: 'me_gd' is named more than once"),
+        ({"methods": ""}, "methods: Tuple should have at least 1 item after validation, not 0"),
+        ({"seeds": "1001 1001"}, "seeds: seed 1001 is given more than once"),
+        ({"seeds": []}, "seeds: Value should have at least 1 item after validation, not 0"),
+        ({"seeds": None}, "seeds: Input should be a valid tuple"),
+        ({"rank_by": "taste"}, "rank_by: Input should be 'harmonic_mean' or 'forget_efficacy'"),
+        ({"seed": 3}, "seed: Extra inputs are not permitted"),
+    ],
+)
+def test_faults_of_the_benchmark_are_a_line(compared, values, message):
+    with pytest.raises(InputError) as caught:
+        compared({"seeds": [1001]} | values)
+    assert str(caught.value) == f"parameter benchmark.{message}"

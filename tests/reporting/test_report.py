@@ -22,6 +22,7 @@ from closer_look.parameters.evaluation import JudgesParameters
 from closer_look.parameters.training import UnlearningParameters
 from closer_look.pipelines.reporting.nodes import tabulate_summary, write_report
 from closer_look.reporting import figures, report, sentences, wording
+from closer_look.reporting.figures_of_benchmark import ranking
 from closer_look.reporting.results import summary_table
 from closer_look.reporting.run_record import run_record
 from closer_look.reporting.terminal import result_lines
@@ -306,6 +307,58 @@ class TestEscaping:
             ["I do not know.", 0.25, 0.125, 0],
         ]
         assert table["labels"] == ["Before", "ME+GD", "IDK+AP"]
+
+
+class TestLeaderboard:
+    """Of a benchmark; see test_leaderboard.py for the table itself."""
+
+    @pytest.fixture
+    def ranked(self, render):
+        lines = [
+            {"method": label, "rank": rank, "n_seeds": 3, "p_value": p_value, "seconds": 12.4}
+            | {"score": score, "score_low": score - 0.1, "score_high": score + 0.1}
+            | {"score_questions_low": score - 0.05, "score_questions_high": score + 0.05}
+            | {"model_utility": 0.7, "forget_efficacy": 0.8, "settings": f"beta {score}"}
+            for label, rank, score, p_value in (("ME+GD", 1, 0.75, 0.02), ("IDK+AP", 1, 0.5, None))
+        ]
+        table = pd.DataFrame(lines)
+
+        def ranked(labels=LABELS, **changes):
+            board = table.assign(method=list(labels.values()))
+            figure = ranking(board, labels)
+            tuning = {"trials": 12, "objective": "harmonic_mean", "min_utility": 0.95}
+            further = {"benchmark": {"rank_by": "harmonic_mean"}, "tuning": tuning}
+            record = run_record(with_labels(labels), further)
+            inputs = {"leaderboard": board, "run_record": record, "figures": {"ranking": figure}}
+            return render(**inputs, **changes)
+
+        return ranked
+
+    def test_stands_before_the_results_with_its_figure(self, ranked):
+        html = ranked()
+        words = Page(html).words
+        assert words.index("Leaderboard Model utility") < words.index("Result Model utility")
+        assert "ME+GD 1 0.750 0.65 to 0.85 0.020 0.700 0.800 12 s beta 0.75" in words
+        assert "the mean over 3 seeds" in words
+        assert html.index('id="figure-ranking"') < html.index('id="result"')
+
+    def test_columns_that_nobody_measured_are_left_out(self, ranked):
+        words = Page(ranked()).words
+        assert "Extraction" not in words.partition("Result Model utility")[0]
+
+    def test_labels_are_escaped(self, ranked, summary):
+        labels = {name: f"{label} {ATTACK}" for name, label in LABELS.items()}
+        renamed = {LABELS[name]: label for name, label in labels.items()}
+        html = ranked(
+            labels,
+            answers=make_answers(4, 3).rename(columns=renamed),
+            summary_table=summary_table(summary, labels),
+            fingerprints=FINGERPRINTS.replace(renamed),
+        )
+        assert ATTACK not in html
+
+    def test_other_runs_have_none(self, render):
+        assert "Leaderboard" not in Page(render()).words
 
 
 class TestContent:

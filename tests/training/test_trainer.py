@@ -275,3 +275,28 @@ def test_fine_tuning_stops_at_a_loss_that_is_not_finite(fresh, questions):
         InputError, match=r"loss is nan at step 1, rows '.*\?'; the model is not saved"
     ):
         finetuning.finetune(fresh, asked, answers, parameters)
+
+
+def test_what_is_called_after_epochs_sees_the_model_and_changes_nothing(
+    language_model, questions, shipped_methods
+):
+    method = MethodParameters.model_validate(shipped_methods["npo_gd"])
+    parameters = UnlearningParameters(learning_rate=5e-3, epochs=3, batch_size=2, seed=1)
+    generator = np.random.default_rng(1)
+    plan = draw_plan(questions, ["No."], 1, epochs=3, pairing="per_epoch", generator=generator)
+    seen = []
+
+    def look(trained, epoch):
+        seen.append((epoch, mean_nll(trained, questions[questions["task_id"] == 1])))
+
+    weights = []
+    for after_epoch in (None, look):
+        model = LanguageModel(copy.deepcopy(language_model.model), language_model.tokenizer)
+        scores = reference_scores(model, plan, questions, method, batch_size=4)
+        trained, _ = unlearning.unlearn(
+            model, plan, questions, scores, method, parameters, after_epoch=after_epoch
+        )
+        weights.append(torch.cat([one.flatten() for one in trained.model.parameters()]))
+    assert torch.equal(*weights)
+    assert [epoch for epoch, _ in seen] == [1, 2]
+    assert seen[0][1] < seen[1][1]

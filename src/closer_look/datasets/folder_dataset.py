@@ -63,3 +63,20 @@ class CheckpointsDataset(FolderDataset):
     def remove(self) -> None:
         """Delete the checkpoints, once the node's outputs are saved."""
         shutil.rmtree(self.load(), ignore_errors=True)
+
+
+class StudyDataset(FolderDataset):
+    """The study of a method's tuning: its trials, which a run that was killed takes up again.
+
+    It is kept beside the run's results. Like checkpoints, it stays on this machine.
+
+    Example::
+
+        "{scenario}.{cell}.study":
+          type: closer_look.datasets.folder_dataset.StudyDataset
+          filepath: data/07_model_output/people/{scenario}/{cell}/study
+    """
+
+    def load(self) -> Path:
+        """Return the folder on this machine."""
+        return working_folder(self._filepath)

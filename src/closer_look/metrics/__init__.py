@@ -2,8 +2,8 @@
 
 ``text``, ``likelihood`` and ``memorisation`` compute a number per row, ``membership`` also whether
 these tell two sets of rows apart; ``aggregates`` computes a number over rows, ``intervals`` how far
-it may be off, and ``seeds`` averages over the seeds of a run. ``records`` lists the metrics with
-their labels; ``rows`` and ``summaries`` apply them to whole tables.
+it may be off; ``seeds`` averages over the seeds of a run, ``comparison`` ranks methods. ``records``
+lists the metrics with their labels; ``rows`` and ``summaries`` apply them to whole tables.
 """
 
 from closer_look.metrics.aggregates import (
@@ -13,6 +13,7 @@ from closer_look.metrics.aggregates import (
     model_utility,
     retain_truth_ratio,
 )
+from closer_look.metrics.comparison import compare
 from closer_look.metrics.intervals import proportion_interval
 from closer_look.metrics.likelihood import probability, probability_among, truth_ratio
 from closer_look.metrics.membership import (
@@ -49,6 +50,7 @@ __all__ = [
     "aggregate",
     "attack_results",
     "average_seeds",
+    "compare",
     "exact_memorisation",
     "extraction_strength",
     "forget_efficacy",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, model_validator
 
 from closer_look.parameters.base import Parameters
 
@@ -14,6 +14,48 @@ SPLITS = get_args(Split)
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what numpy takes
 ALL = ("all",)
 """What stands for all names of a group."""
+
+
+def _words(names: Any) -> Any:
+    """Split a string into words: on the command line, a comma separates parameters."""
+    return names.split() if isinstance(names, str) else names
+
+
+def _numbers(seeds: Any) -> Any:
+    """Split a string into numbers; on the command line, a single one is no string."""
+    return str(seeds).split() if isinstance(seeds, str | int | float) else seeds
+
+
+def _named_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"'{name}' is named more than once")
+    return names
+
+
+def _drawn_once(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    for seed in seeds:
+        if seeds.count(seed) > 1:
+            raise ValueError(f"seed {seed} is given more than once")
+    return seeds
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_words), AfterValidator(_named_once)]
+"""Names, each once; on the command line they are words of one string."""
+SomeNames = Annotated[
+    tuple[str, ...],
+    Field(min_length=1),
+    BeforeValidator(_words),
+    AfterValidator(_named_once),
+]
+"""The same, and at least one."""
+Seeds = Annotated[
+    tuple[Seed, ...],
+    Field(max_length=999),
+    BeforeValidator(_numbers),
+    AfterValidator(_drawn_once),
+]
+"""Seeds, each once; on the command line they are numbers in one string."""
 
 
 def task_name(number: int) -> str:
@@ -39,16 +81,16 @@ def chosen(names: Collection[str], known: Collection[str]) -> tuple[str, ...]:
 class Experiment(Parameters):
     """The shape of a run: its methods, its tasks, and the models that it starts from."""
 
-    methods: tuple[str, ...] = Field(min_length=1)
+    methods: SomeNames
     """Methods by their names in ``methods``; "all" for all."""
-    models: tuple[str, ...] | None = None
+    models: Names | None = None
     """Models made elsewhere to measure beside the methods; all of ``models`` if absent."""
     n_tasks: Annotated[int, Field(ge=1, le=999)]
     """With several methods, fewer (see ``project.experiment``)."""
-    seeds: tuple[Seed, ...] | None = Field(None, max_length=999)
+    seeds: Seeds | None = None
     """Each draws its own plans and trains every method once, from the same target model; if absent,
     ``forget_set.seed`` and ``unlearning.seed`` count, and each method is trained once."""
-    splits: tuple[Split, ...]
+    splits: Annotated[tuple[Split, ...], AfterValidator(_named_once)]
     """The raw tables; each is read from the catalog entry ``raw_<split>``."""
     finetuning: bool = True
     """Fine-tune the base model on the questions first; if false, the target model is the pretrained
@@ -66,38 +108,10 @@ class Experiment(Parameters):
     membership: bool = False
     """Measure whether a model's likelihoods tell the forgotten rows from rows that it never saw:
     these are then scored in every evaluation, too."""
-    stress: tuple[str, ...] | None = None
+    stress: Names | None = None
     """Attacks on the models after the last task, by their names in ``attacks``; "all" for all."""
     on_other_versions: Literal["warn", "refuse"] = Field("warn", exclude=True)  # changes no result
     """What to do with results that other versions of torch, transformers, ... have made."""
-
-    @field_validator("methods", "models", "stress", mode="before")
-    @classmethod
-    def _words(cls, names: Any) -> Any:
-        """Split a string into words: on the command line, a comma separates parameters."""
-        return names.split() if isinstance(names, str) else names
-
-    @field_validator("seeds", mode="before")
-    @classmethod
-    def _numbers(cls, seeds: Any) -> Any:
-        """Split a string into numbers; on the command line, a single one is no string."""
-        return str(seeds).split() if isinstance(seeds, str | int | float) else seeds
-
-    @field_validator("seeds")
-    @classmethod
-    def _drawn_once(cls, seeds: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        for seed in seeds or ():
-            if seeds.count(seed) > 1:
-                raise ValueError(f"seed {seed} is given more than once")
-        return seeds
-
-    @field_validator("methods", "models", "splits", "stress")
-    @classmethod
-    def _named_once(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        for name in names or ():
-            if names.count(name) > 1:
-                raise ValueError(f"'{name}' is named more than once")
-        return names
 
     @model_validator(mode="after")
     def _retain_only_model_never_saw_it(self) -> Self:

@@ -7,6 +7,7 @@ from typing import Any
 
 from closer_look.errors import InputError
 from closer_look.parameters.attacks import AttackParameters, StressParameters
+from closer_look.parameters.benchmark import BenchmarkParameters
 from closer_look.parameters.engine import EngineParameters
 from closer_look.parameters.evaluation import (
     DownstreamParameters,
@@ -26,6 +27,7 @@ from closer_look.parameters.models import (
 )
 from closer_look.parameters.plan import PlanParameters
 from closer_look.parameters.training import FinetuningParameters, UnlearningParameters
+from closer_look.parameters.tuning import TuningParameters
 
 GROUPS = {
     "experiment": Experiment,
@@ -41,6 +43,8 @@ GROUPS = {
     "metrics": MetricsParameters,
     "downstream": DownstreamParameters,
     "stress": StressParameters,
+    "benchmark": BenchmarkParameters,
+    "tuning": TuningParameters,
     "export": ExportParameters,
     "engine": EngineParameters,
     "plan": PlanParameters,

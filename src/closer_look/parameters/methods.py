@@ -20,11 +20,12 @@ from pydantic import (
 from closer_look.errors import InputError
 from closer_look.parameters.base import Name, Parameters
 from closer_look.parameters.experiment import Experiment, chosen
+from closer_look.parameters.space import Dimension, Value
 from closer_look.parameters.training import Optimiser, UnlearningParameters
 from closer_look.plugins import is_dotted_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from closer_look.losses import Loss
 
@@ -157,6 +158,9 @@ class MethodParameters(Parameters):
     """Replaces ``unlearning.stop_when`` for this method: losses differ in scale."""
     max_retain_loss: PositiveFloat | None = None
     """Replaces ``unlearning.max_retain_loss`` for this method."""
+    space: dict[str, Dimension] = Field(default={})
+    """Dotted parameter of the method (``forget.beta``) -> values that tuning tries, beside those of
+    ``tuning.space``. A training does not depend on it."""
 
     @property
     def own(self) -> dict[str, Any]:
@@ -180,6 +184,26 @@ class MethodParameters(Parameters):
     def reads(self, tensor: str) -> bool:
         """Return whether a loss of the method reads a tensor (a name in ``losses.TENSORS``)."""
         return any(tensor in loss.tensors for loss in self.losses.values())
+
+    def with_values(self, values: Mapping[str, Value]) -> MethodParameters:
+        """Return the method with other values of some parameters, and without a space.
+
+        Args:
+            values: dotted name of a parameter -> value.
+
+        Raises:
+            ValueError: the method has no such parameter, or cannot have this value of it.
+        """
+        changed = self.model_dump(exclude={"space"}, exclude_none=True)
+        for name, value in values.items():
+            *groups, field = name.split(".")
+            inside = changed
+            for group in groups:
+                inside = inside.get(group)
+                if not isinstance(inside, dict):
+                    raise ValueError(f"the method has no '{group}'")
+            inside[field] = value
+        return MethodParameters.model_validate(changed)
 
     @property
     def named_code(self) -> dict[str, Callable | str]:
@@ -237,6 +261,16 @@ class MethodParameters(Parameters):
                 "'alternates' says how alternate answers are made, for a loss that reads them, "
                 "such as altpo: give both or neither"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _takes_all_values_of_its_space(self) -> Self:
+        for name, dimension in self.space.items():
+            for point in dimension.points:
+                try:
+                    self.with_values({name: point})
+                except ValueError as error:
+                    raise ValueError(f"space.{name}: {error}") from None
         return self
 
     @field_validator("trainable")

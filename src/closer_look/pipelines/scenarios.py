@@ -8,25 +8,24 @@ from typing import Any
 
 from kedro.pipeline import Pipeline
 
-from closer_look.data.cells import (
-    BEFORE,
-    RETAIN_ONLY,
-    Cell,
-    cells_from_elsewhere,
-    cells_to_compare_with,
-)
+from closer_look.data.cells import BEFORE, Cell, cells_from_elsewhere, cells_to_compare_with
 from closer_look.evaluation.attacks import Attack
 from closer_look.parameters.experiment import Experiment, plan_name, seed_name, task_name
 from closer_look.pipelines import (
-    downstream,
+    benchmark,
     finetuning,
     forget_set,
-    generation,
-    metrics,
     reference,
     reporting,
-    stress,
+    tuning,
     unlearning,
+)
+from closer_look.pipelines.measurement import (
+    REPORTED,
+    create_downstream,
+    create_evaluation,
+    create_stress,
+    shared_parameters,
 )
 
 
@@ -37,6 +36,8 @@ def create_scenario(
     n_tasks: int,
     attacks: Mapping[str, Attack],
     prefix: str = "",
+    *,
+    tuned: bool = False,
 ) -> Pipeline:
     """Create a scenario's pipeline, from raw rows to the report.
 
@@ -47,8 +48,11 @@ def create_scenario(
         n_tasks: number of tasks that each method unlearns, one after another.
         attacks: attacks on the models after the last task, by name.
         prefix: begins the names of the table, record and report that attacks are a part of.
+        tuned: tune each method that trains, report rows that tuning has not seen, and rank the
+            methods by them.
     """
     shape = experiment.model_copy(update={"n_tasks": n_tasks})
+    tuned_methods = _tuned(shape, methods) if tuned else None
     # What takes long and is told once for a method is made of its model of the first seed.
     last = [Cell(name, method, n_tasks, shape.each_seed[0]) for method in shape.methods]
     last += cells_from_elsewhere(name, shape)
@@ -58,19 +62,33 @@ def create_scenario(
         [
             forget_set.create_pipeline(experiment),
             finetuning.create_pipeline(experiment),
-            *create_measurement(name, shape),
+            *([create_tuning(name, shape, methods)] if tuned else []),
+            *create_measurement(name, shape, tuned=tuned),
             *chain.from_iterable(
-                create_method(name, method, shape, methods[method]) for method in shape.methods
+                create_method(name, method, shape, methods[method], tuned=tuned)
+                for method in shape.methods
             ),
             *(
                 create_downstream(cell, model)
                 for cell, model in final_models.items()
                 if shape.downstream
             ),
-            create_stress(name, shape, cells_to_compare_with(name, shape) | final_models, attacks),
-            reporting.create_pipeline(name, shape, attacks, prefix),
+            create_stress(
+                name,
+                shape,
+                cells_to_compare_with(name, shape) | final_models,
+                attacks,
+                tuned=tuned,
+            ),
+            *([benchmark.create_pipeline(name, shape, tuned_methods, attacks)] if tuned else []),
+            reporting.create_pipeline(name, shape, attacks, prefix, tuned_methods),
         ]
     )
+
+
+def _tuned(experiment: Experiment, methods: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """List the methods that train something, and so can be tuned."""
+    return [method for method in experiment.methods if not methods[method].get("instruction")]
 
 
 def create_measure(name: str, experiment: Experiment) -> Pipeline:
@@ -98,7 +116,34 @@ def create_measure(name: str, experiment: Experiment) -> Pipeline:
     )
 
 
-def create_measurement(scenario: str, experiment: Experiment) -> list[Pipeline]:
+def create_tuning(
+    scenario: str, experiment: Experiment, methods: Mapping[str, Mapping[str, Any]]
+) -> Pipeline:
+    """Create the pipeline that tunes the methods, those that train."""
+    tuned = _tuned(experiment, methods)
+    reported = [f"evaluation_{task}{REPORTED}" for task in experiment.tasks]
+    parts = (
+        Pipeline(
+            tuning.create_pipeline(),
+            namespace=Cell(scenario, method).namespace,
+            inputs={*tuning.INPUTS},
+            parameters=_parameters(Cell(scenario, method), *tuning.GROUPS),
+            tags=method,
+        )
+        for method in tuned
+    )
+    return Pipeline(
+        [
+            tuning.create_rows_pipeline(experiment, tuned, reported),
+            *parts,
+            *([tuning.create_results_pipeline(scenario, tuned)] if tuned else []),
+        ]
+    )
+
+
+def create_measurement(
+    scenario: str, experiment: Experiment, *, tuned: bool = False
+) -> list[Pipeline]:
     """Create the pipelines that measure what needs no unlearning, on the rows of all tasks.
 
     These are the models to compare with and the models made elsewhere.
@@ -121,18 +166,23 @@ def create_measurement(scenario: str, experiment: Experiment) -> list[Pipeline]:
         for cell in elsewhere
     ]
     evaluated = [
-        create_evaluation(cell, model, experiment.n_tasks, experiment)
+        create_evaluation(cell, model, experiment.n_tasks, experiment, tuned=tuned)
         for cell, model in models.items()
     ]
     return taken + evaluated
 
 
 def create_method(
-    scenario: str, method: str, experiment: Experiment, settings: Mapping[str, Any]
+    scenario: str,
+    method: str,
+    experiment: Experiment,
+    settings: Mapping[str, Any],
+    *,
+    tuned: bool = False,
 ) -> list[Pipeline]:
     """Create a method's pipelines: a chain for each seed, and the stacked results of all."""
     chains = [
-        create_chain(Cell(scenario, method, seed=seed), experiment, settings)
+        create_chain(Cell(scenario, method, seed=seed), experiment, settings, tuned=tuned)
         for seed in experiment.each_seed
     ]
     cells = [
@@ -144,7 +194,7 @@ def create_method(
 
 
 def create_chain(
-    first: Cell, experiment: Experiment, settings: Mapping[str, Any]
+    first: Cell, experiment: Experiment, settings: Mapping[str, Any], *, tuned: bool = False
 ) -> list[Pipeline]:
     """Create a chain's pipelines: unlearn task after task, and evaluate each model.
 
@@ -152,6 +202,7 @@ def create_chain(
         first: names the method and, in a run that has several, the seed; without a task.
         experiment: the shape of the run.
         settings: the method's parameters.
+        tuned: take the settings that tuning has found, and leave out the rows it has seen.
     """
     cells = [first._replace(task=task) for task in range(1, experiment.n_tasks + 1)]
     models = ["target_model", *(cell.dataset("model") for cell in cells)]
@@ -160,8 +211,10 @@ def create_chain(
         pipelines.append(create_alternates(first, experiment))
     for cell, previous_model in zip(cells, models, strict=False):
         reference_model = "target_model" if experiment.reference == "first" else previous_model
-        unlearn = create_unlearning(cell, previous_model, reference_model, settings)
-        evaluate = create_evaluation(cell, cell.dataset("model"), cell.task, experiment)
+        unlearn = create_unlearning(cell, previous_model, reference_model, settings, tuned=tuned)
+        evaluate = create_evaluation(
+            cell, cell.dataset("model"), cell.task, experiment, tuned=tuned
+        )
         tags = [*_tags(cell), task_name(cell.task)]
         pipelines.append(Pipeline([*unlearn, evaluate], tags=tags))
     return pipelines
@@ -190,7 +243,12 @@ def create_alternates(cell: Cell, experiment: Experiment) -> Pipeline:
 
 
 def create_unlearning(
-    cell: Cell, previous_model: str, reference_model: str, settings: Mapping[str, Any]
+    cell: Cell,
+    previous_model: str,
+    reference_model: str,
+    settings: Mapping[str, Any],
+    *,
+    tuned: bool = False,
 ) -> list[Pipeline]:
     """Create the pipelines that unlearn the cell's task with its method.
 
@@ -199,6 +257,7 @@ def create_unlearning(
         previous_model: dataset of the model to start from.
         reference_model: dataset of the frozen reference.
         settings: the method's parameters; they say what it needs beside a plan.
+        tuned: take the settings that tuning has found.
     """
     plan = {"plan": plan_name(task_name(cell.task), cell.seed)}
     seed = _seed_of(cell)
@@ -211,12 +270,16 @@ def create_unlearning(
         )
         return [instruct]
     pipelines = []
-    if settings.get("epochs"):
+    method, found, parameters = "params:method", {}, _parameters(cell)
+    if tuned:
+        method, parameters = "method", {}
+        found["method"] = Cell(cell.scenario, cell.method).dataset("tuned_method")
+    if tuned or settings.get("epochs"):
         own = Pipeline(
-            unlearning.create_plan_pipeline(with_seed=bool(seed)),
+            unlearning.create_plan_pipeline(with_seed=bool(seed), method=method),
             namespace=cell.namespace,
-            inputs={"questions": "questions", "refusals": "refusals"} | plan | seed,
-            parameters=_parameters(cell, "forget_set"),
+            inputs={"questions": "questions", "refusals": "refusals"} | plan | found | seed,
+            parameters=parameters | shared_parameters("forget_set"),
         )
         pipelines.append(own)
         plan = {"plan": cell.dataset("own_plan")}
@@ -231,106 +294,18 @@ def create_unlearning(
         inputs["alternates"] = cell._replace(task=None).dataset("alternates")
     unlearn = Pipeline(
         [
-            reference.create_pipeline(with_alternates=with_alternates),
-            unlearning.create_pipeline(with_alternates=with_alternates, with_seed=bool(seed)),
+            reference.create_pipeline(with_alternates=with_alternates, method=method),
+            unlearning.create_pipeline(
+                with_alternates=with_alternates, with_seed=bool(seed), method=method
+            ),
         ],
         namespace=cell.namespace,
-        inputs=inputs | plan | seed,
-        parameters=_parameters(cell, "scoring", "unlearning"),
+        inputs=inputs | plan | found | seed,
+        parameters=parameters | shared_parameters("scoring", "unlearning"),
     )
     return [*pipelines, unlearn]
 
 
 def _parameters(cell: Cell, *groups: str) -> dict[str, str]:
     """Return the parameters of a stage: those of the cell's method, and shared groups."""
-    return {"params:method": f"params:methods.{cell.method}"} | {
-        f"params:{group}": f"params:{group}" for group in groups
-    }
-
-
-def create_evaluation(cell: Cell, model: str, task: int, experiment: Experiment) -> Pipeline:
-    """Create the pipeline that evaluates the cell's model on the rows of a task's evaluation."""
-    evaluation = f"evaluation_{task_name(task)}"
-    inputs = {"model": model, "evaluation": evaluation}
-    if experiment.membership:
-        inputs["holdout"] = "holdout"
-    if experiment.retain_only == "scores":
-        inputs["retain_only_scores"] = "retain_only_scores"
-    elif experiment.retain_only and cell.method != RETAIN_ONLY:
-        inputs["retain_only_scores"] = Cell(cell.scenario, RETAIN_ONLY).dataset("scores")
-    return Pipeline(
-        [
-            generation.create_pipeline(with_holdout=experiment.membership),
-            metrics.create_pipeline(
-                with_retain_only="retain_only_scores" in inputs,
-                with_holdout=experiment.membership,
-            ),
-        ],
-        namespace=cell.namespace,
-        inputs=inputs,
-        parameters={
-            f"params:{name}": f"params:{name}"
-            for name in ("generation", "scoring", "judges", "metrics")
-        },
-    )
-
-
-def create_stress(
-    scenario: str,
-    experiment: Experiment,
-    models: Mapping[Cell, str],
-    attacks: Mapping[str, Attack],
-) -> Pipeline:
-    """Create the pipeline that attacks models.
-
-    An attack that compares with a retain-only model is left out where the run has none, and on
-    that model itself.
-
-    Args:
-        scenario: its name.
-        experiment: the shape of the run.
-        models: cell -> dataset of its model.
-        attacks: by name.
-    """
-    if not attacks:
-        return Pipeline([])
-    task = experiment.tasks[-1]
-    to_compare_with = {cell.method for cell in models} & {RETAIN_ONLY}
-    attacked = {
-        cell._replace(attack=name): model
-        for cell, model in models.items()
-        for name, attack in attacks.items()
-        if not attack.needs_retain_only or to_compare_with - {cell.method}
-    }
-    return sum(
-        (
-            create_attack(cell, model, f"attacked_rows_{task}", attacks[cell.attack])
-            for cell, model in attacked.items()
-        ),
-        stress.create_pipeline(task)
-        + stress.create_results_pipeline(scenario, task, [*models], [*attacked], [*attacks]),
-    )
-
-
-def create_attack(cell: Cell, model: str, rows: str, attack: Attack) -> Pipeline:
-    """Create the pipeline of the cell's attack on a model."""
-    inputs = {"model": model, "attacked_rows": rows, "questions": "questions"}
-    inputs |= {other: other for other in attack.compared_with}
-    shared = ("unlearning", "generation", "scoring", "stress", "judges")
-    return Pipeline(
-        stress.create_attack_pipeline(attack.compared_with),
-        namespace=cell.namespace,
-        inputs=inputs,
-        parameters={"params:attack": f"params:attacks.{cell.attack}"}
-        | {f"params:{group}": f"params:{group}" for group in shared},
-    )
-
-
-def create_downstream(cell: Cell, model: str) -> Pipeline:
-    """Create the pipeline that measures the general abilities of the cell's model."""
-    return Pipeline(
-        downstream.create_pipeline(),
-        namespace=cell.namespace,
-        inputs={"model": model},
-        parameters={"params:downstream": "params:downstream"},
-    )
+    return {"params:method": f"params:methods.{cell.method}"} | shared_parameters(*groups)

@@ -19,7 +19,7 @@ from closer_look.evaluation.attacks import ATTACKS, Attack, find_attack
 from closer_look.metrics import PLAIN
 from closer_look.parameters.attacks import AttackParameters
 from closer_look.parameters.experiment import ALL, Experiment, chosen
-from closer_look.parameters.groups import GROUPS, NAMED, RUNTIME
+from closer_look.parameters.groups import GROUPS, NAMED, RUNTIME, as_model
 
 TAKEN_LABELS = (
     *("split", "task_id", "row_id", "question", "reference"),
@@ -63,31 +63,59 @@ def load_experiment() -> Experiment:
     for group, is_wanted in wanted.items():
         if is_wanted and group not in parameters:
             raise InputError(f"parameter {group} is missing, but experiment asks for it")
-    known = [key for key, method in parameters["methods"].items() if "label" in method]
-    experiment = experiment.model_copy(update={"methods": chosen(experiment.methods, known)})
-    for method in (*experiment.methods, *parameters["methods"]):
-        if method not in known:
-            raise InputError(
-                f"parameter experiment.methods: unknown method '{method}', "
-                f"choose from {', '.join(sorted(known))}"
-            )
-    _check_size(experiment)
-    experiment = experiment.model_copy(update={"models": _models(experiment, parameters)})
-    _check_labels(experiment, parameters)
-    return experiment
-
-
-def _check_size(experiment: Experiment) -> None:
-    """Check that the graph fits into memory: Kedro keeps, for each task, those before it."""
-    n_methods, n_seeds = len(experiment.methods), len(experiment.each_seed)
-    most = math.isqrt(MOST_PAIRS_OF_TASKS // (n_methods * n_seeds))
-    if experiment.n_tasks > most:
+    methods = _methods("experiment", experiment.methods, parameters)
+    experiment = experiment.model_copy(update={"methods": methods})
+    if not _fits(experiment):
+        n_methods, n_seeds = len(methods), len(experiment.each_seed)
+        most = math.isqrt(MOST_PAIRS_OF_TASKS // (n_methods * n_seeds))
         seeds = f" with {n_seeds} seeds" if experiment.seeds else ""
         raise InputError(
             f"parameter experiment.n_tasks: {experiment.n_tasks} tasks of {n_methods} methods"
             f"{seeds} make a graph that takes gigabytes; ask for {most} tasks, or for fewer methods"
             f"{' or seeds' if seeds else ''} at a time"
         )
+    experiment = experiment.model_copy(update={"models": _models(experiment, parameters)})
+    _check_labels(experiment, parameters)
+    return experiment
+
+
+def load_benchmark(experiment: Experiment) -> Experiment | None:
+    """Read what the pipeline ``benchmark`` compares.
+
+    Returns:
+        The experiment with the methods and seeds of ``benchmark:``; None without these parameters,
+        or where they make a graph that takes gigabytes.
+
+    Raises:
+        InputError: ``benchmark:`` is malformed, or a method is unknown.
+    """
+    parameters = _loader()["parameters"]
+    if "benchmark" not in parameters:
+        return None
+    benchmark = as_model("benchmark", parameters["benchmark"])
+    methods = _methods("benchmark", benchmark.methods or experiment.methods, parameters)
+    compared = experiment.model_copy(update={"methods": methods, "seeds": benchmark.seeds})
+    _check_labels(compared, parameters)
+    return compared if _fits(compared) else None
+
+
+def _methods(group: str, names: Collection[str], parameters: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the methods that a group names, and check that all are known."""
+    known = [key for key, method in parameters["methods"].items() if "label" in method]
+    found = chosen(names, known)
+    for method in (*found, *parameters["methods"]):
+        if method not in known:
+            raise InputError(
+                f"parameter {group}.methods: unknown method '{method}', "
+                f"choose from {', '.join(sorted(known))}"
+            )
+    return found
+
+
+def _fits(experiment: Experiment) -> bool:
+    """Whether the graph fits into memory: Kedro keeps, for each task, those before it."""
+    n_chains = len(experiment.methods) * len(experiment.each_seed)
+    return n_chains * experiment.n_tasks**2 <= MOST_PAIRS_OF_TASKS
 
 
 def _check_labels(experiment: Experiment, parameters: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from closer_look.data.cells import Cell
 from closer_look.datasets.causal_lm_dataset import CausalLMDataset
 from closer_look.errors import InputError
 from closer_look.parameters.groups import as_model
@@ -94,8 +95,7 @@ def _fault_of_memory(
     least = {}
     for node in trains:
         if nodes[node] == "unlearn":
-            (name,) = (one for one in node.inputs if one.startswith("params:methods."))
-            method = _parameters(name.removeprefix("params:"), catalog)
+            method = _parameters(f"methods.{Cell.around(node.name).method}", catalog)
             settings = settings_of(method, _parameters("unlearning", catalog))
             least[method.label] = least_bytes(model, settings, method)
     return too_large(least, memory, "unlearning")

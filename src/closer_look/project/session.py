@@ -21,6 +21,7 @@ from closer_look.errors import InputError, first_line
 from closer_look.project.node_patterns import expand
 from closer_look.project.runner import DepthFirstRunner
 
+BENCHMARK = "benchmark"  # registered if its graph is not too large
 MEASURE = "measure"  # registered if there are models to measure
 NO_SPACE = os.strerror(errno.ENOSPC)
 REMOTE = ("botocore", "aiobotocore", "aiohttp")  # what errors of a bucket come from
@@ -66,6 +67,11 @@ class Session(KedroSession):
             if missing and missing[1] == MEASURE:
                 raise InputError(
                     f"'{MEASURE}' needs a model to measure, such as models.NAME.base_model=FOLDER"
+                ) from None
+            if missing and missing[1] == BENCHMARK:
+                raise InputError(
+                    f"'{BENCHMARK}' needs the parameters {BENCHMARK}, with so few methods and "
+                    f"seeds that the graph of all tasks is not too large"
                 ) from None
             if missing:
                 known = ", ".join(sorted(pipelines))

@@ -20,6 +20,7 @@ from closer_look.metrics.aggregates import FORGET_EFFICACY_TERMS, MODEL_UTILITY_
 from closer_look.reporting.attacks import describe_attacks
 from closer_look.reporting.costs import costs_table, machines
 from closer_look.reporting.findings import describe_failures, describe_versions
+from closer_look.reporting.leaderboard import tabulate_leaderboard
 from closer_look.reporting.membership import tabulate_membership
 from closer_look.reporting.pages import page_environment
 from closer_look.reporting.results import (
@@ -88,6 +89,7 @@ def render_report(
     recovered: pd.DataFrame | None = None,
     attack_results: pd.DataFrame | None = None,
     residual_knowledge: pd.DataFrame | None = None,
+    leaderboard: pd.DataFrame | None = None,
 ) -> str:
     """Render the report.
 
@@ -113,6 +115,7 @@ def render_report(
         recovered: what attacks got back of each row, if there were any.
         attack_results: over the rows; see ``metrics.attack_results``.
         residual_knowledge: see ``metrics.residual_knowledge``.
+        leaderboard: table from ``leaderboard.leaderboard``, of a benchmark.
 
     Raises:
         InputError: the tables and the record are of different methods.
@@ -157,6 +160,9 @@ def render_report(
     attacks = None
     if residual_knowledge is not None:
         attacks = describe_attacks(recovered, attack_results, residual_knowledge, answers, labels)
+    tabulated = None
+    if leaderboard is not None:
+        tabulated = tabulate_leaderboard(leaderboard, summary_table, parameters)
     return environment.get_template("report.html.jinja").render(
         n_tasks=n_tasks,
         compared=after or [BEFORE_LABEL],
@@ -192,6 +198,8 @@ def render_report(
         membership=told,
         attacks=attacks,
         attack_map=drawn.pop("attack_map", None),
+        leaderboard=tabulated,
+        ranking=drawn.pop("ranking", None),
         figures=list(drawn.values()),
         metrics=[(metric.label, metric.sentence) for metric in records.values()],
         utility_terms=[records[term].label for term in MODEL_UTILITY_TERMS],

@@ -14,28 +14,31 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from closer_look.parameters.benchmark import BenchmarkParameters
 from closer_look.parameters.experiment import chosen
+from closer_look.parameters.methods import MethodParameters
 
 PROJECT = "closer-look"
-UNRECORDED = ("plan", "export", "engine", "stress", "attacks")
-"""Groups of parameters on which no result of a run depends; attacks have a record of their own."""
+UNRECORDED = ("plan", "export", "engine", "stress", "attacks", "benchmark", "tuning")
+"""Groups of parameters on which no result of a run depends; attacks and benchmarks have a record of
+their own."""
 
 
 def run_record(
-    parameters: Mapping[str, Any], attacks: Mapping[str, Any] | None = None
+    parameters: Mapping[str, Any], further: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Collect the record of a run as plain values, for JSON.
 
     Args:
         parameters: all parameters; Kedro passes those that a node takes as pydantic models.
-        attacks: "stress" and "attacks" as in the parameters, those of this run.
+        further: groups that are ``UNRECORDED`` else, of a run that they are part of.
 
     Returns:
         ``parameters`` (see ``recorded_parameters``), ``libraries`` (name -> version), ``commit``
         (of the folder's git repository; None without one), ``python`` and ``platform``.
     """
     return {
-        "parameters": recorded_parameters(parameters) | plain(attacks or {}),
+        "parameters": recorded_parameters(parameters) | plain(further or {}),
         "libraries": libraries(),
         "commit": git_commit(),
         "python": platform.python_version(),
@@ -52,6 +55,27 @@ def recorded_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     values = {name: one for name, one in plain(parameters).items() if name not in UNRECORDED}
     used = chosen(values["experiment"]["methods"], values["methods"])
     return {**values, "methods": {name: values["methods"][name] for name in used}}
+
+
+def of_benchmark(
+    parameters: Mapping[str, Any],
+    benchmark: BenchmarkParameters,
+    tuned: Mapping[str, MethodParameters],
+) -> dict[str, Any]:
+    """Return the parameters by which a benchmark was made: its methods, as tuned, and its seeds.
+
+    Args:
+        parameters: all parameters.
+        benchmark: replaces the experiment's methods, if it has any, and seeds.
+        tuned: method -> settings that tuning has found.
+    """
+    values = plain(parameters)
+    of_run = plain(benchmark)
+    replaced = {name: of_run[name] for name in ("methods", "seeds") if name in of_run}
+    return values | {
+        "experiment": values["experiment"] | replaced,
+        "methods": values["methods"] | plain(dict(tuned)),
+    }
 
 
 def libraries() -> dict[str, str]:

@@ -54,6 +54,19 @@ FIGURES = {
         "alike. A model that remembers is far to the right. Too far to the left is no better: a "
         "model that avoids the truth gives it away. After the last task, all forget sets together.",
     ),
+    "ranking": (
+        "Who comes first, and how surely",
+        "The score of each method, the best on top. The thick bar is what other questions might "
+        "have given, the whisker what other questions and other seeds might have given. Methods "
+        "whose whiskers overlap share a rank.",
+    ),
+    "pareto_fronts": (
+        "What each method could have been",
+        "A mark for each trial of tuning, on questions that no other number here is about: the "
+        "upper right corner is best. The line joins trials that no other one beats in both MU and "
+        "FE; stars are the settings that were chosen, diamonds the method's own. A dashed line is "
+        "the MU that the choice had to keep, where it had to.",
+    ),
     "attack_map": (
         "What each attack gets back",
         "The share of what the model knew before unlearning that an attack brings to light: 0 "

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from closer_look.errors import InputError, first_line
@@ -91,6 +91,7 @@ def train(
     optimiser: str = "adamw",
     determined_by: Sequence[object] = (),
     guard: Guard | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
     reads_logits: bool = True,
     most_rows: int | None = None,
 ) -> pd.DataFrame:
@@ -115,6 +116,7 @@ def train(
         optimiser: "adamw" or "dual_optim".
         determined_by: everything else that the result depends on, for the key of the checkpoints.
         guard: may end the training at a bound of the losses.
+        callbacks: of the Trainer; they change no weights.
         reads_logits: whether every loss does: then each gradient has a part of the output head.
         most_rows: in a pass, where memory has run out with more.
 
@@ -170,7 +172,11 @@ def train(
             model=model,
             processing_class=tokenizer,
             train_dataset=rows,
-            callbacks=[own_checkpoints, *([ProgressBar(description)] if rank() == 0 else [])],
+            callbacks=[
+                own_checkpoints,
+                *([ProgressBar(description)] if rank() == 0 else []),
+                *callbacks,
+            ],
             args=arguments,
             optimizer_cls_and_kwargs=OPTIMISERS[optimiser](parameters),
         )

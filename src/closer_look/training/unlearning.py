@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from transformers import set_seed
+from transformers import TrainerCallback, set_seed
 
 from closer_look.errors import InputError
 from closer_look.models.adapters import with_adapter
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from closer_look.training.reference_scores import ReferenceScores
 
 
+AfterEpoch = Callable[[LanguageModel, int], None]
+
+
 def unlearn(
     language_model: LanguageModel,
     plan: pd.DataFrame,
@@ -42,6 +45,7 @@ def unlearn(
     parameters: UnlearningParameters,
     checkpoints: Path | None = None,
     description: str = "Unlearning",
+    after_epoch: AfterEpoch | None = None,
 ) -> tuple[LanguageModel, pd.DataFrame]:
     """Unlearn one task with a method that trains.
 
@@ -59,6 +63,8 @@ def unlearn(
         checkpoints: folder for checkpoints, which the caller deletes when the model is saved; None
             for no checkpoints.
         description: label of the progress bar.
+        after_epoch: called with the model and the number of the epoch after each but the last; it
+            may look at the model, and end the training with an error. For one process alone.
 
     Returns:
         The model, with adapters if LoRA is on, and the training log. Its columns are those of
@@ -83,6 +89,7 @@ def unlearn(
         settings,
         checkpoints and checkpoints.absolute(),  # workers have a folder of their own
         description,
+        after_epoch,
         parameters=settings,
         group="unlearning",
         folder=checkpoints,
@@ -99,6 +106,7 @@ def _unlearn(
     settings: UnlearningParameters,
     checkpoints: Path | None,
     description: str,
+    after_epoch: AfterEpoch | None,
     most_rows: int | None = None,
 ) -> pd.DataFrame:
     """Unlearn in this process, alone or with others; return the log."""
@@ -133,12 +141,27 @@ def _unlearn(
                 *map(code_hash, method.named_code.values()),
             ),
             guard=guard,
+            callbacks=[_AfterEpochs(language_model, guard.epoch_ends, after_epoch)]
+            if after_epoch
+            else (),
             description=description,
             reads_logits=not objective.layer_blocks,
             most_rows=most_rows,
         )
         last_step = guard.restore()
     return log.assign(in_model=log["step"] <= last_step)
+
+
+class _AfterEpochs(TrainerCallback):
+    def __init__(
+        self, language_model: LanguageModel, ends: Mapping[int, int], call: AfterEpoch
+    ) -> None:
+        self.language_model, self.ends, self.call = language_model, ends, call
+
+    def on_step_end(self, args, state, control, **kwargs):
+        epoch = self.ends.get(state.global_step)
+        if epoch and state.global_step < state.max_steps:
+            self.call(self.language_model, epoch)
 
 
 @contextmanager

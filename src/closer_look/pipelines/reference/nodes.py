@@ -14,7 +14,7 @@ from closer_look.training.reference_scores import ReferenceCache, ReferenceScore
 
 
 @spreads("scoring")
-@ignores(method=("label",))
+@ignores(method=("label", "space"))
 def score_reference(
     model: LanguageModel,
     plan: pd.DataFrame,

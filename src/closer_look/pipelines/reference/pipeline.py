@@ -8,8 +8,13 @@ from .nodes import score_reference
 
 
 @cache  # the same for every cell
-def create_pipeline(*, with_alternates: bool = False) -> Pipeline:
-    """Create the stage: reference model, plan -> reference scores."""
+def create_pipeline(*, with_alternates: bool = False, method: str = "params:method") -> Pipeline:
+    """Create the stage: reference model, plan -> reference scores.
+
+    Args:
+        with_alternates: score the input ``alternates``, too.
+        method: parameters or dataset of the method.
+    """
     return Pipeline(
         [
             Node(
@@ -18,7 +23,7 @@ def create_pipeline(*, with_alternates: bool = False) -> Pipeline:
                     "reference_model",
                     "plan",
                     "questions",
-                    "params:method",
+                    method,
                     "params:scoring",
                     "reference_cache",
                     *(["alternates"] if with_alternates else []),

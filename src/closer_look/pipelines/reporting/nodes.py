@@ -10,9 +10,12 @@ from typing import Any
 
 import pandas as pd
 
+from closer_look.data.cells import Cell
 from closer_look.parameters.attacks import StressParameters
 from closer_look.parameters.base import depends_on
+from closer_look.parameters.benchmark import BenchmarkParameters
 from closer_look.parameters.evaluation import JudgesParameters, MetricsParameters
+from closer_look.parameters.tuning import TuningParameters
 from closer_look.reporting import results
 from closer_look.reporting.findings import describe_failures
 from closer_look.reporting.run_record import plain
@@ -154,13 +157,30 @@ def plot_attack_map(attack_results: pd.DataFrame, **labels: Label) -> Figure:
 
 
 def record_run(
-    parameters: dict[str, Any], stress: StressParameters | None = None, **attacks: Any
+    parameters: dict[str, Any],
+    stress: StressParameters | None = None,
+    benchmark: BenchmarkParameters | None = None,
+    tuning: TuningParameters | None = None,
+    **named: Any,
 ) -> dict[str, Any]:
-    """Record parameters, library versions, commit and platform."""
-    from closer_look.reporting.run_record import run_record
+    """Record parameters, library versions, commit and platform.
 
-    of_attacks = {"stress": stress, "attacks": attacks} if attacks else {}
-    return run_record(parameters, of_attacks)
+    Args:
+        parameters: all parameters.
+        stress: see ``named``.
+        benchmark: what a benchmark has in place of the experiment's methods and seeds.
+        tuning: how its methods were tuned.
+        named: attack -> parameters, and namespace of a method -> what tuning has found.
+    """
+    from closer_look.reporting.run_record import of_benchmark, run_record
+
+    attacks = {name: one for name, one in named.items() if "." not in name}
+    further = {"stress": stress, "attacks": attacks} if attacks else {}
+    if benchmark is not None:
+        found = {Cell.parse(name).method: one for name, one in named.items() if "." in name}
+        parameters = of_benchmark(parameters, benchmark, found)
+        further |= {"benchmark": benchmark, "tuning": tuning}
+    return run_record(parameters, further)
 
 
 def write_report(
@@ -179,6 +199,7 @@ def write_report(
     recovered: pd.DataFrame | None = None,
     attack_results: pd.DataFrame | None = None,
     residual_knowledge: pd.DataFrame | None = None,
+    leaderboard: pd.DataFrame | None = None,
     **figures: Figure,
 ) -> str:
     """Write the report, one HTML file, and log what its reader must not miss."""
@@ -203,5 +224,6 @@ def write_report(
         recovered=recovered,
         attack_results=attack_results,
         residual_knowledge=residual_knowledge,
+        leaderboard=leaderboard,
         figures=figures,
     )

@@ -56,7 +56,11 @@ def create_method_pipeline(cells: Sequence[Cell]) -> Pipeline:
 
 
 def create_pipeline(
-    scenario: str, experiment: Experiment, attacks: Collection[str] = (), prefix: str = ""
+    scenario: str,
+    experiment: Experiment,
+    attacks: Collection[str] = (),
+    prefix: str = "",
+    tuned: Collection[str] | None = None,
 ) -> Pipeline:
     """Create the stage: results of every cell and method -> tables, figures, report.
 
@@ -65,6 +69,7 @@ def create_pipeline(
         experiment: the shape of the run.
         attacks: names of the attacks on the models after the last task.
         prefix: begins the names of what attacks are a part of.
+        tuned: methods with settings that tuning has found; in a benchmark, which has a leaderboard.
     """
     trained = bool(experiment.methods)
     reference_points = [*cells_to_compare_with(scenario, experiment)]
@@ -97,10 +102,7 @@ def create_pipeline(
         name = name or function.__name__
         return Node(function, inputs, f"{scenario}.{output}", name=name, namespace=scenario)
 
-    about_models = {}
-    retain_only = {}
-    residual = {}
-    recorded = {"parameters": "parameters"}
+    about_models, retain_only, residual = {}, {}, {}
     optional = []
     if trained:
         figures = ["curves", "forgetting_matrix", *figures, "training_curves"]
@@ -133,10 +135,10 @@ def create_pipeline(
         figures += ["attack_map"]
         residual = own("residual_knowledge")
         about_models |= own("recovered", "attack_results") | residual
-        recorded |= {"stress": "params:stress"} | {
-            name: f"params:attacks.{name}" for name in attacks
-        }
         optional.append(node(plot_attack_map, own("attack_results") | labels, "attack_map"))
+    if tuned is not None:
+        figures += ["ranking", *(["pareto_fronts"] if tuned else [])]
+        about_models |= own("leaderboard")
     return Pipeline(
         [
             *optional,
@@ -161,7 +163,12 @@ def create_pipeline(
                 {"evaluation": f"evaluation_{experiment.tasks[-1]}", "judges": "params:judges"},
                 "unknown_tokens",
             ),
-            node(record_run, recorded, f"{prefix}run_record", f"{prefix}record_run"),
+            node(
+                record_run,
+                _recorded(scenario, attacks, tuned),
+                f"{prefix}run_record",
+                f"{prefix}record_run",
+            ),
             node(compare_answers, of("generations", shown) | labels, "answers"),
             node(
                 tabulate_summary,
@@ -189,3 +196,18 @@ def create_pipeline(
         ],
         tags="reporting",
     )
+
+
+def _recorded(
+    scenario: str, attacks: Collection[str], tuned: Collection[str] | None
+) -> dict[str, str]:
+    """Return what the record of a run is made from."""
+    inputs = {"parameters": "parameters"}
+    if attacks:
+        inputs |= {"stress": "params:stress"}
+        inputs |= {name: f"params:attacks.{name}" for name in attacks}
+    if tuned is not None:
+        cells = [Cell(scenario, method) for method in tuned]
+        inputs |= {"benchmark": "params:benchmark", "tuning": "params:tuning"}
+        inputs |= {cell.namespace: cell.dataset("tuned_method") for cell in cells}
+    return inputs

@@ -18,7 +18,7 @@ from closer_look.training.reference_scores import ReferenceScores
 
 
 @spreads("unlearning")
-@ignores(method=("label",))
+@ignores(method=("label", "space"))
 def unlearn(
     previous_model: LanguageModel,
     plan: pd.DataFrame,
@@ -48,7 +48,7 @@ def unlearn(
     )
 
 
-@ignores(method=("label",))
+@ignores(method=("label", "space"))
 def instruct(
     target_model: LanguageModel,
     plan: pd.DataFrame,

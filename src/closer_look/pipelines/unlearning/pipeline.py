@@ -11,16 +11,19 @@ from .nodes import draw_own_plan, instruct, sample_alternates, unlearn
 
 
 @cache  # the same for every cell
-def create_pipeline(*, with_alternates: bool = False, with_seed: bool = False) -> Pipeline:
+def create_pipeline(
+    *, with_alternates: bool = False, with_seed: bool = False, method: str = "params:method"
+) -> Pipeline:
     """Create the stage: previous model, plan, reference scores -> unlearned model.
 
     Args:
-        with_alternates: train with the input ``alternates``, too.
+        with_alternates: train on the input ``alternates``, too.
         with_seed: use the input ``seed`` in place of the parameter.
+        method: parameters or dataset of the method.
     """
     names = ["previous_model", "plan", "questions", "reference_scores", "training_checkpoints"]
     inputs = {name: name for name in [*names, *_optional(with_alternates, with_seed)]}
-    inputs |= {"method": "params:method", "unlearning": "params:unlearning"}
+    inputs |= {"method": method, "unlearning": "params:unlearning"}
     return Pipeline(
         [Node(unlearn, inputs, ["model", "training_log"], name="unlearn")], tags="unlearning"
     )
@@ -40,9 +43,9 @@ def create_instruction_pipeline() -> Pipeline:
 
 
 @cache
-def create_plan_pipeline(*, with_seed: bool = False) -> Pipeline:
+def create_plan_pipeline(*, with_seed: bool = False, method: str = "params:method") -> Pipeline:
     """Create the pipeline of a method with epochs of its own: plan of all -> its own plan."""
-    inputs = ["questions", "refusals", "plan", "params:forget_set", "params:method"]
+    inputs = ["questions", "refusals", "plan", "params:forget_set", method]
     inputs += ["seed"] * with_seed
     return Pipeline(
         [Node(draw_own_plan, inputs, "own_plan", name="draw_own_plan")], tags="unlearning"

@@ -1,0 +1,50 @@
+"""``tools/leaderboard_page.py``: the page is of the newest results, and says from which commit."""
+
+import json
+import runpy
+
+import pytest
+
+COSTS = [
+    {"node": "finetune", "seconds": 1800, "machine": "2 cores"},
+    {"node": "benchmark.me_gd.tune_method", "seconds": 5400, "machine": "2 cores"},
+    {"node": "continual.me_gd.task_01.unlearn", "seconds": 99999, "machine": "8 cores"},
+]
+
+
+@pytest.fixture
+def tool(root):
+    return runpy.run_path(str(root / "tools" / "leaderboard_page.py"))
+
+
+@pytest.fixture
+def results(tmp_path):
+    folder = tmp_path / "run" / "benchmark"
+    record = {
+        "parameters": {"experiment": {"n_tasks": 4, "seeds": [1001, 1002]}},
+        "libraries": {"torch": "2.13.0"},
+        "commit": "c0ffee",
+    }
+    for version, rank in (("2026-01-01", 2), ("2026-01-02", 1)):
+        texts = {"leaderboard.md": f"| ME+GD | {rank} |\n", "run_record.json": json.dumps(record)}
+        for name, text in texts.items():
+            path = folder / name / version / name
+            path.parent.mkdir(parents=True)
+            path.write_text(text)
+    lines = [json.dumps(line | {"gpus": None}) for line in COSTS]
+    (tmp_path / "run" / "node_costs.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_page_holds_the_newest_table_and_how_it_was_made(tool, results):
+    page = tool["write_page"]("kedro run --pipelines benchmark", results)
+    assert "```bash\nkedro run --pipelines benchmark\n```" in page
+    assert "| ME+GD | 1 |" in page
+    assert "| ME+GD | 2 |" not in page
+    assert "2.0 hours on 2 cores, with torch 2.13.0, from commit `c0ffee`:" in page
+    assert "4 tasks, seeds 1001, 1002." in page
+
+
+def test_without_a_run_there_is_no_page(tool, tmp_path):
+    with pytest.raises(SystemExit, match="run `kedro run --pipelines benchmark` first"):
+        tool["write_page"]("kedro run", tmp_path)

@@ -1,0 +1,68 @@
+"""Write docs/leaderboard.md from the newest results of a benchmark.
+
+python tools/leaderboard_page.py COMMAND data/08_reporting/people/benchmark
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from closer_look.datasets.node_costs_dataset import NodeCostsDataset
+from closer_look.reporting.costs import machines
+
+PAGE = Path(__file__).parents[1] / "docs" / "leaderboard.md"
+TEXT = """# Leaderboard
+
+Every method at its best: tuned with the same number of trials, trained with several seeds, measured
+on questions that tuning has not seen. `make leaderboard` makes this page; the command is
+
+```bash
+{command}
+```
+
+{text}
+Made in {hours:.1f} hours on {machines}, with torch {torch}, from commit `{commit}`:
+{n_tasks} tasks, seeds {seeds}. The report of the run has the same table and every answer behind it.
+"""
+
+
+def main() -> None:
+    """Write the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("command", help="that made the run")
+    parser.add_argument("results", type=Path, help="folder of the benchmark's results")
+    parser.add_argument("page", type=Path, nargs="?", default=PAGE)
+    arguments = parser.parse_args()
+    arguments.page.write_text(write_page(arguments.command, arguments.results), encoding="utf-8")
+    print(arguments.page)
+
+
+def write_page(command: str, results: Path) -> str:
+    """Write the page from the newest artefacts in a folder."""
+    record = json.loads(newest(results / "run_record.json"))
+    experiment = record["parameters"]["experiment"]
+    costs = NodeCostsDataset(
+        filepath=(results.parent / "node_costs.jsonl").as_posix(), scenario=results.name
+    ).load()
+    return TEXT.format(
+        command=command,
+        text=newest(results / "leaderboard.md"),
+        hours=costs["seconds"].sum() / 3600,
+        machines=" and ".join(machines(costs)),
+        torch=record["libraries"]["torch"],
+        commit=record["commit"],
+        n_tasks=experiment["n_tasks"],
+        seeds=", ".join(map(str, experiment["seeds"])),
+    )
+
+
+def newest(artefact: Path) -> str:
+    """Read the newest version of an artefact."""
+    versions = sorted(artefact.glob(f"*/{artefact.name}"))
+    if not versions:
+        raise SystemExit(f"there is no {artefact}: run `kedro run --pipelines benchmark` first")
+    return versions[-1].read_text(encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
