@@ -71,13 +71,15 @@ def create_stress(
         for name, attack in attacks.items()
         if not attack.needs_retain_only or to_compare_with - {cell.method}
     }
-    return sum(
-        (
-            create_attack(cell, model, f"attacked_rows_{task}", attacks[cell.attack])
-            for cell, model in attacked.items()
-        ),
-        stress.create_pipeline(task)
-        + stress.create_results_pipeline(scenario, task, [*models], [*attacked], [*attacks]),
+    return Pipeline(
+        [
+            stress.create_pipeline(task),
+            *(
+                create_attack(cell, model, f"attacked_rows_{task}", attacks[cell.attack])
+                for cell, model in attacked.items()
+            ),
+            stress.create_results_pipeline(scenario, task, [*models], [*attacked], [*attacks]),
+        ]
     )
 
 
