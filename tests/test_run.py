@@ -18,7 +18,7 @@ from closer_look.errors import InputError
 
 ONE_TASK = {"experiment": {"n_tasks": 1, "methods": ["me_gd"]}}
 REGISTERED = ["forget_set", "finetuning", "inspect", "plan", "fictitious", "continual"]
-REGISTERED += ["export", "export_fictitious", "stress"]
+REGISTERED += ["export", "export_fictitious", "stress", "benchmark"]
 ENVIRONMENTS = [
     pytest.param(name, marks=pytest.mark.slow) if name == "tofu" else name  # 100 cells
     for name in sorted(

@@ -349,7 +349,7 @@ def test_what_scores_say_of_the_gold_answer_is_not_decoded_again(
     scores = score_answers(language_model, table, ScoringParameters(batch_size=4), held_out)
     given = []
     monkeypatch.setattr(
-        "closer_look.inference.generation.generate",
+        "closer_look.evaluation.measurement.generate",
         lambda *model, **options: given.append(options) or generate(*model, **options),
     )
     parameters = GenerationParameters(max_length=MAX_LENGTH, batch_size=4)
