@@ -26,6 +26,7 @@ from closer_look.parameters.models import (
     RetainOnlyParameters,
 )
 from closer_look.parameters.plan import PlanParameters
+from closer_look.parameters.tracking import TrackingParameters
 from closer_look.parameters.training import FinetuningParameters, UnlearningParameters
 from closer_look.parameters.tuning import TuningParameters
 
@@ -48,6 +49,7 @@ GROUPS = {
     "export": ExportParameters,
     "engine": EngineParameters,
     "plan": PlanParameters,
+    "tracking": TrackingParameters,
 }
 """Top-level names of the parameters."""
 
