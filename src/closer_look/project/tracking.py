@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from closer_look.parameters.tracking import TrackingParameters
 
 TENSORBOARD = "tensorboard"  # entry of the catalog
+SQLITE = "sqlite:///"
 TABLE = re.compile(r"(\w+)\.(?:stress_)?summary_table")
 MOST_PARAMETERS, MOST_METRICS = 100, 1000  # that MLflow takes in one request
 
@@ -98,13 +99,17 @@ def _tracking(catalog: CatalogProtocol) -> TrackingParameters:
 
 def _open(tracking: TrackingParameters) -> tuple[MlflowClient, str]:
     """Return MLflow's client, and the identifier of the experiment, which is made if need be."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # else it tries for minutes
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking.mlflow)
     experiment = client.get_experiment_by_name(tracking.experiment)
-    if experiment is None:
-        return client, client.create_experiment(tracking.experiment)
-    return client, experiment.experiment_id
+    if experiment is not None:
+        return client, experiment.experiment_id
+    database = tracking.mlflow.removeprefix(SQLITE)
+    # Beside the database, not in the folder where the run happens to start.
+    artefacts = None if database == tracking.mlflow else Path(database).absolute().parent / "mlruns"
+    return client, client.create_experiment(tracking.experiment, artefacts and str(artefacts))
 
 
 def _log(pipeline: Pipeline, catalog: CatalogProtocol, error: Exception | None = None) -> None:
