@@ -60,7 +60,7 @@ NAMED = {
 }
 """Further top-level names, each of a mapping: name -> parameters."""
 
-MODEL_NAMES = ("pretrained", "embedder", "entailment", "include_path")
+MODEL_NAMES = ("pretrained", "embedder", "entailment", "include_path", "evaluation")
 """Parameters whose value may be a folder: results depend on its files."""
 
 RUNTIME = ("data", "run", "corpus", "forget_split")

@@ -37,10 +37,17 @@ from closer_look.reporting.wording import (
 
 
 def method_labels(parameters: Mapping[str, Any]) -> dict[str, str]:
-    """Return the label of each method of a run record, and of each model made elsewhere."""
+    """Return the label of each method of a run record, and of each model made elsewhere.
+
+    Those of which there are only numbers are left out: they were not asked.
+    """
     labels = {name: method["label"] for name, method in parameters["methods"].items()}
     models = parameters.get("models") or {}
-    return labels | {name: model.get("label", name) for name, model in models.items()}
+    return labels | {
+        name: model.get("label", name)
+        for name, model in models.items()
+        if "evaluation" not in model
+    }
 
 
 def describe_scenario(n_tasks: int, *, trained: bool) -> str:
@@ -64,6 +71,9 @@ def describe_elsewhere(parameters: Mapping[str, Any]) -> list[str]:
     return [
         f"{model.label or name} is {model.base_model.pretrained}, made elsewhere and measured as "
         f"it came"
+        if model.base_model
+        else f"The numbers of {model.label or name} are those of {model.evaluation}, made by "
+        f"OpenUnlearning: on the rows, with the prompt and up to the length of answers set there"
         for name, model in models.items()
     ]
 
