@@ -56,7 +56,7 @@ def read_evaluation(
         the retain-only model of that evaluation.
 
     Raises:
-        InputError: there is no such file, it is not of this format, or none of its metrics is known.
+        InputError: there is no such file, or it is not of this format.
     """
     path = next((folder / name for name in (ROWS, SUMMARY) if (folder / name).is_file()), None)
     if path is None:
