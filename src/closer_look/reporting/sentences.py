@@ -37,17 +37,10 @@ from closer_look.reporting.wording import (
 
 
 def method_labels(parameters: Mapping[str, Any]) -> dict[str, str]:
-    """Return the label of each method of a run record, and of each model made elsewhere.
-
-    Those of which there are only numbers are left out: they were not asked.
-    """
+    """Return the label of each method of a run record, and of each model made elsewhere."""
     labels = {name: method["label"] for name, method in parameters["methods"].items()}
     models = parameters.get("models") or {}
-    return labels | {
-        name: model.get("label", name)
-        for name, model in models.items()
-        if "evaluation" not in model
-    }
+    return labels | {name: model.get("label", name) for name, model in models.items()}
 
 
 def describe_scenario(n_tasks: int, *, trained: bool) -> str:
