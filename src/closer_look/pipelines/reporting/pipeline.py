@@ -82,8 +82,7 @@ def create_pipeline(
     before = [cell for cell in reference_points if cell.method == BEFORE]
     methods = [Cell(scenario, method) for method in experiment.methods]
     elsewhere = cells_from_elsewhere(scenario, experiment)
-    numbers = cells_of_numbers(scenario, experiment)
-    measured = [*reference_points, *methods, *elsewhere, *numbers]
+    measured = [*reference_points, *methods, *elsewhere, *cells_of_numbers(scenario, experiment)]
     last = [
         *(
             method._replace(task=experiment.n_tasks, seed=seed)
@@ -97,7 +96,7 @@ def create_pipeline(
     labels = {key: f"params:methods.{key}.label" for key in experiment.methods}
     of_methods = dict(labels)
     labels |= {cell.method: f"params:models.{cell.method}" for cell in elsewhere}
-    with_numbers = labels | {cell.method: f"params:models.{cell.method}" for cell in numbers}
+    with_numbers = labels | {name: f"params:models.{name}" for name in experiment.evaluations}
     figures = ["trade_off", "metric_values", "truth_ratios"]
 
     def of(dataset: str, cells: list[Cell]) -> dict[str, str]:
