@@ -15,6 +15,8 @@ from closer_look.parameters.groups import as_model
 from closer_look.project import tracking
 from closer_look.project.tracking import TrackingHooks
 
+PIPELINE = type("Pipeline", (), {"all_outputs": lambda self: {"s.summary_table"}})()
+
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):
@@ -142,9 +144,8 @@ def test_mlflow_that_fails_in_the_end_does_not_fail_the_run(monkeypatch, caplog)
         raise RuntimeError("gone\nlong story")
 
     monkeypatch.setattr(tracking, "_open", fail)
-    pipeline = type("Pipeline", (), {"all_outputs": lambda self: {"s.summary_table"}})()
     with caplog.at_level(logging.WARNING):
-        TrackingHooks().after_pipeline_run(pipeline=pipeline, catalog=catalog_with(mlflow="x"))
+        TrackingHooks().after_pipeline_run(pipeline=PIPELINE, catalog=catalog_with(mlflow="x"))
     assert "MLflow has not taken the run (gone)" in caplog.text
     assert "--only-missing-outputs" in caplog.text
 
@@ -152,7 +153,7 @@ def test_mlflow_that_fails_in_the_end_does_not_fail_the_run(monkeypatch, caplog)
 def test_nothing_is_tracked_unless_asked_for(monkeypatch):
     monkeypatch.setitem(sys.modules, "mlflow", None)
     TrackingHooks().before_pipeline_run(catalog=DataCatalog({}))
-    TrackingHooks().after_pipeline_run(pipeline=pipelines["continual"], catalog=catalog_with())
+    TrackingHooks().after_pipeline_run(pipeline=PIPELINE, catalog=catalog_with())
 
 
 def test_a_misspelt_setting_is_named():
