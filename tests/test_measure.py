@@ -1,10 +1,13 @@
 """Models made elsewhere, measured with a run's rows and in its table, without any training."""
 
+import json
 import shutil
 
 import pytest
+from kedro.framework.project import pipelines
 
 from closer_look.errors import InputError
+from closer_look.evaluation import open_unlearning
 from closer_look.parameters.models import MeasuredModelParameters
 
 MODELS = "06_models/test"
@@ -68,9 +71,32 @@ def test_a_folder_is_the_short_form_of_a_pretrained_model():
         ({"experiment": {"models": "theirs"}}, r"there is no 'theirs' in models; add models"),
         ({}, r"'measure' needs a model to measure, such as models\.NAME\.base_model=FOLDER"),
         ({"models": {"x": {"base_model": "./nowhere"}}}, r"\./nowhere"),
-        ({"models": {"x": {"label": "X"}}}, r"models\.x: base_model: Field required"),
+        ({"models": {"x": {"label": "X"}}}, r"models\.x: give either 'base_model' or 'evaluat"),
+        ({"models": {"x": {"base_model": "a", "evaluation": "b"}}}, r"models\.x: give either"),
     ],
 )
 def test_faults_are_named_before_anything_is_measured(kedro_run, tmp_path, parameters, message):
     with pytest.raises(InputError, match=message):
         kedro_run(tmp_path, "measure", parameters=parameters)
+
+
+def test_numbers_of_an_evaluation_elsewhere_stand_in_the_table_and_the_figures(
+    open_session, tmp_path
+):
+    made = dict.fromkeys(("rougeL_recall", "prob", "score"), 0.25)
+    found = {name: {"value_by_index": {"0": made, "1": made}} for name in open_unlearning.READ}
+    (tmp_path / "TOFU_EVAL.json").write_text(json.dumps(found))
+    models = {"theirs": {"evaluation": str(tmp_path), "label": "Theirs"}}
+    with open_session(tmp_path, {"models": models}) as session:
+        session.load_context()
+        scenario = pipelines["continual"]
+    assert "continual.theirs.task_02.read_numbers" in {node.name for node in scenario.nodes}
+    assert not {name for name in scenario.datasets() if "theirs" in name} - {
+        "params:models.theirs",
+        *(f"continual.theirs.task_02.{name}" for name in ("metrics", "summary")),
+    }
+    by_name = {node.name: node for node in scenario.nodes}
+    for name in ("tabulate_summary", "plot_trade_off", "plot_metric_values"):
+        assert "params:models.theirs" in by_name[f"continual.{name}"].inputs
+    for name in ("plot_truth_ratios", "compare_answers", "collect_fingerprints", "plot_curves"):
+        assert "params:models.theirs" not in by_name[f"continual.{name}"].inputs

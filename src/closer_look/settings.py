@@ -8,6 +8,7 @@ from closer_look.datasets.whole_files import write_whole_files
 from closer_look.project.configuration import ConfigLoader
 from closer_look.project.hooks import ExperimentHooks, ProvenanceHooks
 from closer_look.project.session import Session
+from closer_look.project.tracking import TrackingHooks
 
 os.environ.setdefault("DO_NOT_TRACK", "1")  # kedro-telemetry comes with Kedro
 # The terminal shows only the project's own lines and bars.
@@ -27,7 +28,7 @@ write_whole_files()  # so that a half-written file of a killed run is not taken 
 
 SESSION_CLASS = Session
 
-HOOKS = (ExperimentHooks(), ProvenanceHooks())
+HOOKS = (ExperimentHooks(), ProvenanceHooks(), TrackingHooks())
 
 CONFIG_LOADER_CLASS = ConfigLoader
 CONFIG_LOADER_ARGS = {

@@ -4,6 +4,7 @@ import copy
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from peft import PeftModel
@@ -19,7 +20,7 @@ from closer_look.parameters.training import (
     LoraParameters,
     UnlearningParameters,
 )
-from closer_look.training import finetuning, unlearning
+from closer_look.training import finetuning, trainer, unlearning
 from closer_look.training.reference import reference_scores
 
 
@@ -300,3 +301,39 @@ def test_what_is_called_after_epochs_sees_the_model_and_changes_nothing(
     assert torch.equal(*weights)
     assert [epoch for epoch, _ in seen] == [1, 2]
     assert seen[0][1] < seen[1][1]
+
+
+def test_trackers_of_transformers_are_told_each_step_by_the_first_process_alone(
+    fresh, questions, tmp_path, monkeypatch
+):
+    asked, answers = list(questions["question"]), list(questions["answer"])
+
+    def tune(folder, **options):
+        monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / folder))
+        settings = {"learning_rate": 1e-2, "epochs": 2, "batch_size": 4, "seed": 1} | options
+        model = LanguageModel(copy.deepcopy(fresh.model), fresh.tokenizer)
+        return finetuning.finetune(model, asked, answers, FinetuningParameters(**settings))
+
+    told = tune("told", report_to="tensorboard")
+    (events,) = (tmp_path / "told").iterdir()
+    assert b"train/gradient_norm" in events.read_bytes() or b"train/loss" in events.read_bytes()
+    pd.testing.assert_frame_equal(told, tune("none"))
+    assert not (tmp_path / "none").exists()
+
+    monkeypatch.setattr(trainer, "rank", lambda: 1)
+    tune("second", report_to="tensorboard")
+    assert not (tmp_path / "second").exists()
+
+
+def test_no_result_depends_on_who_is_told():
+    settings = {"learning_rate": 1, "epochs": 2, "batch_size": 4, "seed": 1}
+    told = UnlearningParameters(**settings, report_to="tensorboard")
+    assert told.report_to == ("tensorboard",)
+    assert told.model_dump() == UnlearningParameters(**settings, report_to="none").model_dump()
+
+
+def test_an_unknown_tracker_is_refused_with_those_that_are_installed():
+    settings = {"learning_rate": 1, "epochs": 2, "batch_size": 4, "seed": 1}
+    message = r"report_to: 'tensorbord' is no tracker of transformers.*choose.*: .*tensorboard"
+    with pytest.raises(ValueError, match=message):
+        UnlearningParameters.model_validate(settings | {"report_to": "tensorbord"})

@@ -92,3 +92,8 @@ def cells_to_compare_with(scenario: str, experiment: Experiment) -> dict[Cell, s
 def cells_from_elsewhere(scenario: str, experiment: Experiment) -> list[Cell]:
     """List the models made elsewhere, which count as models after the last task."""
     return [Cell(scenario, name, experiment.n_tasks) for name in experiment.models or ()]
+
+
+def cells_of_numbers(scenario: str, experiment: Experiment) -> list[Cell]:
+    """List the models made elsewhere of which there are only numbers, of the last task."""
+    return [Cell(scenario, name, experiment.n_tasks) for name in experiment.evaluations]

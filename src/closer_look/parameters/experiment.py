@@ -85,6 +85,8 @@ class Experiment(Parameters):
     """Methods by their names in ``methods``; "all" for all."""
     models: Names | None = None
     """Models made elsewhere to measure beside the methods; all of ``models`` if absent."""
+    evaluations: tuple[str, ...] = Field((), exclude=True)
+    """Those of them that are known only by numbers (``project.experiment`` tells them apart)."""
     n_tasks: Annotated[int, Field(ge=1, le=999)]
     """With several methods, fewer (see ``project.experiment``)."""
     seeds: Seeds | None = None

@@ -26,6 +26,7 @@ from closer_look.parameters.models import (
     RetainOnlyParameters,
 )
 from closer_look.parameters.plan import PlanParameters
+from closer_look.parameters.tracking import TrackingParameters
 from closer_look.parameters.training import FinetuningParameters, UnlearningParameters
 from closer_look.parameters.tuning import TuningParameters
 
@@ -48,6 +49,7 @@ GROUPS = {
     "export": ExportParameters,
     "engine": EngineParameters,
     "plan": PlanParameters,
+    "tracking": TrackingParameters,
 }
 """Top-level names of the parameters."""
 
@@ -58,7 +60,7 @@ NAMED = {
 }
 """Further top-level names, each of a mapping: name -> parameters."""
 
-MODEL_NAMES = ("pretrained", "embedder", "entailment", "include_path")
+MODEL_NAMES = ("pretrained", "embedder", "entailment", "include_path", "evaluation")
 """Parameters whose value may be a folder: results depend on its files."""
 
 RUNTIME = ("data", "run", "corpus", "forget_split")

@@ -99,7 +99,10 @@ class PretrainedParameters(Parameters):
 class MeasuredModelParameters(Parameters):
     """A model made elsewhere, measured beside a run's methods; its key names it in paths."""
 
-    base_model: PretrainedParameters
+    base_model: PretrainedParameters | None = None
+    evaluation: FolderOrName | None = None
+    """In place of the model, the folder of its evaluation by OpenUnlearning: the model is not
+    asked, and only its numbers are compared."""
     label: Name | None = None
     """Its name in tables and figures; the key if absent."""
 
@@ -107,3 +110,9 @@ class MeasuredModelParameters(Parameters):
     @classmethod
     def _by_name(cls, base_model: Any) -> Any:
         return {"pretrained": base_model} if isinstance(base_model, str) else base_model
+
+    @model_validator(mode="after")
+    def _model_or_numbers(self) -> Self:
+        if (self.base_model is None) == (self.evaluation is None):
+            raise ValueError("give either 'base_model' or 'evaluation'")
+        return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import (
     Field,
@@ -11,9 +11,11 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    field_validator,
     model_validator,
 )
 
+from closer_look.errors import quote
 from closer_look.parameters.base import Parameters
 from closer_look.parameters.experiment import Split
 
@@ -46,7 +48,33 @@ class OptimiserParameters(Parameters):
     sharding: Literal["full", "none"] = Field("full", exclude=True)
     """Whether each worker holds its part of weights, gradients and the optimiser's moments ("full",
     FSDP2) or all of them ("none")."""
+    report_to: tuple[str, ...] = Field((), exclude=True)
+    """Trackers that the Trainer tells each step, by their names in transformers: "tensorboard",
+    "wandb", "mlflow", "trackio", ..."""
     seed: int
+
+    @field_validator("report_to", mode="before")
+    @classmethod
+    def _words(cls, names: Any) -> Any:
+        """Split a string into words: on the command line, a comma separates parameters."""
+        if names in ("none", None):
+            return ()
+        return names.split() if isinstance(names, str) else names
+
+    @field_validator("report_to")
+    @classmethod
+    def _is_installed(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if names:
+            from transformers.integrations import get_available_reporting_integrations
+
+            here = sorted(get_available_reporting_integrations())
+            for name in names:
+                if name not in here:
+                    raise ValueError(
+                        f"{quote(name)} is no tracker of transformers, or its package is not "
+                        f"installed; choose from those that are: {', '.join(here) or 'none'}"
+                    )
+        return names
 
     @model_validator(mode="after")
     def _learns(self) -> Self:

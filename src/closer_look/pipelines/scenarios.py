@@ -8,13 +8,20 @@ from typing import Any
 
 from kedro.pipeline import Pipeline
 
-from closer_look.data.cells import BEFORE, Cell, cells_from_elsewhere, cells_to_compare_with
+from closer_look.data.cells import (
+    BEFORE,
+    Cell,
+    cells_from_elsewhere,
+    cells_of_numbers,
+    cells_to_compare_with,
+)
 from closer_look.evaluation.attacks import Attack
 from closer_look.parameters.experiment import Experiment, plan_name, seed_name, task_name
 from closer_look.pipelines import (
     benchmark,
     finetuning,
     forget_set,
+    metrics,
     reference,
     reporting,
     tuning,
@@ -146,7 +153,8 @@ def create_measurement(
 ) -> list[Pipeline]:
     """Create the pipelines that measure what needs no unlearning, on the rows of all tasks.
 
-    These are the models to compare with and the models made elsewhere.
+    These are the models to compare with and the models made elsewhere; some of these bring their
+    numbers.
     """
     elsewhere = cells_from_elsewhere(scenario, experiment)
     models = cells_to_compare_with(scenario, experiment)
@@ -169,7 +177,19 @@ def create_measurement(
         create_evaluation(cell, model, experiment.n_tasks, experiment, tuned=tuned)
         for cell, model in models.items()
     ]
-    return taken + evaluated
+    known = [
+        Pipeline(
+            metrics.create_numbers_pipeline(),
+            namespace=cell.namespace,
+            inputs={"evaluation": f"evaluation_{task_name(cell.task)}"},
+            parameters={
+                "params:model": f"params:models.{cell.method}",
+                "params:metrics": "params:metrics",
+            },
+        )
+        for cell in cells_of_numbers(scenario, experiment)
+    ]
+    return taken + evaluated + known
 
 
 def create_method(

@@ -74,7 +74,7 @@ def load_experiment() -> Experiment:
             f"{seeds} make a graph that takes gigabytes; ask for {most} tasks, or for fewer methods"
             f"{' or seeds' if seeds else ''} at a time"
         )
-    experiment = experiment.model_copy(update={"models": _models(experiment, parameters)})
+    experiment = experiment.model_copy(update=_models(experiment, parameters))
     _check_labels(experiment, parameters)
     return experiment
 
@@ -121,7 +121,8 @@ def _fits(experiment: Experiment) -> bool:
 def _check_labels(experiment: Experiment, parameters: Mapping[str, Any]) -> None:
     """Check that each label stands for one model: it names columns and lines of tables."""
     taken = dict.fromkeys(TAKEN_LABELS, "the tables of a run")
-    for group, names in (("methods", experiment.methods), ("models", experiment.models or ())):
+    elsewhere = (*experiment.models, *experiment.evaluations)
+    for group, names in (("methods", experiment.methods), ("models", elsewhere)):
         for name in names:
             settings = parameters[group][name]
             label = settings.get("label", name) if isinstance(settings, Mapping) else name
@@ -173,8 +174,8 @@ def load_attacks(names: Collection[str] | None) -> dict[str, Attack]:
     return dict(sorted(attacks.items(), key=lambda one: in_order.index(one[1])))
 
 
-def _models(experiment: Experiment, parameters: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of the models made elsewhere that the run measures."""
+def _models(experiment: Experiment, parameters: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Return the names of the models made elsewhere: those to measure, and those with numbers."""
     known = parameters.get("models") or {}
     for name in known:
         if name in (BEFORE, RETAIN_ONLY, *parameters["methods"]):
@@ -188,7 +189,9 @@ def _models(experiment: Experiment, parameters: Mapping[str, Any]) -> tuple[str,
                 f"parameter experiment.models: there is no '{name}' in models; "
                 f"add models.{name}.base_model"
             )
-    return chosen
+    numbers = tuple(name for name in chosen if "evaluation" in (known[name] or ()))
+    models = tuple(name for name in chosen if name not in numbers)
+    return {"models": models, "evaluations": numbers}
 
 
 def _check_names(*sources: Mapping[str, Any]) -> None:

@@ -28,6 +28,7 @@ from closer_look.project.provenance import PROVENANCE
 from closer_look.project.ray_cluster import check_machines, check_room, connected, resources_of
 from closer_look.project.ray_worker import Journal, LinesDataset, RunSettings, run_node
 from closer_look.project.runner import suggest_resume
+from closer_look.project.tracking import TENSORBOARD
 from closer_look.system.fingerprints import remember
 
 if TYPE_CHECKING:
@@ -177,7 +178,8 @@ class _Work:
 
         One process writes them: storage that machines share cannot append for several.
         """
-        entries = {name: self.catalog[name] for name in (*node.inputs, *node.outputs)}
+        names = [*node.inputs, *node.outputs, *({TENSORBOARD} & {*self.catalog})]
+        entries = {name: self.catalog[name] for name in names}
         lines = {name: LinesDataset(self.journal, name) for name in LINES if name in self.catalog}
         return DataCatalog(entries | lines)
 

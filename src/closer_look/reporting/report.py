@@ -133,7 +133,7 @@ def render_report(
     environment.filters["duration"] = _duration
     environment.filters["gigabytes"] = _gigabytes
     columns = list(answers.columns[answers.columns.get_loc("reference") + 1 :])
-    measured = set(summary["method"])
+    measured = set(row_metrics["method"])  # of some models made elsewhere there are only numbers
     labels = {name: of for name, of in method_labels(parameters).items() if name in measured}
     after = [column for column in columns if column != BEFORE]
     if set(after) != set(labels.values()):

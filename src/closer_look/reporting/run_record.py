@@ -19,7 +19,7 @@ from closer_look.parameters.experiment import chosen
 from closer_look.parameters.methods import MethodParameters
 
 PROJECT = "closer-look"
-UNRECORDED = ("plan", "export", "engine", "stress", "attacks", "benchmark", "tuning")
+UNRECORDED = ("plan", "export", "engine", "tracking", "stress", "attacks", "benchmark", "tuning")
 """Groups of parameters on which no result of a run depends; attacks and benchmarks have a record of
 their own."""
 
@@ -49,8 +49,8 @@ def run_record(
 def recorded_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters as plain values, without methods that the run does not use.
 
-    What is planned, what is exported from a run, where its nodes run, and attacks, which come
-    after it, do not change it: they are left out.
+    What is planned, what is exported from a run, where its nodes run, who is told, and attacks,
+    which come after it, do not change it: they are left out.
     """
     values = {name: one for name, one in plain(parameters).items() if name not in UNRECORDED}
     used = chosen(values["experiment"]["methods"], values["methods"])

@@ -64,6 +64,9 @@ def describe_elsewhere(parameters: Mapping[str, Any]) -> list[str]:
     return [
         f"{model.label or name} is {model.base_model.pretrained}, made elsewhere and measured as "
         f"it came"
+        if model.base_model
+        else f"The numbers of {model.label or name} are those of {model.evaluation}, made by "
+        f"OpenUnlearning: on the rows, with the prompt and up to the length of answers set there"
         for name, model in models.items()
     ]
 

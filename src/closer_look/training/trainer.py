@@ -152,7 +152,8 @@ def train(
             logging_steps=1,
             logging_nan_inf_filter=False,
             save_strategy="no",  # only when own_checkpoints asks
-            report_to="none",
+            report_to=list(parameters.report_to) if rank() == 0 else [],
+            run_name=checkpoints and checkpoints.stem,  # of the model, such as me_gd.task_03
             remove_unused_columns=False,
             disable_tqdm=True,
             dataloader_pin_memory=False,  # the rows of a step are not tensors yet

@@ -42,6 +42,7 @@ FOLLOW_EVERY = 0.5  # seconds
 RAISED = "UserExceptionWithTraceback"  # Ray Train's name for what the code in a worker raises
 LEFT_ALONE = ("closed by peer", "reset by peer", "DistBackendError", "DistNetworkError")
 """Signs of errors in a worker that another one has left."""
+TENSORBOARD = "TENSORBOARD_LOGGING_DIR"  # a variable of transformers
 ABOUT_THE_GROUP = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK")
 """Variables by which the Trainer would notice that it is not alone."""
 
@@ -159,7 +160,11 @@ def _run(folder: Path, n_workers: int, most_rows: int | None) -> None:
         (folder / name).unlink(missing_ok=True)
     trainer = TorchTrainer(
         _work,
-        train_loop_config={"folder": str(folder), "most_rows": most_rows},
+        train_loop_config={
+            "folder": str(folder),
+            "most_rows": most_rows,
+            TENSORBOARD: os.environ.get(TENSORBOARD, str(folder)),
+        },
         torch_config=EachOnItsOwnDevice(),
         scaling_config=ScalingConfig(num_workers=n_workers, use_gpu=device_kind() == "GPU"),
         run_config=RunConfig(
@@ -202,6 +207,7 @@ def _work(config: Mapping[str, Any]) -> None:
     """Train in one of the processes; the first of them writes what comes of it."""
     for name in ABOUT_THE_GROUP:
         os.environ.pop(name, None)
+    os.environ[TENSORBOARD] = config[TENSORBOARD]
     folder = Path(config["folder"])
     if rank() == 0:
         _write_lines(folder / LINES)

@@ -98,7 +98,7 @@ def _train(model: LanguageModel, material: Material, steps: range, context: Atta
     from closer_look.training.finetuning import finetune
 
     shared = {name: getattr(context.unlearning, name) for name in OptimiserParameters.model_fields}
-    own = {"epochs": 1, "warmup_epochs": 0, "seed": context.seed}
+    own = {"epochs": 1, "warmup_epochs": 0, "seed": context.seed, "report_to": ()}
     parameters = FinetuningParameters(**shared | own)
     n_rows, size = len(material.questions), parameters.batch_size
     order = np.random.default_rng(context.seed).permutation(n_rows)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 
 from closer_look import metrics
 from closer_look.parameters.base import depends_on
 from closer_look.parameters.evaluation import JudgesParameters, MetricsParameters
+from closer_look.parameters.models import MeasuredModelParameters
 
 
 def judge_answers(
@@ -61,3 +64,14 @@ def infer_membership(
         of_retain_only = metrics.membership_scores(retain_only_scores, rows)
     options = {"n_resamples": parameters.resamples, "seed": parameters.seed}
     return of_model, metrics.membership_summary(of_model, of_retain_only, **options)
+
+
+@depends_on(model=("evaluation",), parameters=("resamples", "seed"))
+def read_numbers(
+    evaluation: pd.DataFrame, model: MeasuredModelParameters, parameters: MetricsParameters
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read the numbers of a model that was evaluated elsewhere; it forgot the last task."""
+    from closer_look.evaluation.open_unlearning import read_evaluation
+
+    task_id = int(evaluation["task_id"].max())
+    return read_evaluation(Path(model.evaluation), task_id, parameters.resamples, parameters.seed)

@@ -4,7 +4,13 @@ from functools import cache
 
 from kedro.pipeline import Node, Pipeline
 
-from .nodes import aggregate_metrics, infer_membership, judge_answers, measure_rows
+from .nodes import (
+    aggregate_metrics,
+    infer_membership,
+    judge_answers,
+    measure_rows,
+    read_numbers,
+)
 
 
 @cache  # the same for every cell
@@ -47,4 +53,12 @@ def create_pipeline(*, with_retain_only: bool = False, with_holdout: bool = Fals
             *([infer] if with_holdout else []),
         ],
         tags="metrics",
+    )
+
+
+def create_numbers_pipeline() -> Pipeline:
+    """Create the pipeline of a model that was evaluated elsewhere: metrics, summary."""
+    read = ["evaluation", "params:model", "params:metrics"]
+    return Pipeline(
+        [Node(read_numbers, read, ["metrics", "summary"], name="read_numbers")], tags="metrics"
     )

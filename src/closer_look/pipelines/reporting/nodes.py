@@ -205,7 +205,9 @@ def write_report(
     """Write the report, one HTML file, and log what its reader must not miss."""
     from closer_look.reporting.report import render_report
 
+    asked = set(row_metrics["method"])  # numbers from elsewhere are of other rows
     labels = method_labels(run_record["parameters"])
+    labels = {name: label for name, label in labels.items() if name in asked}
     for sentence in describe_failures(results.over_seeds(summary), labels):
         log.warning("%s", sentence)
     return render_report(

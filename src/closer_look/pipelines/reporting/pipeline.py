@@ -6,7 +6,13 @@ from collections.abc import Callable, Collection, Sequence
 
 from kedro.pipeline import Node, Pipeline
 
-from closer_look.data.cells import BEFORE, Cell, cells_from_elsewhere, cells_to_compare_with
+from closer_look.data.cells import (
+    BEFORE,
+    Cell,
+    cells_from_elsewhere,
+    cells_of_numbers,
+    cells_to_compare_with,
+)
 from closer_look.parameters.experiment import Experiment
 
 from .nodes import (
@@ -76,7 +82,7 @@ def create_pipeline(
     before = [cell for cell in reference_points if cell.method == BEFORE]
     methods = [Cell(scenario, method) for method in experiment.methods]
     elsewhere = cells_from_elsewhere(scenario, experiment)
-    measured = [*reference_points, *methods, *elsewhere]
+    measured = [*reference_points, *methods, *elsewhere, *cells_of_numbers(scenario, experiment)]
     last = [
         *(
             method._replace(task=experiment.n_tasks, seed=seed)
@@ -90,6 +96,7 @@ def create_pipeline(
     labels = {key: f"params:methods.{key}.label" for key in experiment.methods}
     of_methods = dict(labels)
     labels |= {cell.method: f"params:models.{cell.method}" for cell in elsewhere}
+    with_numbers = labels | {name: f"params:models.{name}" for name in experiment.evaluations}
     figures = ["trade_off", "metric_values", "truth_ratios"]
 
     def of(dataset: str, cells: list[Cell]) -> dict[str, str]:
@@ -172,14 +179,14 @@ def create_pipeline(
             node(compare_answers, of("generations", shown) | labels, "answers"),
             node(
                 tabulate_summary,
-                own("summary") | residual | labels,
+                own("summary") | residual | with_numbers,
                 f"{prefix}summary_table",
                 f"{prefix}tabulate_summary",
             ),
-            node(plot_trade_off, own("summary") | labels, "trade_off"),
+            node(plot_trade_off, own("summary") | with_numbers, "trade_off"),
             node(
                 plot_metric_values,
-                own("metrics") | {"parameters": "params:metrics"} | labels,
+                own("metrics") | {"parameters": "params:metrics"} | with_numbers,
                 "metric_values",
             ),
             node(plot_truth_ratios, own("row_metrics") | retain_only | labels, "truth_ratios"),
