@@ -122,7 +122,8 @@ def some_slow(cases, *in_the_gate):
     ]
 
 
-@pytest.mark.parametrize("case", some_slow(CASES, "a table being written"))
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
 def test_killed_during(case, root, kedro_run, results, undisturbed, tmp_path):
     run_until_killed(root, tmp_path, PARAMETERS, *CASES[case])
     finished = kedro_run(tmp_path, "continual", parameters=PARAMETERS, only_missing_outputs=True)

@@ -338,11 +338,11 @@ def demonstrated(make_project, once):
     return project
 
 
-FIRST_READ = ("README.md", "docs/start.md")
+FIRST_READ = ("README.md",)
 
 
 def slow_of_others(documents):
-    """The pages that a new user reads are for the gate."""
+    """The page that a new user reads first is for the gate."""
     return [
         pytest.param(one, marks=[] if named(one) in FIRST_READ else pytest.mark.slow)
         for one in documents
@@ -373,9 +373,8 @@ def test_the_demo_runs(demonstrated):
     assert [*demonstrated.folder.glob("data/08_reporting/people/continual/report.html/*/*.html")]
 
 
-@pytest.mark.parametrize(
-    "document", slow_of_others([one for one in DOCUMENTS if [*parameters(one)]]), ids=named
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("document", [one for one in DOCUMENTS if [*parameters(one)]], ids=named)
 def test_parameters(project, document):
     for options in parameters(document):
         project.check_parameters(options)

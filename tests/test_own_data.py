@@ -106,6 +106,7 @@ def test_texts_come_in_as_they_are(project, unjudged):
     assert questions["task_id"].tolist() == [1] * 3 + [0] * 4
 
 
+@pytest.mark.slow
 def test_tables_say_what_the_numbers_hold_and_what_is_absent_and_why(unjudged, load):
     metrics = load("unjudged", "metrics.parquet")
     assert set(metrics["metric"]) == {

@@ -45,6 +45,7 @@ def test_models_on_the_disk_are_those_of_a_finished_run(plan, whole_run):
     assert found["disk"]["models"] == size
 
 
+@pytest.mark.slow
 def test_every_seed_has_models_of_its_own(plan):
     found, _ = plan({"experiment": {"methods": ["me_gd"], "seeds": [1001, 1002]}})
     n_models = 2 + 2 * 2  # base and target; two seeds of two tasks
@@ -62,6 +63,7 @@ def test_hardware_that_is_not_here_is_planned_for(plan):
     assert "too large" in printed
 
 
+@pytest.mark.slow
 def test_hours_are_those_of_each_stage_on_its_workers(plan):
     given = {"plan": {"device_memory_gb": 80, "devices": 2, "peak_tflops": 989}}
     one, _ = plan(given)

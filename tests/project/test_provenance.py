@@ -187,6 +187,7 @@ def test_a_longer_chain_is_refused_with_an_old_report(refused):
     assert nodes == ["collect_questions", "continual.record_run"]
 
 
+@pytest.mark.slow
 def test_one_method_more_is_refused_with_an_old_report_and_mended_without_the_others(
     refused, kedro_run, data
 ):

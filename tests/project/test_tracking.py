@@ -81,7 +81,9 @@ def test_numbers_after_each_task_parameters_figures_and_report_are_logged(
         assert "figures/trade_off.html" in {file.path for file in figures}
 
         hooks.on_pipeline_error(error=InputError("no"), pipeline=pipeline, catalog=catalog)
-        (failed,) = (run for run in runs().values() if run.info.status == "FAILED")
+        (failed,) = client.search_runs(
+            [whole.info.experiment_id], filter_string="attributes.status = 'FAILED'"
+        )
         assert failed.data.tags["error"] == "no"
         assert failed.data.metrics == {}
 

@@ -189,7 +189,11 @@ def _models(experiment: Experiment, parameters: Mapping[str, Any]) -> dict[str, 
                 f"parameter experiment.models: there is no '{name}' in models; "
                 f"add models.{name}.base_model"
             )
-    numbers = tuple(name for name in chosen if "evaluation" in (known[name] or ()))
+    numbers = tuple(
+        name
+        for name in chosen
+        if "evaluation" in (known[name] or ()) and "base_model" not in known[name]
+    )
     models = tuple(name for name in chosen if name not in numbers)
     return {"models": models, "evaluations": numbers}
 
