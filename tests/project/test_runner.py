@@ -107,10 +107,10 @@ def test_models_from_memory_give_the_numbers_of_those_from_disk(
 def test_a_run_that_was_broken_off_goes_on_from_disk(
     kedro_run, tmp_path, count_reads, monkeypatch, caplog
 ):
-    from closer_look.inference import generation
+    from closer_look.evaluation import measurement
 
     with monkeypatch.context() as broken, pytest.raises(TypeError):
-        broken.setattr(generation, "generate", None)
+        broken.setattr(measurement, "generate", None)
         kedro_run(tmp_path, "continual", parameters=METHODS)
     (hint,) = [r.getMessage() for r in caplog.records if r.name == "closer_look.project.runner"]
     n_done, n_nodes = re.fullmatch(
