@@ -1,5 +1,6 @@
 """The registry of pipelines for ``kedro run --pipelines``."""
 
+from kedro.framework.project import pipelines as pipelines_of_project
 from kedro.pipeline import Pipeline
 
 from closer_look.pipelines import export, finetuning, forget_set, inspection, plan
@@ -39,7 +40,9 @@ def register_pipelines() -> dict[str, Pipeline]:
     }
     default = next(iter(scenarios))
     compared = load_benchmark(experiment)
-    if compared:
+    requested = pipelines_of_project._requested_pipelines
+    # A run of other pipelines needs none of its many nodes.
+    if compared and (requested is None or "benchmark" in requested):
         pipelines["benchmark"] = create_scenario(
             "benchmark", compared, methods, scenarios[default], attacks, tuned=True
         )

@@ -5,10 +5,12 @@ import os
 
 import pytest
 from kedro.config import MissingConfigException
+from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
 from kedro.io.core import DatasetError
 from kedro.validation.exceptions import ParameterValidationError
 
+from closer_look import pipeline_registry
 from closer_look.errors import InputError
 from closer_look.project.session import NO_SPACE, Session
 
@@ -168,3 +170,19 @@ def test_every_way_into_the_project_uses_this_session():
     from closer_look import settings
 
     assert settings.SESSION_CLASS is Session
+
+
+def test_a_run_builds_the_benchmark_only_if_it_asks_for_it(kedro_run, tmp_path, monkeypatch):
+    built = []
+    create = pipeline_registry.create_scenario
+
+    def create_scenario(name, *args, **options):
+        built.append(name)
+        return create(name, *args, **options)
+
+    monkeypatch.setattr(pipeline_registry, "create_scenario", create_scenario)
+    kedro_run(tmp_path, "forget_set")
+    assert "fictitious" in built
+    assert "benchmark" not in built
+    assert "benchmark" in pipelines  # for whoever looks at them afterwards
+    assert "benchmark" in built

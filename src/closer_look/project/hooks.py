@@ -48,7 +48,9 @@ class ExperimentHooks:
     def after_context_created(self, context: KedroContext) -> None:
         """Before Kedro builds the pipelines; anew for each run that a process makes."""
         experiment.use(context.config_loader)
+        requested = pipelines._requested_pipelines  # which configure forgets
         pipelines.configure("closer_look.pipeline_registry")
+        pipelines.set_requested(requested)
 
 
 class ProvenanceHooks:

@@ -50,6 +50,8 @@ class Session(KedroSession):
                 f"--runner out, or share the nodes out with "
                 f"--runner=closer_look.project.ray_runner.RayRunner"
             )
+        if not args and not kwargs.get("pipeline_names"):
+            kwargs["pipeline_names"] = ["__default__"]  # so that no others need to be built
         try:
             from_nodes = kwargs.get("from_nodes") or ()
             if any("*" in name for name in from_nodes):
@@ -63,25 +65,15 @@ class Session(KedroSession):
         except OmegaConfBaseException as error:  # a name that the catalog does not know
             raise InputError(f"configuration, {error.full_key}: {first_line(error)}") from None
         except Exception as error:
-            missing = re.search(r"Failed to find the pipeline named '(.*?)'", str(error))
-            if missing and missing[1] == MEASURE:
-                raise InputError(
-                    f"'{MEASURE}' needs a model to measure, such as models.NAME.base_model=FOLDER"
-                ) from None
-            if missing and missing[1] == BENCHMARK:
-                raise InputError(
-                    f"'{BENCHMARK}' needs the parameters {BENCHMARK}, with so few methods and "
-                    f"seeds that the graph of all tasks is not too large"
-                ) from None
-            if missing:
-                known = ", ".join(sorted(pipelines))
-                raise InputError(
-                    f"no pipeline '{missing[1]}' in this environment, choose from {known}"
-                ) from None
-            fault = find_fault(error) or _find_selection_error(error)
+            pipelines.set_requested(None)  # a name may be that of any pipeline
+            fault = (
+                _find_missing_pipeline(error) or find_fault(error) or _find_selection_error(error)
+            )
             if fault is None:
                 raise
             raise fault from None
+        finally:
+            pipelines.set_requested(None)
 
     def _names_of_nodes(self, pipeline_names: Iterable[str]) -> list[str]:
         self.load_context()  # which builds the pipelines
@@ -148,6 +140,24 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+def _find_missing_pipeline(error: BaseException) -> InputError | None:
+    """Explain a name in --pipelines that stands for none."""
+    missing = re.search(r"Failed to find the pipeline named '(.*?)'", str(error))
+    if missing is None:
+        return None
+    if missing[1] == MEASURE:
+        return InputError(
+            f"'{MEASURE}' needs a model to measure, such as models.NAME.base_model=FOLDER"
+        )
+    if missing[1] == BENCHMARK:
+        return InputError(
+            f"'{BENCHMARK}' needs the parameters {BENCHMARK}, with so few methods and seeds that "
+            f"the graph of all tasks is not too large"
+        )
+    known = ", ".join(sorted(pipelines))
+    return InputError(f"no pipeline '{missing[1]}' in this environment, choose from {known}")
 
 
 def _find_selection_error(error: BaseException) -> InputError | None:
