@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from closer_look.errors import InputError
+from closer_look.parameters.space import shown
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -196,11 +197,6 @@ def _report(trial: FrozenTrial, tuning: TuningParameters, label: str) -> None:
         "Tuning of %s: trial %d of %d, %s: %s",
         *(label, trial.number + 1, tuning.trials, tried, reached),
     )
-
-
-def shown(value: Value) -> str:
-    """Write a value for a reader."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def trials_table(trials: list[FrozenTrial], space: Mapping[str, Dimension]) -> pd.DataFrame:

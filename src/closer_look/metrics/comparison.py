@@ -25,6 +25,7 @@ from closer_look.metrics.aggregates import (
 )
 from closer_look.metrics.intervals import percentile_interval
 from closer_look.metrics.records import METRICS
+from closer_look.metrics.seeds import half_width
 
 QUANTITIES = ("score", "model_utility", "forget_efficacy")
 
@@ -253,12 +254,10 @@ def _line(of: dict[str, Resampled], t: NDArray[np.float64]) -> dict[str, float]:
 
 def _seed_interval(number: Resampled) -> tuple[float, float]:
     """Compute the 95 % t-interval of the mean over seeds."""
-    from scipy.special import stdtrit  # takes a moment to import
-
     n_seeds = len(number.of_seeds)
     if n_seeds == 1:
         return np.nan, np.nan
-    most = stdtrit(n_seeds - 1, 0.975) * number.standard_error
+    most = half_width(number.of_seeds.std(ddof=1), n_seeds)
     return _within((number.value - most, number.value + most))
 
 

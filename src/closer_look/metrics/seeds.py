@@ -7,10 +7,14 @@ it hangs on the training run. Neither holds the other.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
+import numpy as np
 import pandas as pd
 
 CONFIDENCE = 0.95
+
+Number = TypeVar("Number", float, pd.Series)
 
 
 def average_seeds(
@@ -48,15 +52,14 @@ def average_seeds(
     return found.assign(n_seeds=n_seeds).reset_index()
 
 
-def half_width(deviation: pd.Series, n: pd.Series) -> pd.Series:
+def half_width(deviation: Number, n: Number) -> Number:
     """Compute half of the t-interval of a mean: of n numbers with this standard deviation.
 
     It is missing where the deviation is, as it is for a single number.
     """
-    from scipy.stats import t  # takes a moment to import
+    from scipy.special import stdtrit  # takes a moment to import
 
-    quantile = t.ppf((1 + CONFIDENCE) / 2, (n - 1).clip(lower=1))
-    return quantile * deviation / n**0.5
+    return stdtrit(np.maximum(n - 1, 1), (1 + CONFIDENCE) / 2) * deviation / n**0.5
 
 
 def _joined(texts: pd.Series) -> str:

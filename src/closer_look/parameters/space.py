@@ -13,6 +13,11 @@ Value = bool | int | float | str
 INSIDE = 0.382  # a place between the ends that is a whole number for none of the usual ones
 
 
+def shown(value: Value) -> str:
+    """Write a value for a reader."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
 class Dimension(Parameters):
     """The values of one parameter that tuning tries: all between two ends, or a few choices."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from closer_look.parameters.space import shown
 from closer_look.reporting import drawing as draw
 
 if TYPE_CHECKING:
@@ -147,11 +148,11 @@ def _settings(trials: pd.DataFrame) -> list[str]:
     return [
         "<br>".join(
             [f"trial {line['trial'] + 1}"]
-            + [f"{name} {_shown(line[name])}" for name in names if pd.notna(line[name])]
+            + [
+                f"{name} {draw.as_text(shown(line[name]))}"
+                for name in names
+                if pd.notna(line[name])
+            ]
         )
         for line in trials.to_dict("records")
     ]
-
-
-def _shown(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else draw.as_text(str(value))

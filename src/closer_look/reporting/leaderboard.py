@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from numbers import Number
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from closer_look.data.cells import BEFORE, Cell
+from closer_look.parameters.space import shown
 from closer_look.reporting.results import REFERENCE_LABELS, told_apart
 
 MAKING = ("reference", "unlearning")
@@ -91,15 +91,11 @@ def best_settings(trials: pd.DataFrame, search_spaces: pd.DataFrame) -> dict[str
     best = trials[trials["is_best"]].set_index("method")
     return {
         method: ", ".join(
-            f"{parameter} {_setting(best.loc[method, parameter])}"
+            f"{parameter} {shown(best.loc[method, parameter])}"
             for parameter in of_method["parameter"]
         )
         for method, of_method in search_spaces.groupby("method")
     }
-
-
-def _setting(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, Number) else str(value)
 
 
 def _final(metrics: pd.DataFrame, metric: str) -> pd.Series:

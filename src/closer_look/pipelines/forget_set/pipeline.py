@@ -70,6 +70,25 @@ def create_pipeline(experiment: Experiment) -> Pipeline:
     )
 
 
+def create_preview_pipeline(experiment: Experiment, look: Node, namespace: str) -> Pipeline:
+    """Create the pipeline of a node that looks at the questions before a run.
+
+    Its tables are its own, in memory, so it leaves those of the run alone.
+    """
+    # No model says which questions it knows: all are candidates.
+    of_all = experiment.model_copy(update={"known_only": False})
+    collect = create_pipeline(of_all).filter(node_names=["collect_questions"])
+    pipeline = collect + Pipeline([look])
+    parameters = {name for name in pipeline.inputs() if name.startswith("params:")}
+    return Pipeline(
+        pipeline,
+        namespace=namespace,
+        inputs=pipeline.inputs() - parameters,
+        outputs={*look.outputs},
+        parameters=parameters,
+    )
+
+
 def _draw_plans(experiment: Experiment, seed: int | None) -> Node:
     inputs = ["params:experiment", "questions", "refusals"]
     inputs += ["params:forget_set", "params:unlearning"]

@@ -9,13 +9,7 @@ from .nodes import show_rows
 
 
 def create_pipeline(experiment: Experiment) -> Pipeline:
-    """Create the pipeline: raw rows -> questions -> inspection.
-
-    Its tables are its own, in memory, so it leaves those of the run alone.
-    """
-    # No model says which questions it knows: all are candidates.
-    of_all = experiment.model_copy(update={"known_only": False})
-    collect = forget_set.create_pipeline(of_all).filter(node_names=["collect_questions"])
+    """Create the pipeline: raw rows -> questions -> inspection."""
     show = Node(
         show_rows,
         {
@@ -30,12 +24,4 @@ def create_pipeline(experiment: Experiment) -> Pipeline:
         "inspection",
         name="show_rows",
     )
-    pipeline = collect + Pipeline([show])
-    parameters = {name for name in pipeline.inputs() if name.startswith("params:")}
-    return Pipeline(
-        pipeline,
-        namespace="inspect",
-        inputs=pipeline.inputs() - parameters,
-        outputs={"inspection"},
-        parameters=parameters,
-    )
+    return forget_set.create_preview_pipeline(experiment, show, "inspect")
