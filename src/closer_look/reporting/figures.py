@@ -154,7 +154,8 @@ def metric_values(
     splits = [split for split in SPLIT_LABELS if split in set(metrics["split"])]
     height = 90 + len(metric_labels) * max(28, 11 * len(looks))
     panels = [SPLIT_LABELS[split] for split in splits]
-    figure = draw.panels(title, panels, width=320, height=height, gap=90)
+    gap = 20 + 6 * max(map(len, metric_labels.values()))  # px of a letter: labels stand there
+    figure = draw.panels(title, panels, width=230 + gap, height=height, gap=gap)
     order = {metric: position for position, metric in enumerate(metric_labels)}
     shifts = draw.spread(len(looks), most=0.78)
     for (method, (label, style)), shift in zip(looks.items(), shifts, strict=True):
