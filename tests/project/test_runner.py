@@ -130,7 +130,9 @@ def test_kedros_own_runner_is_replaced_and_no_other(open_session, tmp_path, monk
         pass
 
     used = []
-    monkeypatch.setattr(KedroSession, "run", lambda _, runner: used.append(type(runner)))
+    monkeypatch.setattr(
+        KedroSession, "run", lambda _, runner, **_selection: used.append(type(runner))
+    )
     for runner in (None, SequentialRunner(), OwnRunner()):
         with open_session(tmp_path) as session:
             session.run(runner=runner)
