@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Pipeline
 
-from closer_look.pipelines import export, finetuning, forget_set, inspection, plan
+from closer_look.pipelines import export, finetuning, forget_set, inspection, plan, verify
 from closer_look.pipelines.scenarios import create_measure, create_scenario
 from closer_look.project.experiment import (
     ALL,
@@ -18,7 +18,8 @@ def register_pipelines() -> dict[str, Pipeline]:
 
     ``inspect`` shows what they would train, and trains nothing; ``plan`` tells what memory, disk
     and time that would take. ``export`` writes the models of the default scenario to take away,
-    ``export_fictitious`` those of the other.
+    ``export_fictitious`` those of the other. ``verify`` checks a certificate of a request to
+    forget.
 
     ``continual`` unlearns all tasks one after another, ``fictitious`` only the first. An
     environment with the split ``neighbour`` has ``real_world`` instead, with its only task.
@@ -61,5 +62,6 @@ def register_pipelines() -> dict[str, Pipeline]:
         "finetuning": finetuning.create_pipeline(experiment),
         "inspect": inspection.create_pipeline(experiment),
         "plan": plan.create_pipeline(experiment),
+        "verify": verify.create_pipeline(),
         "__default__": pipelines[default],
     }
