@@ -106,6 +106,7 @@ class Ledger:
         Raises:
             InputError: see ``lines``.
             OSError: the disk is full; the line does not count.
+            ValueError: the fields make no line.
         """
         lines = self.lines()
         line = _sealed(
@@ -197,8 +198,8 @@ def _hash(line: Line) -> str:
 
 
 def _as_text(line: Line, without: set[str] | None = None) -> bytes:
-    fields = line.model_dump(mode="json", exclude_defaults=True, exclude=without)
-    return json.dumps(fields).encode()
+    fields = line.model_dump(exclude_defaults=True, exclude=without)
+    return json.dumps(fields, allow_nan=False).encode()
 
 
 def _append(path: Path, text: bytes) -> None:

@@ -21,8 +21,13 @@ PREDICATE_TYPE = "urn:closer-look:erasure-certificate:v1"
 VERIFY = "kedro run --pipelines verify --params certificate=FILE,erasure.key=PUBLIC_KEY"
 """The command that checks a certificate."""
 
-Sha256 = Annotated[str, Field(pattern=r"\A[0-9a-f]{64}\Z")]
-FolderName = Annotated[str, Field(pattern=r"\A\w[\w.-]*\Z")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+FolderName = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
+
+
+Decision = Literal["served", "not_known", "failed"]
+"""The model was trained to forget and accepted; it knew nothing of the rows, so nothing was
+trained; no attempt passed the gate, so the model stays as it was."""
 
 
 class Part(BaseModel):
@@ -70,9 +75,7 @@ class Asked(Part):
 class Done(Part):
     """What was done about it."""
 
-    decision: Literal["served", "not_known", "failed"]
-    """The model was unlearned and accepted; it knew nothing of the rows, so nothing was trained;
-    no attempt passed the gate, so the model stays as it was."""
+    decision: Decision
     reason: str
     """The sentence of the gate."""
     time: str
@@ -121,13 +124,20 @@ class Certificate(Part):
     how_to_verify: str = VERIFY
 
 
-def not_proven(attacks: Collection[str], *, purged: bool) -> tuple[str, ...]:
+def not_proven(decision: Decision, attacks: Collection[str], *, purged: bool) -> tuple[str, ...]:
     """Say what a certificate does not prove.
 
     Args:
+        decision: what was decided.
         attacks: labels of the attacks that were run on this request's rows.
         purged: whether the rows were deleted.
     """
+    trained = (
+        "The weights were changed by training. They are not shown to be those of a model that "
+        "never saw the rows, and traces of the rows may remain in them."
+        if decision == "served"
+        else "The weights are as they were; what they hold of the rows, they still hold."
+    )
     kept = (
         "The request's rows were deleted from this run's folder of artefacts, and nowhere else: "
         "not from backups, from where they came from, or from the disk's unused blocks."
@@ -141,8 +151,7 @@ def not_proven(attacks: Collection[str], *, purged: bool) -> tuple[str, ...]:
         "a look into the model's inner states may bring back what plain questions do not."
     )
     return (
-        "Exact deletion. The weights were changed by training. They are not shown to be those of a "
-        "model that never saw the rows, and traces of the rows may remain in them.",
+        f"Exact deletion. {trained}",
         "Other questions. Only the questions that are counted here were asked; what was to be "
         "forgotten may come up in answers to others, in other words or in another language.",
         f"Resistance to attacks. {attacked}",
@@ -164,7 +173,11 @@ def files_digest(files: Mapping[str, str]) -> str:
 
 
 def write_statement(certificate: Certificate) -> bytes:
-    """Write a certificate as an in-toto statement in JSON."""
+    """Write a certificate as an in-toto statement in JSON.
+
+    Raises:
+        ValueError: a parameter is no number in JSON, such as NaN.
+    """
     subject = [
         {"name": name, "digest": {"sha256": sha256}}
         for name, sha256 in sorted(certificate.model.files.items())
@@ -173,9 +186,9 @@ def write_statement(certificate: Certificate) -> bytes:
         "_type": STATEMENT_TYPE,
         "subject": subject,
         "predicateType": PREDICATE_TYPE,
-        "predicate": certificate.model_dump(mode="json"),
+        "predicate": certificate.model_dump(),
     }
-    return json.dumps(statement, indent=2).encode()
+    return json.dumps(statement, indent=2, allow_nan=False).encode()
 
 
 def read_statement(payload: bytes) -> Certificate:
