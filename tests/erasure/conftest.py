@@ -1,6 +1,7 @@
 """A ledger of three requests, the model of the second, and its certificate."""
 
 import hashlib
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -20,6 +21,12 @@ from closer_look.erasure.statement import (
 from closer_look.erasure.verification import model_files
 
 BASE, FIRST, SECOND, ROWS = (hashlib.sha256(name).hexdigest() for name in (b"0", b"1", b"2", b"r"))
+
+
+@pytest.fixture(autouse=True)
+def quick_disk(monkeypatch):
+    """On a busy disk each line would take a tenth of a second, and no test cuts the power."""
+    monkeypatch.setattr(os, "fsync", lambda file: None)
 
 
 @pytest.fixture
