@@ -48,6 +48,8 @@ class Line(BaseModel):
     time: str
     kind: Kind
     request_id: str | None = None
+    file_sha256: Sha256 | None = None
+    """HMAC-SHA-256 of the request's file, by which it is known again."""
     rows_sha256: Sha256 | None = None
     """HMAC-SHA-256 of the rows."""
     reason: str | None = None
@@ -60,6 +62,19 @@ class Line(BaseModel):
     method: str | None = None
     parameters: dict[str, Any] = {}
     attempts: tuple[dict[str, Any], ...] = ()
+    """What was tried: settings, numbers, and why it was rejected."""
+    numbers: dict[str, Any] = {}
+    """What was measured ``before`` and ``after``: name -> value, bounds and number of rows."""
+    rechecked: tuple[dict[str, Any], ...] = ()
+    """Earlier requests whose rows were asked again, with their forget efficacy."""
+    question_sha256: tuple[Sha256, ...] = ()
+    subject_sha256: tuple[Sha256, ...] = ()
+    """HMAC-SHA-256 of each question and subject: they are not to be trained again as rows to
+    retain, though the request's file be deleted."""
+    batch: tuple[str, ...] = ()
+    """The requests that were served together, if there were several."""
+    results: str | None = None
+    """Name of the folder with the tables behind the numbers."""
     code_version: str | None = None
     previous: Sha256
     sha256: Sha256
@@ -81,6 +96,7 @@ class Ledger:
             place: path of the file, or URL of the folder; it need not exist yet.
         """
         self.place = place
+        self._read: tuple[object, list[Line]] = None, []  # stamp of the file, and what it held
 
     def lines(self) -> list[Line]:
         """Read all lines, oldest first.
@@ -88,13 +104,23 @@ class Ledger:
         Raises:
             InputError: a line was changed, is missing or is in another place.
         """
-        lines, faults = find_faults(self.written())
-        if faults:
-            raise InputError(
-                f"{shown(self.place)}: {faults[0]}; nothing is served on such a ledger: put back "
-                f"the file as it was written"
-            )
-        return lines
+        stamp = self._stamp()
+        if stamp is None or stamp != self._read[0]:
+            lines, faults = find_faults(self.written())
+            if faults:
+                raise InputError(
+                    f"{shown(self.place)}: {faults[0]}; nothing is served on such a ledger: put "
+                    f"back the file as it was written"
+                )
+            self._read = stamp, lines
+        return [*self._read[1]]
+
+    def _stamp(self) -> object:
+        """Tell without reading whether the file is another one; None of a bucket."""
+        if is_url(self.place) or not self.place.is_file():
+            return None
+        stat = self.place.stat()
+        return stat.st_size, stat.st_mtime_ns
 
     def append(self, kind: Kind, **fields: Any) -> Line:
         """Append a line, which is on the disk when this returns.
@@ -122,6 +148,7 @@ class Ledger:
             filesystem.pipe_file(name, _as_text(line), mode="create")
         else:
             _append(self.place, _as_text(line))
+            self._read = self._stamp(), [*lines, line]
         return line
 
     def written(self) -> list[bytes]:
