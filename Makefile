@@ -4,10 +4,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export DO_NOT_TRACK := 1
 
-.PHONY: demo test test-all test-slow coverage lint audit licences install viz docs bench gpu-check leaderboard smollm2 corpus clean
+.PHONY: demo demo-requests test test-all test-slow coverage lint audit licences install viz docs bench gpu-check leaderboard smollm2 corpus clean
 
 demo: $(STAMP)  ## train, unlearn and report on invented people, offline
 	$(BIN)/kedro run --pipelines continual
+
+demo-requests: $(STAMP)  ## three requests to forget arrive one after another, and are served
+	$(BIN)/python tools/demo_requests.py
 
 PYTEST := $(BIN)/pytest --numprocesses=$(or $(JOBS),2) --dist=worksteal
 

@@ -7,7 +7,7 @@ from kedro.config import OmegaConfigLoader
 
 from closer_look.evaluation.attacks import ATTACKS, find_attack
 from closer_look.parameters.attacks import AttackParameters
-from closer_look.parameters.groups import GROUPS
+from closer_look.parameters.groups import GROUPS, RUNTIME
 from closer_look.parameters.methods import MethodParameters, settings_of
 from closer_look.parameters.tuning import spaces_table
 from closer_look.settings import CONFIG_LOADER_ARGS
@@ -42,8 +42,8 @@ def load(env):
 def test_parameters_are_valid(env):
     parameters = load(env)
     methods, attacks = parameters.pop("methods"), parameters.pop("attacks")
-    for group, values in parameters.items():
-        GROUPS[group].model_validate(values)
+    for group in parameters.keys() - {*RUNTIME}:
+        GROUPS[group].model_validate(parameters[group])
     for method in methods.values():
         MethodParameters.model_validate(method)
     for attack in map(AttackParameters.model_validate, attacks.values()):

@@ -36,6 +36,7 @@ import torch
 import yaml
 from markdown_it import MarkdownIt
 
+from closer_look.erasure.ledger import Ledger
 from closer_look.losses import undial
 from closer_look.metrics import Metric, row_metrics
 from closer_look.parameters.groups import GROUPS, RUNTIME
@@ -47,12 +48,13 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PROJECT = ("README.md", "Makefile", "pyproject.toml", "constraints.txt", "conf", "src", "docs")
 PROJECT += ("tools", "benchmarks", "data/01_raw")
 PROGRAMS = ("kedro", "pip", "python", "python3", "pytest", "ruff", "lint-imports", "sphinx-build")
-PROGRAMS += ("bandit", "hf", "tar")
+PROGRAMS += ("bandit", "hf", "openssl", "tar")
 SMOLLM2 = "smollm2-135m-instruct"  # in its place, the small model of the demo
 SHELL, FILES, OTHER = ("", "sh"), ("yaml", "csv"), ("python", "text")
 
 NEEDS = re.compile(
-    r"needs? (the hub|a GPU)|\bhub, GPU\b|\bdownloads\b|\binteractive\b|\btakes\b.*\bhour\b"
+    r"needs? (the hub|a GPU|a certificate)|\bhub, GPU\b|\bdownloads\b|\binteractive\b"
+    r"|\btakes\b.*\bhour\b"
 )
 """What a document says of a command that is not carried out here."""
 COMMAND = re.compile(r"(\.venv/bin/)?(kedro|make|pytest|pip|python3?|hf|sphinx-build) \S")
@@ -292,7 +294,7 @@ class Project:
     def ruff(self, arguments, is_marked):
         pass
 
-    lint_imports = bandit = tar = ruff
+    lint_imports = bandit = tar = openssl = ruff
 
     def hf(self, arguments, is_marked):
         assert is_marked, f"hf {shlex.join(arguments)}: say that it needs the hub"
@@ -411,7 +413,18 @@ def test_python(demonstrated, surroundings, document):
     for text in python_blocks(document):
         exec(compile(text, named(document), "exec"), names)  # noqa: S102
     check = {"docs/add_a_method.md": check_loss, "docs/add_a_metric.md": check_metric}
+    check["docs/certificate.md"] = check_ledger
     check.get(named(document), lambda names: None)(names)
+
+
+def check_ledger(names):
+    """It tells a ledger from one in which a line was changed."""
+    ledger = Ledger(Path("ledger.jsonl"))
+    ledger.append("requeued", request_id="r-1")
+    ledger.append("requeued", request_id="r-2")
+    assert names["is_unbroken"](ledger.place)
+    ledger.place.write_bytes(ledger.place.read_bytes().replace(b"r-1", b"r-3"))
+    assert not names["is_unbroken"](ledger.place)
 
 
 def check_loss(names):

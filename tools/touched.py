@@ -15,6 +15,7 @@ from collections.abc import Iterable
 SLOW = {  # test file -> seconds that its slow tests take on two cores
     "tests/test_documented_commands.py": 220,
     "tests/test_crashes.py": 90,
+    "tests/erasure/test_kills.py": 90,
     "tests/test_environments.py": 40,
     "tests/test_notebooks.py": 75,
     "tests/test_own_data.py": 45,
@@ -69,6 +70,7 @@ TOUCHED = {  # beginning of a path -> its slow tests
     "src/closer_look/__main__": ("tests/test_package.py",),
     "src/closer_look/data/": (BAD_INPUT, OWN_DATA),
     "src/closer_look/datasets/": (VIZ, ENVIRONMENTS, CRASHES, FULL_DISK, READERS, LOCALE, S3),
+    "src/closer_look/erasure/": ("tests/erasure/test_kills.py",),
     "src/closer_look/evaluation/attacks/": ("tests/pipelines/test_stress.py",),
     "src/closer_look/evaluation/study": (BENCHMARK,),
     "src/closer_look/evaluation/tuning": (BENCHMARK,),

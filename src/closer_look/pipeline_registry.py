@@ -3,7 +3,7 @@
 from kedro.framework.project import pipelines as pipelines_of_project
 from kedro.pipeline import Pipeline
 
-from closer_look.pipelines import export, finetuning, forget_set, inspection, plan
+from closer_look.pipelines import erasure, export, finetuning, forget_set, inspection, plan, verify
 from closer_look.pipelines.scenarios import create_measure, create_scenario
 from closer_look.project.experiment import (
     ALL,
@@ -19,7 +19,8 @@ def register_pipelines() -> dict[str, Pipeline]:
 
     ``inspect`` shows what they would train, and trains nothing; ``plan`` tells what memory, disk
     and time that would take. ``export`` writes the models of the default scenario to take away,
-    ``export_fictitious`` those of the other.
+    ``export_fictitious`` those of the other. ``erasure`` serves requests to forget as
+    they come, and ``verify`` checks a certificate of one.
 
     ``continual`` unlearns all tasks one after another, ``fictitious`` only the first. An
     environment with the split ``neighbour`` has ``real_world`` instead, with its only task.
@@ -64,5 +65,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "finetuning": finetuning.create_pipeline(experiment),
         "inspect": inspection.create_pipeline(experiment),
         "plan": plan.create_pipeline(experiment),
+        "erasure": erasure.create_pipeline(experiment),
+        "verify": verify.create_pipeline(),
         "__default__": pipelines[default],
     }

@@ -9,6 +9,7 @@ from closer_look.errors import InputError
 from closer_look.parameters.attacks import AttackParameters, StressParameters
 from closer_look.parameters.benchmark import BenchmarkParameters
 from closer_look.parameters.engine import EngineParameters
+from closer_look.parameters.erasure import ErasureParameters
 from closer_look.parameters.evaluation import (
     DownstreamParameters,
     GenerationParameters,
@@ -50,6 +51,7 @@ GROUPS = {
     "engine": EngineParameters,
     "plan": PlanParameters,
     "tracking": TrackingParameters,
+    "erasure": ErasureParameters,
 }
 """Top-level names of the parameters."""
 
@@ -63,8 +65,8 @@ NAMED = {
 MODEL_NAMES = ("pretrained", "embedder", "entailment", "include_path", "evaluation")
 """Parameters whose value may be a folder: results depend on its files."""
 
-RUNTIME = ("data", "run", "corpus", "forget_split")
-"""Parameters that are part of the catalog's paths."""
+RUNTIME = ("data", "run", "corpus", "forget_split", "certificate")
+"""Single parameters: those that are part of the catalog's paths, and the certificate to verify."""
 
 
 def as_model(name: str, value: Any) -> Any:

@@ -20,6 +20,7 @@ from closer_look.parameters.methods import MethodParameters
 
 PROJECT = "closer-look"
 UNRECORDED = ("plan", "export", "engine", "tracking", "stress", "attacks", "benchmark", "tuning")
+UNRECORDED += ("erasure", "certificate")
 """Groups of parameters on which no result of a run depends; attacks and benchmarks have a record of
 their own."""
 

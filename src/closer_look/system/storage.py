@@ -44,6 +44,15 @@ def names_in(folder: str) -> list[str]:
         return []
 
 
+def read_if_there(path: str) -> bytes | None:
+    """Read a file or object; None if there is none."""
+    try:
+        with fsspec.open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
 def shown(path: str | Path) -> str:
     """Format a path for the log: from the working directory, or the whole URL."""
     return str(path) if is_url(path) else os.path.relpath(path)

@@ -1,0 +1,1 @@
+"""Requests to forget as they come: what was decided, and what can be shown of it later."""

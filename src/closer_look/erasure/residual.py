@@ -1,0 +1,95 @@
+"""What attacks get back from a candidate of what the current model knew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from closer_look import metrics
+from closer_look.data.cells import BEFORE
+from closer_look.errors import InputError
+from closer_look.evaluation.attacks import ATTACKS, AttackContext, find_attack
+from closer_look.evaluation.attacks.judging import judge_lines, plain_lines
+from closer_look.evaluation.attacks.rows import draw_rows
+from closer_look.parameters.attacks import AttackParameters
+
+if TYPE_CHECKING:
+    from closer_look.erasure.candidates import Settings
+    from closer_look.evaluation.attacks import Attack
+    from closer_look.models.language_model import LanguageModel
+
+CANDIDATE = "candidate"
+
+
+def residual_knowledge(
+    candidate: LanguageModel,
+    load_current: Callable[[], LanguageModel],
+    questions: pd.DataFrame,
+    row_metrics: tuple[pd.DataFrame, pd.DataFrame],
+    settings: Settings,
+) -> dict[str, Any] | None:
+    """Attack a candidate, and measure the most that any attack gets back.
+
+    Args:
+        candidate: the model.
+        load_current: loads the model before it, which some attacks compare with.
+        questions: rows to retain, and those to forget, with their tasks.
+        row_metrics: of the current model and of the candidate.
+        settings: the parameters.
+
+    Returns:
+        ``value``, ``low``, ``high``, ``n_rows`` and the ``attack``; None if nothing was known.
+    """
+    attacks = check_attacks(settings)
+    rows = draw_rows(questions, settings.stress.rows, settings.stress.seed)
+    groups = (settings.unlearning, settings.generation, settings.scoring)
+    context = AttackContext(questions, *groups, settings.stress.seed)
+    lines = [
+        plain_lines(table, rows).assign(method=method, attack=metrics.PLAIN)
+        for method, table in zip((BEFORE, CANDIDATE), row_metrics, strict=True)
+    ]
+    for name, (record, given) in attacks.items():
+        if record.lacks(rows):
+            continue
+        with_current = bool(record.compared_with) or record.internal
+        current = load_current() if with_current else None
+        others = {"target_model": current} if record.compared_with else {}
+        attacked = {CANDIDATE: candidate} | ({BEFORE: current} if record.internal else {})
+        for method, model in attacked.items():
+            found = record.function(model, rows, context, **others, **given.hyperparameters)
+            judged = judge_lines(found, rows, settings.judges)
+            lines.append(judged.assign(method=method, attack=name))
+    internal = [name for name, (record, _) in attacks.items() if record.internal]
+    options = {"n_resamples": settings.metrics.resamples, "seed": settings.metrics.seed}
+    table = metrics.residual_knowledge(pd.concat(lines), BEFORE, internal, **options)
+    line = table.set_index("method").loc[CANDIDATE]
+    if pd.isna(line["value"]):
+        return None
+    bounds = {"value": line["value"], "low": line["ci_low"], "high": line["ci_high"]}
+    numbers = {name: float(value) for name, value in bounds.items()}
+    return numbers | {"n_rows": len(rows), "attack": line["attack"]}
+
+
+def check_attacks(settings: Settings) -> dict[str, tuple[Attack, AttackParameters]]:
+    """Return the attacks that the gate asks for.
+
+    Raises:
+        InputError: one is unknown, or cannot be made here.
+    """
+    found = {}
+    for name in settings.erasure.attacks:
+        if name not in settings.attacks:
+            known = ", ".join(sorted(settings.attacks))
+            raise InputError(
+                f"parameter erasure.attacks: unknown attack '{name}', choose from {known}"
+            )
+        given = AttackParameters.model_validate(settings.attacks[name])
+        found[name] = find_attack(given.attack, ATTACKS), given
+        if found[name][0].needs_retain_only:
+            raise InputError(
+                f"parameter erasure.attacks: '{name}' compares with a retain-only model, which "
+                f"requests have none of; leave it out"
+            )
+    return found

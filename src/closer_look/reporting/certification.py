@@ -1,0 +1,165 @@
+"""Certificates of decisions, filled from the ledger and from what is kept beside the results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from closer_look.erasure.chain import DECIDING, read_chain
+from closer_look.erasure.signing import read_envelope, sign
+from closer_look.erasure.statement import (
+    Asked,
+    Certificate,
+    Done,
+    LedgerEntry,
+    Measurement,
+    Model,
+    Number,
+    not_proven,
+    read_statement,
+    write_statement,
+)
+from closer_look.erasure.verification import model_files
+from closer_look.parameters.methods import MethodParameters
+from closer_look.reporting.method_sentences import describe_method
+from closer_look.system.storage import is_url, name_of, read_if_there
+
+if TYPE_CHECKING:
+    from closer_look.erasure.book import Book
+    from closer_look.erasure.ledger import Line
+    from closer_look.erasure.signing import Envelope
+
+MEASURED = {
+    "forget_efficacy": (
+        "Forget efficacy",
+        "what is gone of this request's rows; more is better",
+        "at least {min_forget_efficacy:g}",
+    ),
+    "known": (
+        "Known rows",
+        "share of this request's rows that the model answers correctly; less is better",
+        None,
+    ),
+    "model_utility": (
+        "Model utility",
+        "what is kept of other rows; more is better",
+        "a loss of at most {max_utility_loss:g}",
+    ),
+    "residual_knowledge": (
+        "Residual knowledge",
+        "the most that an attack got back of what was known; less is better",
+        "at most {max_residual_knowledge:g}",
+    ),
+}
+"""Number in the ledger -> name, meaning, and the bound of the gate."""
+
+
+class Folders(Protocol):
+    """Where models are; see ``datasets.served_models_dataset``."""
+
+    first: str
+
+    def place(self, sha256: str) -> Path | str:
+        """Return the folder of a model, or its URL."""
+
+
+def fill_certificate(book: Book, line: Line, models: Folders) -> Certificate:
+    """Fill the certificate of a decision.
+
+    Args:
+        book: the ledger and the results.
+        line: of the decision.
+        models: says where the model is.
+    """
+    is_purged = line.request_id in purged_requests(book.lines())
+    after = line.model_after or line.model_before
+    is_first = after == read_chain(book.lines()).first
+    folder = models.first if is_first else models.place(after)
+    return Certificate(
+        asked=Asked(request_id=line.request_id, rows_sha256=line.rows_sha256, **book.asked(line)),
+        done=_done(line, is_purged=is_purged),
+        model=Model(
+            before=line.model_before,
+            after=after,
+            folder=None if is_first else name_of(folder),
+            files=model_files(folder if is_url(folder) else Path(folder)),
+        ),
+        measured=tuple(_measured(line)),
+        not_proven=not_proven(line.kind, [], purged=is_purged),
+        ledger=LedgerEntry(index=line.index, sha256=line.sha256),
+    )
+
+
+def missing_certificates(
+    book: Book, models: Folders, folder: Path | str, key: str | None
+) -> Iterator[tuple[str, Envelope]]:
+    """Make the certificates of last decisions, but for those that are there.
+
+    Args:
+        book: the ledger and the results.
+        models: says where the models are.
+        folder: of the certificates, or its URL.
+        key: signs them, if there is one.
+
+    Yields:
+        The request and its certificate.
+    """
+    lines = book.lines()
+    purged = purged_requests(lines)
+    for request_id, line in {one.request_id: one for one in lines if one.kind in DECIDING}.items():
+        present = read_if_there(f"{folder}/{request_id}.json")
+        if present is not None:
+            certificate = read_statement(read_envelope(present).payload)
+            is_same = certificate.ledger.sha256 == line.sha256
+            if is_same and certificate.done.purged == (request_id in purged):
+                continue
+        yield request_id, sign(write_statement(fill_certificate(book, line, models)), key)
+
+
+def purged_requests(lines: Sequence[Line]) -> set[str]:
+    """Return the requests whose rows are deleted."""
+    return {line.request_id for line in lines if line.kind == "purged"}
+
+
+def _done(line: Line, *, is_purged: bool) -> Done:
+    method = line.parameters.get("method")
+    sentences = describe_method(MethodParameters.model_validate(method)) if method else []
+    return Done(
+        decision=line.kind,
+        reason=line.reason,
+        time=line.time,
+        method=line.method,
+        sentences=tuple(sentences),
+        parameters=line.parameters.get("unlearning", {}),
+        attempts=len(line.attempts),
+        code_version=line.code_version,
+        purged=is_purged,
+    )
+
+
+def _measured(line: Line) -> Iterator[Measurement]:
+    before = line.numbers["before"]
+    after = line.numbers.get("after")
+    if after is None and line.attempts:  # the last attempt, which was rejected
+        after = line.attempts[-1]["numbers"][line.request_id]
+    for name, (label, meaning, gate) in MEASURED.items():
+        present = (after or before).get(name)
+        if present is None:
+            continue
+        bounds = line.parameters["gate"]
+        is_bound = gate is not None and after is not None and gate.split("{")[1][:-3] in bounds
+        yield Measurement(
+            name=label,
+            meaning=meaning,
+            n_rows=present["n_rows"],
+            before=_number(before.get(name)),
+            after=_number(present),
+            gate=gate.format(**bounds) if is_bound else None,
+        )
+
+
+def _number(number: Mapping[str, Any] | None) -> Number | None:
+    if number is None:
+        return None
+    return Number(**{name: number.get(name) for name in ("value", "low", "high")})
