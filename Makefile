@@ -59,7 +59,7 @@ bench: $(STAMP)  ## what it costs here against the published protocol, medians s
 gpu-check: $(STAMP)  ## does a GPU compute what the CPU computes, and how fast? five minutes at most
 	$(BIN)/python benchmarks/gpu_check.py $(if $(ROWS),--rows $(ROWS))
 
-LEADERBOARD := kedro run --pipelines benchmark --params "run=leaderboard,benchmark.methods=all"
+LEADERBOARD := kedro run --pipelines benchmark --runner closer_look.project.ray_runner.RayRunner --params "run=leaderboard,benchmark.methods=all,engine.workers=2,engine.threads=1"
 leaderboard: $(STAMP)  ## every method tuned and over three seeds; writes docs/leaderboard.md
 	$(BIN)/$(LEADERBOARD)
 	$(BIN)/python tools/leaderboard_page.py '$(LEADERBOARD)' data/08_reporting/leaderboard/benchmark

@@ -245,7 +245,7 @@ class Project:
         if arguments == ["package"]:  # test_package.py makes one
             return
         assert arguments[0] == "run"
-        needs_shared = "smollm2" in arguments or "tofu_small" in arguments
+        needs_shared = not {"smollm2", "smollm2_tofu", "tofu_small"}.isdisjoint(arguments)
         with self.monkeypatch.context() as patch:
             patch.setattr("closer_look.project.ray_runner.RayRunner.run", lambda *a, **k: {})
             no_node = is_marked or self.is_dry or (needs_shared and not self.has_shared)

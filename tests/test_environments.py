@@ -97,6 +97,7 @@ def test_tofu_goes_on_from_a_pretrained_model(kedro_run, load, offline, publishe
         pytest.param("base", "continual", marks=pytest.mark.slow),
         pytest.param("tofu_small", "fictitious", marks=pytest.mark.slow),
         pytest.param("tofu", "fictitious", marks=pytest.mark.slow),
+        pytest.param("smollm2_tofu", "continual", marks=pytest.mark.slow),
     ],
 )
 def test_every_scenario_runs_from_folders(
@@ -106,11 +107,12 @@ def test_every_scenario_runs_from_folders(
     parameters = {key: offline[key] for key in ("forget_set", "judges")}
     parameters["experiment"] = {"methods": ["idk_ap"], "n_tasks": 2}
     parameters["unlearning"] = offline["unlearning"] | {"batch_size": 64}
-    if env == "tofu":
+    if env in ("tofu", "smollm2_tofu"):
         parameters["base_model"] = offline["base_model"]
     else:
         sizes = {"hidden_size": 16, "intermediate_size": 32, "layers": 1, "heads": 2}
         parameters["base_model"] = {"small_llama": sizes | {"context_length": 1024}}
+    if env != "tofu":
         parameters["finetuning"] = {"epochs": 1, "warmup_epochs": 0, "batch_size": 64}
     if env != "base":
         parameters["corpus"] = str(published_rows / "tofu")

@@ -16,7 +16,8 @@ PARAMETERS = {
     "judges": {"entailment": None},
     "erasure": {"min_forget_efficacy": 0, "max_utility_loss": 1, "recheck_rows": 2},
 }
-NODES = ["check_requests", "serve_requests", "certify", "export_current", "report_erasure"]
+NODES = ["check_requests", "serve_requests", "certify", "export_current", "draw_time_line"]
+NODES += ["report_erasure"]
 
 
 @pytest.fixture
@@ -65,11 +66,18 @@ def test_requests_are_served_certified_and_exported(kedro_run, copied_run, drop)
         assert text not in report + page + card.content + json.dumps(line)
 
     written = certificate.stat().st_mtime_ns
+    assert "No attack was run" in page
     drop("r-2", 1)
-    kedro_run(copied_run, "erasure", parameters=PARAMETERS)
+    attacked = PARAMETERS["erasure"] | {"attacks": ["paraphrase"], "max_residual_knowledge": 1}
+    kedro_run(copied_run, "erasure", parameters=PARAMETERS | {"erasure": attacked})
+    page = (certificate.parent / "r-2.html").read_text(encoding="utf-8")
+    assert "These attacks were run: Paraphrase." in page
     first, second = ledger(copied_run)
     assert second["model_before"] == first["model_after"] != second["model_after"]
     assert [one["request_id"] for one in second["rechecked"]] == ["r-1"]
+    drawn = json.loads((reports / "time_line.json").read_text(encoding="utf-8"))["data"]
+    ((again,),) = (trace["customdata"] for trace in drawn if trace.get("name") == "asked again")
+    assert again.startswith("r-1, line 2, asked again: ")
     assert certificate.stat().st_mtime_ns == written
     kedro_run(copied_run, "erasure", parameters=PARAMETERS)
     assert len(ledger(copied_run)) == 2

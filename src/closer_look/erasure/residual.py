@@ -40,7 +40,8 @@ def residual_knowledge(
         settings: the parameters.
 
     Returns:
-        ``value``, ``low``, ``high``, ``n_rows`` and the ``attack``; None if nothing was known.
+        ``value``, ``low``, ``high``, ``n_rows``, the ``attack`` that got back the most, and the
+        labels of all ``attacks`` that were run; None if nothing was known.
     """
     attacks = check_attacks(settings)
     rows = draw_rows(questions, settings.stress.rows, settings.stress.seed)
@@ -50,9 +51,8 @@ def residual_knowledge(
         plain_lines(table, rows).assign(method=method, attack=metrics.PLAIN)
         for method, table in zip((BEFORE, CANDIDATE), row_metrics, strict=True)
     ]
+    attacks = {name: one for name, one in attacks.items() if not one[0].lacks(rows)}
     for name, (record, given) in attacks.items():
-        if record.lacks(rows):
-            continue
         with_current = bool(record.compared_with) or record.internal
         current = load_current() if with_current else None
         others = {"target_model": current} if record.compared_with else {}
@@ -69,7 +69,8 @@ def residual_knowledge(
         return None
     bounds = {"value": line["value"], "low": line["ci_low"], "high": line["ci_high"]}
     numbers = {name: float(value) for name, value in bounds.items()}
-    return numbers | {"n_rows": len(rows), "attack": line["attack"]}
+    labels = [given.label or record.label for record, given in attacks.values()]
+    return numbers | {"n_rows": len(rows), "attack": line["attack"], "attacks": labels}
 
 
 def check_attacks(settings: Settings) -> dict[str, tuple[Attack, AttackParameters]]:

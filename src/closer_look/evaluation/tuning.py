@@ -180,7 +180,8 @@ def _attempt(
 ) -> Outcome:
     """Unlearn with these values, and measure what has come of it."""
     method = method.with_values(values)
-    unlearning = context.unlearning.model_copy(update={"seed": context.tuning.seed})
+    own = {"seed": context.tuning.seed, "report_to": ()}  # a tracker shows the run, not its trials
+    unlearning = context.unlearning.model_copy(update=own)
     model = LanguageModel(copy.deepcopy(target.model).to(device), target.tokenizer)
 
     def look(trained: LanguageModel, epoch: int) -> None:

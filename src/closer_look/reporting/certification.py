@@ -86,7 +86,7 @@ def fill_certificate(book: Book, line: Line, models: Folders) -> Certificate:
             files=model_files(folder if is_url(folder) else Path(folder)),
         ),
         measured=tuple(_measured(line)),
-        not_proven=not_proven(line.kind, [], purged=is_purged),
+        not_proven=not_proven(line.kind, _attacks(line), purged=is_purged),
         ledger=LedgerEntry(index=line.index, sha256=line.sha256),
     )
 
@@ -138,11 +138,21 @@ def _done(line: Line, *, is_purged: bool) -> Done:
     )
 
 
+def _after(line: Line) -> dict[str, Any] | None:
+    """Return the numbers of the last candidate; None if nothing was trained."""
+    if "after" not in line.numbers and line.attempts:  # the last attempt, which was rejected
+        return line.attempts[-1]["numbers"][line.request_id]
+    return line.numbers.get("after")
+
+
+def _attacks(line: Line) -> list[str]:
+    """List the attacks on the last candidate."""
+    return ((_after(line) or {}).get("residual_knowledge") or {}).get("attacks", [])
+
+
 def _measured(line: Line) -> Iterator[Measurement]:
     before = line.numbers["before"]
-    after = line.numbers.get("after")
-    if after is None and line.attempts:  # the last attempt, which was rejected
-        after = line.attempts[-1]["numbers"][line.request_id]
+    after = _after(line)
     for name, (label, meaning, gate) in MEASURED.items():
         present = (after or before).get(name)
         if present is None:

@@ -9,17 +9,26 @@ from closer_look.erasure.chain import read_chain
 from closer_look.reporting.pages import page_environment
 
 if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
     from closer_look.erasure.ledger import Line
 
 
-def render_erasure(lines: Sequence[Line]) -> str:
-    """Render the time line as HTML that loads nothing and runs nothing."""
+def render_erasure(lines: Sequence[Line], time_line: go.Figure) -> str:
+    """Render the ledger as one file of HTML that loads nothing.
+
+    Args:
+        lines: of the ledger.
+        time_line: figure of them; left out if it has no data.
+    """
     chain = read_chain(lines)
+    options = {"full_html": False, "include_plotlyjs": True, "config": {"displayModeBar": False}}
     environment = page_environment()
     environment.filters["number"] = _number
     return environment.get_template("erasure_report.html.jinja").render(
         lines=lines,
         chain=chain,
+        figure=time_line.to_html(**options) if time_line.data else None,
         n_served=sum(line.kind == "served" for line in chain.decided.values()),
     )
 

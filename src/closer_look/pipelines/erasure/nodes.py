@@ -6,7 +6,7 @@ import json
 import logging
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -29,6 +29,9 @@ from closer_look.parameters.models import ExportParameters
 from closer_look.parameters.training import UnlearningParameters
 from closer_look.reporting.run_record import PROJECT, git_commit
 from closer_look.system.storage import is_url, shown
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 Inbox = Any  # of erasure.inbox
 Book = Any  # of erasure.book
@@ -125,11 +128,18 @@ def certify(
     return written
 
 
-def report_erasure(book: Book) -> str:
-    """Show the time line of the ledger."""
+def draw_time_line(book: Book) -> go.Figure:
+    """Draw what is kept and what is forgotten, along the lines of the ledger."""
+    from closer_look.reporting.figures_of_erasure import time_line
+
+    return time_line(book.lines())
+
+
+def report_erasure(book: Book, time_line: go.Figure) -> str:
+    """Show the ledger and its time line."""
     from closer_look.reporting.erasure_report import render_erasure
 
-    return render_erasure(book.lines())
+    return render_erasure(book.lines(), time_line)
 
 
 def export_current(book: Book, models: ServedModels, export: ExportParameters) -> ExportedModel:

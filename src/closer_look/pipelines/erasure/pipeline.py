@@ -4,7 +4,14 @@ from kedro.pipeline import Node, Pipeline
 
 from closer_look.parameters.experiment import Experiment
 
-from .nodes import certify, check_requests, export_current, report_erasure, serve_requests
+from .nodes import (
+    certify,
+    check_requests,
+    draw_time_line,
+    export_current,
+    report_erasure,
+    serve_requests,
+)
 
 GROUPS = ("erasure", "methods", "unlearning", "forget_set")
 MEASURED = ("generation", "scoring", "judges", "metrics", "attacks", "stress")
@@ -38,7 +45,13 @@ def create_pipeline(experiment: Experiment) -> Pipeline:
                 "current_model",
                 name="export_current",
             ),
-            Node(report_erasure, "erasure_book", "erasure_report", name="report_erasure"),
+            Node(draw_time_line, "erasure_book", "time_line", name="draw_time_line"),
+            Node(
+                report_erasure,
+                ["erasure_book", "time_line"],
+                "erasure_report",
+                name="report_erasure",
+            ),
         ],
         tags="erasure",
     )
