@@ -5,10 +5,11 @@ import runpy
 
 import pytest
 
-COSTS = [
-    {"node": "finetune", "seconds": 1800, "machine": "2 cores"},
-    {"node": "benchmark.me_gd.tune_method", "seconds": 5400, "machine": "2 cores"},
-    {"node": "continual.me_gd.task_01.unlearn", "seconds": 99999, "machine": "8 cores"},
+COSTS = [  # node, start, seconds, machine
+    ("finetune", "00:00", 1800, "2 cores"),
+    ("benchmark.me_gd.tune_method", "02:00", 5400, "2 cores"),
+    ("benchmark.ga_gd.tune_method", "02:10", 600, "2 cores"),  # while another is at work
+    ("continual.me_gd.task_01.unlearn", "09:00", 99999, "8 cores"),
 ]
 
 
@@ -31,7 +32,9 @@ def results(tmp_path):
             path = folder / name / version / name
             path.parent.mkdir(parents=True)
             path.write_text(text)
-    lines = [json.dumps(line | {"gpus": None}) for line in COSTS]
+    names = ("node", "started", "seconds", "machine")
+    costs = [dict(zip(names, one, strict=True)) | {"gpus": None} for one in COSTS]
+    lines = [json.dumps(one | {"started": f"2026-01-01T{one['started']}+00:00"}) for one in costs]
     (tmp_path / "run" / "node_costs.jsonl").write_text("\n".join(lines) + "\n")
     return folder
 

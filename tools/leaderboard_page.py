@@ -7,6 +7,8 @@ import argparse
 import json
 from pathlib import Path
 
+import pandas as pd
+
 from closer_look.datasets.node_costs_dataset import NodeCostsDataset
 from closer_look.reporting.costs import machines
 
@@ -47,13 +49,23 @@ def write_page(command: str, results: Path) -> str:
     return TEXT.format(
         command=command,
         text=newest(results / "leaderboard.md"),
-        hours=costs["seconds"].sum() / 3600,
+        hours=hours_of(costs),
         machines=" and ".join(machines(costs)),
         torch=record["libraries"]["torch"],
         commit=record["commit"],
         n_tasks=experiment["n_tasks"],
         seeds=", ".join(map(str, experiment["seeds"])),
     )
+
+
+def hours_of(costs: pd.DataFrame) -> float:
+    """Sum up the time in which some node was at work: several may be at once."""
+    started = pd.to_datetime(costs["started"]).sort_values()
+    ended = started + pd.to_timedelta(costs["seconds"], unit="s")
+    counted = ended.cummax().shift(fill_value=started.iloc[0])  # up to here by the nodes before
+    return (ended - counted.clip(lower=started)).clip(
+        lower=pd.Timedelta(0)
+    ).dt.total_seconds().sum() / 3600
 
 
 def newest(artefact: Path) -> str:
