@@ -27,7 +27,7 @@ def run(folder, attempt, tuning=None, least=0.5):
     return run_study(folder, SPACE, OWN, attempt, least, tuning or settings(), "NPO")
 
 
-def kept_or_forgotten(values, halfway):
+def kept_or_forgotten(values, look):
     """The higher the rate, the less is kept, and the more forgotten."""
     return Outcome(1 - values["learning_rate"], values["learning_rate"])
 
@@ -72,14 +72,14 @@ def test_if_no_trial_keeps_enough_the_one_that_keeps_most_is_taken_and_it_is_sai
 def test_interrupted_study_makes_the_trials_of_one_that_was_not(tmp_path, killed_in):
     calls = []
 
-    def killed(values, halfway):
+    def killed(values, look):
         calls.append(values)
         try:
-            halfway(values["learning_rate"])
+            look(0, values["learning_rate"])
         finally:
             if len(calls) == killed_in + 1:
                 raise KeyboardInterrupt
-        return kept_or_forgotten(values, halfway)
+        return kept_or_forgotten(values, look)
 
     (tmp_path / "whole").mkdir()
     (tmp_path / "killed").mkdir()
@@ -92,9 +92,9 @@ def test_interrupted_study_makes_the_trials_of_one_that_was_not(tmp_path, killed
     assert len(calls) == 8 + 1  # the trial that was killed is made twice
 
 
-def with_halfway(values, halfway):
-    halfway(values["learning_rate"])
-    return kept_or_forgotten(values, halfway)
+def with_halfway(values, look):
+    look(0, values["learning_rate"])
+    return kept_or_forgotten(values, look)
 
 
 def test_larger_budget_goes_on_where_a_smaller_one_ended(tmp_path):
@@ -108,10 +108,10 @@ def test_larger_budget_goes_on_where_a_smaller_one_ended(tmp_path):
 
 
 def test_trial_that_diverges_counts_as_failed_and_the_study_goes_on(tmp_path):
-    def diverging(values, halfway):
+    def diverging(values, look):
         if values["learning_rate"] > 0.2:
             raise InputError("loss is nan")
-        return kept_or_forgotten(values, halfway)
+        return kept_or_forgotten(values, look)
 
     best, table = run(tmp_path, diverging)
     failed = table[table["learning_rate"] > 0.2]
@@ -122,7 +122,7 @@ def test_trial_that_diverges_counts_as_failed_and_the_study_goes_on(tmp_path):
 
 
 def test_if_all_trials_fail_the_last_reason_is_said(tmp_path):
-    def diverging(values, halfway):
+    def diverging(values, look):
         raise InputError("loss is nan")
 
     with pytest.raises(InputError, match="NPO: all 3 trials have failed, the last with: loss is n"):
@@ -132,10 +132,10 @@ def test_if_all_trials_fail_the_last_reason_is_said(tmp_path):
 def test_trial_that_does_worse_than_most_halfway_is_given_up(tmp_path):
     n_complete = []
 
-    def attempt(values, halfway):
-        halfway(0.0 if len(n_complete) >= study.N_RANDOM else 1.0)
+    def attempt(values, look):
+        look(0, 0.0 if len(n_complete) >= study.N_RANDOM else 1.0)
         n_complete.append(values)
-        return kept_or_forgotten(values, halfway)
+        return kept_or_forgotten(values, look)
 
     _, table = run(tmp_path, attempt)
     assert list(table["state"]) == ["complete"] * study.N_RANDOM + ["pruned"] * 4

@@ -67,6 +67,7 @@ def tuned(target, questions, tmp_path):
             ScoringParameters(batch_size=8),
             JudgesParameters(embedder="none", entailment=None),
             TuningParameters.model_validate(settings),
+            settings.get("n_tasks", 1),
             ReferenceCache(tmp_path / "cache"),
         )
         validation = questions.iloc[[0, 4, 8, 9]]
@@ -210,6 +211,9 @@ def test_trials_are_looked_at_halfway_but_not_what_subtracts_in_the_end(tuned, m
     monkeypatch.setattr(tuning, "_standing", lambda *given: looked.append(given) or 0.5)
     tuned(trials=2)
     assert len(looked) == 2
+    looked.clear()
+    tuned(trials=1, n_tasks=2)
+    assert len(looked) == 2  # halfway through the first task, and after it
     looked.clear()
     vector = {"label": "V", "forget": {"loss": "gradient_descent"}, "task_vector_scale": 1.0}
     tuned(vector, trials=1)

@@ -46,13 +46,13 @@ def draw_validation(evaluation: pd.DataFrame, share: float, seed: int) -> pd.Dat
     return evaluation.loc[sorted(drawn)].reset_index(drop=True)
 
 
-def check_tasks(n_tuned: int, n_tasks: int) -> None:
+def check_tasks(n_tuned: int | None, n_tasks: int) -> None:
     """Refuse trials of more tasks than the run has.
 
     Raises:
         InputError: there are fewer tasks.
     """
-    if n_tuned > n_tasks:
+    if n_tuned and n_tuned > n_tasks:
         raise InputError(
             f"parameter tuning.n_tasks: {n_tuned} tasks are asked for, the run has {n_tasks}"
         )

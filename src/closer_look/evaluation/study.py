@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 JOURNAL = "journal.log"
 N_RANDOM = 4
 """Complete trials after which those that follow learn from those before, and may be given up."""
-HALFWAY = 1  # the only step at which trials are compared
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +40,10 @@ class Outcome(NamedTuple):
     forget_efficacy: float
 
 
-Halfway = Callable[[float], None]
-"""Takes how well a trial does halfway; ends it with an error if most of the others did better."""
-Attempt = Callable[[Mapping[str, "Value"], Halfway], Outcome]
+Look = Callable[[int, float], None]
+"""Takes a step (0, 1, ...) and how well a trial does there; ends it with an error if most of the
+others did better at this step."""
+Attempt = Callable[[Mapping[str, "Value"], Look], Outcome]
 """Tries values; raises ``InputError`` if they do not work."""
 
 
@@ -156,15 +156,15 @@ def _make(
     from optuna import TrialPruned
     from optuna.trial import TrialState
 
-    def halfway(value: float) -> None:
-        if HALFWAY not in study.trials[trial.number].intermediate_values:
-            trial.report(value, HALFWAY)
+    def look(step: int, value: float) -> None:
+        if step not in study.trials[trial.number].intermediate_values:
+            trial.report(value, step)
         if trial.should_prune():
             raise TrialPruned
 
     values = {name: _suggest(trial, name, dimension) for name, dimension in space.items()}
     try:
-        outcome = attempt(values, halfway)
+        outcome = attempt(values, look)
     except TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
     except InputError as error:

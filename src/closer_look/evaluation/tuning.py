@@ -17,7 +17,7 @@ from closer_look import metrics
 from closer_look.data.planning import plan_of_task
 from closer_look.errors import InputError
 from closer_look.evaluation.measurement import measure
-from closer_look.evaluation.study import Halfway, Outcome, run_study
+from closer_look.evaluation.study import Look, Outcome, run_study
 from closer_look.inference.scoring import score
 from closer_look.models.language_model import LanguageModel
 from closer_look.parameters.evaluation import (
@@ -55,6 +55,7 @@ class TuningContext:
         scoring: settings of scoring.
         judges: judges of the answers.
         tuning: budget, objective and seed.
+        n_tasks: tasks that a trial unlearns.
         cache: of reference scores.
     """
 
@@ -67,6 +68,7 @@ class TuningContext:
     scoring: ScoringParameters
     judges: JudgesParameters
     tuning: TuningParameters
+    n_tasks: int
     cache: ReferenceCache
 
     @property
@@ -78,7 +80,8 @@ class TuningContext:
             self.pairing,
             self.unlearning.model_dump(exclude={"seed"}),
             *(one.model_dump() for one in (self.generation, self.scoring, self.judges)),
-            self.tuning.model_dump(exclude={"trials"}),
+            self.tuning.model_dump(exclude={"trials", "n_tasks"}),
+            self.n_tasks,
         )
 
 
@@ -114,7 +117,7 @@ def tune(
     space = search_space(method, context.unlearning, tuning)
     settings = settings_of(method, context.unlearning)
     whole = method.with_values({"learning_rate": settings.learning_rate, "epochs": settings.epochs})
-    rows = validation[validation["task_id"] <= tuning.n_tasks].reset_index(drop=True)
+    rows = validation[validation["task_id"] <= context.n_tasks].reset_index(drop=True)
     longest = max(space["epochs"].points) if "epochs" in space else settings.epochs
     plans = list(_plans(target, method, context, longest))
     before, known = _outcome(target, rows, context), _known(target, rows, context)
@@ -145,7 +148,7 @@ def _plans(
 ) -> Iterator[pd.DataFrame]:
     """Draw the plan of each task for the longest training; shorter ones have its first epochs."""
     tuning = context.tuning
-    for task_id in range(1, tuning.n_tasks + 1):
+    for task_id in range(1, context.n_tasks + 1):
         plan = plan_of_task(
             context.questions,
             context.refusals,
@@ -176,17 +179,23 @@ def _attempt(
     method: MethodParameters,
     context: TuningContext,
     values: Mapping[str, Value],
-    halfway: Halfway,
+    look: Look,
 ) -> Outcome:
-    """Unlearn with these values, and measure what has come of it."""
+    """Unlearn with these values, and measure what has come of it.
+
+    The trial is looked at halfway through the first task, and after each but the last.
+    """
     method = method.with_values(values)
     own = {"seed": context.tuning.seed, "report_to": ()}  # a tracker shows the run, not its trials
     unlearning = context.unlearning.model_copy(update=own)
     model = LanguageModel(copy.deepcopy(target.model).to(device), target.tokenizer)
 
-    def look(trained: LanguageModel, epoch: int) -> None:
+    def stand(step: int, trained: LanguageModel) -> None:
+        look(step, _standing(known, _known(trained, rows, context), context.tuning))
+
+    def halfway(trained: LanguageModel, epoch: int) -> None:
         if epoch == math.ceil(method.epochs / 2):
-            halfway(_standing(known, _known(trained, rows, context), context.tuning))
+            stand(0, trained)
 
     can_look = unlearning.workers == 1 and method.task_vector_scale is None
     # Against the target model, all scores are taken before it changes; else each in its turn.
@@ -212,8 +221,10 @@ def _attempt(
             method,
             unlearning,
             description=f"Tuning {method.label}",
-            after_epoch=look if can_look and number == 0 else None,
+            after_epoch=halfway if can_look and number == 0 else None,
         )
+        if (n_done := number + 1) < len(plans):
+            stand(n_done, model)
     if not all(weight.isfinite().all() for weight in model.model.parameters()):
         raise InputError("the weights are not finite")
     return _outcome(model, rows, context)

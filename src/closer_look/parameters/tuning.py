@@ -26,8 +26,8 @@ class TuningParameters(Parameters):
     trials: PositiveInt = 12
     """Trials of each method, those that fail or are given up early among them. The first one takes
     the method's own settings. A larger number goes on where a smaller one has ended."""
-    n_tasks: PositiveInt = 1
-    """Tasks that a trial unlearns, from the first."""
+    n_tasks: PositiveInt | None = None
+    """Tasks that a trial unlearns, from the first; those of the experiment if None."""
     objective: Literal["forget_efficacy", "harmonic_mean"] = "forget_efficacy"
     """What is best: the highest Forget Efficacy among the trials that keep ``min_utility``, or the
     highest harmonic mean of Model Utility and Forget Efficacy."""

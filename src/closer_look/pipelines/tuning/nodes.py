@@ -55,7 +55,7 @@ def draw_validation(
 
 
 @spreads("unlearning")
-@depends_on(experiment=("reference",), forget_set=("pairing",))
+@depends_on(experiment=("reference", "n_tasks"), forget_set=("pairing",))
 @ignores(method=("label",), unlearning=("seed",))
 def tune_method(
     target_model: LanguageModel,
@@ -86,6 +86,7 @@ def tune_method(
         scoring,
         judges,
         tuning,
+        tuning.n_tasks or experiment.n_tasks,
         ReferenceCache(reference_cache),
     )
     return tune(target_model, validation, method, context, study)
