@@ -264,6 +264,15 @@ def test_retain_only_model_is_not_fine_tuned_from_a_model_that_knows_it_all():
 
 
 @pytest.mark.parametrize(
+    ("shape", "reason"),
+    [({"finetuning": False}, "makes none"), ({"known_only": True}, "asked other questions")],
+)
+def test_target_models_of_seeds_that_cannot_be_made_or_compared(shape, reason):
+    values = {"methods": ["me_gd"], "n_tasks": 1, "splits": ["forget"], "seeds": [1, 2]}
+    assert reason in refused(Experiment, values | {"seed_target": True} | shape)
+
+
+@pytest.mark.parametrize(
     ("term", "fault"),
     [
         ({"loss": "npo", "beta": "abc"}, "beta of loss 'npo': Input should be a valid number"),

@@ -47,6 +47,25 @@ def test_every_seed_has_its_plan_and_all_start_from_one_target_model(seeded_run,
     assert len([*seeded_run.rglob("target")]) == 1
 
 
+@pytest.mark.slow
+def test_each_seed_may_have_a_target_model_of_its_own(seeded_run, kedro_run, load_result, tmp_path):
+    shape = {"experiment": SEEDS | {"seed_target": True}}
+    ran = kedro_run(tmp_path / "seeds", "fictitious", parameters=shape)
+    assert {"initialise", "finetune", "initialise_seed_1002", "finetune_seed_1002"} < {*ran}
+    other = {"base_model": {"small_llama": {"seed": 1002}}, "finetuning": {"seed": 1002}}
+    one_seed = {"experiment": SEEDS | {"seeds": [1002]}} | other
+    kedro_run(tmp_path / "one", "fictitious", parameters=one_seed)
+
+    def equal(name, data, named):
+        of_seeds = weights(load_result, tmp_path / "seeds", name)
+        return are_equal(of_seeds, weights(load_result, data, named))
+
+    assert equal("target_model", seeded_run, "target_model")
+    assert equal("target_model_seed_1002", tmp_path / "one", "target_model")
+    assert equal(MODEL.format(1001), seeded_run, MODEL.format(1001))
+    assert equal(MODEL.format(1002), tmp_path / "one", MODEL.format(1002))
+
+
 def test_the_report_tells_both_intervals_apart(seeded_run, load_result):
     table = load_result(seeded_run, "fictitious.summary_table").set_index("method")
     assert table.loc["ME+GD", "n_seeds"] == 2

@@ -92,6 +92,10 @@ class Experiment(Parameters):
     seeds: Seeds | None = None
     """Each draws its own plans and trains every method once, from the same target model; if absent,
     ``forget_set.seed`` and ``unlearning.seed`` count, and each method is trained once."""
+    seed_target: bool = False
+    """Each seed also makes a target model of its own: it takes the place of ``finetuning.seed`` and
+    ``base_model.small_llama.seed``. What is measured before unlearning, tuning, and a retain-only
+    model are of the first seed."""
     splits: Annotated[tuple[Split, ...], AfterValidator(_named_once)]
     """The raw tables; each is read from the catalog entry ``raw_<split>``."""
     finetuning: bool = True
@@ -124,6 +128,15 @@ class Experiment(Parameters):
             )
         return self
 
+    @model_validator(mode="after")
+    def _target_models_are_made(self) -> Self:
+        if self.seed_target and (self.known_only or not self.finetuning):
+            reason = "finetuning: false makes none"
+            if self.known_only:
+                reason = "with known_only: true, each would be asked other questions"
+            raise ValueError(f"seed_target: a target model for each seed, but {reason}")
+        return self
+
     @property
     def tasks(self) -> tuple[str, ...]:
         """Names of the tasks, in the order of unlearning."""
@@ -133,6 +146,11 @@ class Experiment(Parameters):
     def each_seed(self) -> tuple[int | None, ...]:
         """The seeds of the cells; only None in a run without seeds."""
         return self.seeds or (None,)
+
+    def of_seed(self, dataset: str, seed: int | None) -> str:
+        """Return the dataset of a model that seeds share, or the seed's own if it has one."""
+        is_shared = not self.seed_target or seed == self.each_seed[0]
+        return dataset if seed is None or is_shared else f"{dataset}_{seed_name(seed)}"
 
 
 class ForgetSetParameters(Parameters):

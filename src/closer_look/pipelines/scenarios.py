@@ -225,13 +225,16 @@ def create_chain(
         tuned: take the settings that tuning has found, and leave out the rows it has seen.
     """
     cells = [first._replace(task=task) for task in range(1, experiment.n_tasks + 1)]
-    models = ["target_model", *(cell.dataset("model") for cell in cells)]
+    target = experiment.of_seed("target_model", first.seed)
+    models = [target, *(cell.dataset("model") for cell in cells)]
     pipelines = []
     if settings.get("alternates"):
         pipelines.append(create_alternates(first, experiment))
     for cell, previous_model in zip(cells, models, strict=False):
-        reference_model = "target_model" if experiment.reference == "first" else previous_model
-        unlearn = create_unlearning(cell, previous_model, reference_model, settings, tuned=tuned)
+        reference_model = target if experiment.reference == "first" else previous_model
+        unlearn = create_unlearning(
+            cell, previous_model, reference_model, target, settings, tuned=tuned
+        )
         evaluate = create_evaluation(
             cell, cell.dataset("model"), cell.task, experiment, tuned=tuned
         )
@@ -253,10 +256,11 @@ def create_alternates(cell: Cell, experiment: Experiment) -> Pipeline:
     """Create the pipeline that makes a method's alternate answers, for all tasks of a chain."""
     plans = {plan_name(task): plan_name(task, cell.seed) for task in experiment.tasks}
     seed = _seed_of(cell)
+    target = experiment.of_seed("target_model", cell.seed)
     return Pipeline(
         unlearning.create_alternates_pipeline([*plans], with_seed=bool(seed)),
         namespace=cell.namespace,
-        inputs={"target_model": "target_model", "questions": "questions"} | plans | seed,
+        inputs={"target_model": target, "questions": "questions"} | plans | seed,
         parameters=_parameters(cell, "unlearning", "generation"),
         tags=_tags(cell),
     )
@@ -266,6 +270,7 @@ def create_unlearning(
     cell: Cell,
     previous_model: str,
     reference_model: str,
+    target_model: str,
     settings: Mapping[str, Any],
     *,
     tuned: bool = False,
@@ -276,6 +281,7 @@ def create_unlearning(
         cell: names the method and the task.
         previous_model: dataset of the model to start from.
         reference_model: dataset of the frozen reference.
+        target_model: dataset of the model before all tasks.
         settings: the method's parameters; they say what it needs beside a plan.
         tuned: take the settings that tuning has found.
     """
@@ -285,7 +291,7 @@ def create_unlearning(
         instruct = Pipeline(
             unlearning.create_instruction_pipeline(),
             namespace=cell.namespace,
-            inputs={"target_model": "target_model", "questions": "questions"} | plan,
+            inputs={"target_model": target_model, "questions": "questions"} | plan,
             parameters=_parameters(cell),
         )
         return [instruct]

@@ -81,7 +81,8 @@ def work_of(
     )
     per_token = needs.forward_flops(build, encoded)
     retain_only = shape.experiment.retain_only == "finetuned"
-    finetunings = [one for of, one in found.items() if of == FINETUNING] * (1 + retain_only)
+    n_finetuned = (n_seeds if shape.experiment.seed_target else 1) + retain_only
+    finetunings = [one for of, one in found.items() if of == FINETUNING] * n_finetuned
     unlearnings = [one for of, one in found.items() if of != FINETUNING] * n_seeds
     finetuned, unlearned = (sum(one.flops for one in of) for of in (finetunings, unlearnings))
     score, generate = int(n_scored * per_token), int(n_generated * per_token)
@@ -145,7 +146,9 @@ def disk_of(
     models += whole * n_models * sum(bool(one.instruction) for one in shape.methods.values())
     if shape.experiment.finetuning:  # a pretrained model stays where it is
         from_scratch = shape.base_model.small_llama is not None
-        models += whole * (1 + from_scratch + (shape.experiment.retain_only == "finetuned"))
+        n_targets = n_seeds if shape.experiment.seed_target else 1
+        models += whole * n_targets * (1 + from_scratch)
+        models += whole * (shape.experiment.retain_only == "finetuned")
     return {
         "models": models,
         "reference": n_seeds * sum(one.stored for one in found.values()),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -27,8 +27,11 @@ from closer_look.parameters.models import (
     MeasuredModelParameters,
     PromptParameters,
     RetainOnlyParameters,
+    SmallLlamaParameters,
 )
 from closer_look.parameters.training import FinetuningParameters, UnlearningParameters
+
+Seeded = TypeVar("Seeded", SmallLlamaParameters, FinetuningParameters)
 
 
 @depends_on(unlearning=(), generation=(), experiment=(), methods=())
@@ -41,6 +44,7 @@ def initialise(
     generation: GenerationParameters,
     experiment: Experiment,
     methods: dict[str, Any],
+    seed: int | None = None,
 ) -> LanguageModel | PretrainedModel:
     """Create the small base model, or load the pretrained one.
 
@@ -55,7 +59,7 @@ def initialise(
         checked = (questions, refusals, unlearning, generation, experiment, methods)
         return _base(base_model, prompt, *checked)
     texts = texts_to_learn(questions, refusals)
-    language_model = small_llama(texts, base_model.small_llama)
+    language_model = small_llama(texts, _seeded(base_model.small_llama, seed))
     set_prompt(language_model.tokenizer, base_model.prompt, prompt)
     _check_texts(language_model, questions, refusals, generation)
     used = used_methods(experiment, methods)
@@ -118,6 +122,7 @@ def finetune(
     refusals: list[str],
     finetuning: FinetuningParameters,
     training_checkpoints: Path,
+    seed: int | None = None,
 ) -> tuple[LanguageModel, pd.DataFrame]:
     """Fine-tune the base model to answer the questions and to decline unknown ones."""
     from closer_look.models.readiness import check_rows
@@ -137,7 +142,7 @@ def finetune(
         base_model,
         [*questions["question"], *declined["question"]],
         [*questions[finetuning.answers].fillna(questions["answer"]), *declined["text"]],
-        finetuning,
+        _seeded(finetuning, seed),
         training_checkpoints,
     )
     return base_model, log
@@ -155,6 +160,10 @@ def finetune_retain_only(
     """Fine-tune the base model in the same way on all rows but those to forget."""
     kept = questions[questions["task_id"] == 0]
     return finetune(base_model, kept, unknown_questions, refusals, finetuning, training_checkpoints)
+
+
+def _seeded(parameters: Seeded, seed: int | None) -> Seeded:
+    return parameters if seed is None else parameters.model_copy(update={"seed": seed})
 
 
 def _base(

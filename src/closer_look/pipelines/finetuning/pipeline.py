@@ -1,8 +1,10 @@
 """The pipeline of the fine-tuning stage."""
 
+from functools import partial
+
 from kedro.pipeline import Node, Pipeline
 
-from closer_look.parameters.experiment import Experiment
+from closer_look.parameters.experiment import Experiment, seed_name
 
 from .nodes import (
     finetune,
@@ -17,7 +19,8 @@ from .nodes import (
 def create_pipeline(experiment: Experiment) -> Pipeline:
     """Create the stage: questions -> base model -> target model, or a pretrained target model.
 
-    With ``experiment.retain_only``, it also makes a retain-only model.
+    With ``experiment.retain_only``, it also makes a retain-only model, and with
+    ``experiment.seed_target`` a target model for each seed.
     """
     questions = "candidate_questions" if experiment.known_only else "questions"
     taught = [
@@ -31,22 +34,21 @@ def create_pipeline(experiment: Experiment) -> Pipeline:
     started += ["params:unlearning", "params:generation", "params:experiment", "params:methods"]
     nodes = []
     if experiment.finetuning:
-        nodes.append(
-            Node(
-                initialise,
-                started,
-                "base_model",
-                name="initialise",
-            )
-        )
-        nodes.append(
-            Node(
-                finetune,
-                [*taught, "finetuning_checkpoints"],
-                ["target_model", "finetuning_log"],
-                name="finetune",
-            )
-        )
+        for seed in experiment.each_seed if experiment.seed_target else (None,):
+            own = partial(experiment.of_seed, seed=seed)
+            seeds = [] if seed is None else [seed_name(seed)]
+            base, target = own("base_model"), own("target_model")
+            learned = [base, *taught[1:], own("finetuning_checkpoints"), *seeds]
+            nodes += [
+                Node(initialise, [*started, *seeds], base, name=own("initialise"), tags=seeds),
+                Node(
+                    finetune,
+                    learned,
+                    [target, own("finetuning_log")],
+                    name=own("finetune"),
+                    tags=seeds,
+                ),
+            ]
     else:
         nodes.append(
             Node(
