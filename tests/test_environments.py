@@ -186,6 +186,7 @@ def test_real_world_measures_neighbours_and_general_abilities(load, real_world):
     assert set(downstream["n_questions"]) == {6}
 
 
+@pytest.mark.slow
 def test_the_report_of_real_people_asks_for_nothing(real_world, browse):
     (report,) = real_world[0].glob("08_reporting/real_world/real_world/report.html/*/report.html")
     assert browse(report) == []

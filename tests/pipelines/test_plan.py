@@ -36,6 +36,7 @@ def test_it_tells_memory_disk_and_work_and_makes_no_model(plan, tmp_path):
     assert max(map(len, printed.splitlines())) <= 100
 
 
+@pytest.mark.slow
 def test_models_on_the_disk_are_those_of_a_finished_run(plan, whole_run):
     found, _ = plan()
     size = 0
@@ -52,6 +53,7 @@ def test_every_seed_has_models_of_its_own(plan):
     assert found["disk"]["models"] == n_models * 4 * found["model"]["weights"]
 
 
+@pytest.mark.slow
 def test_hardware_that_is_not_here_is_planned_for(plan):
     found, printed = plan(GIVEN)
     assert found["hardware"]["memory"] == 100_000

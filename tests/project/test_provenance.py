@@ -203,6 +203,7 @@ def test_one_method_more_is_refused_with_an_old_report_and_mended_without_the_ot
     assert kedro_run(data, "continual", parameters=methods, only_missing_outputs=True) == []
 
 
+@pytest.mark.slow
 def test_one_method_less_is_refused_with_an_old_report_and_mended_without_training(
     refused, kedro_run, open_session, data
 ):
@@ -319,6 +320,7 @@ def judge(request, tmp_path, monkeypatch):
     return "someone/judge", download
 
 
+@pytest.mark.slow
 def test_another_model_under_the_judge_s_name_is_refused(
     kedro_run, data, judge, monkeypatch, refused, resume
 ):
@@ -421,6 +423,7 @@ def test_a_node_killed_before_it_could_say_what_it_had_made_is_not_made_again(
     assert "initialise" not in ran
 
 
+@pytest.mark.slow
 def test_an_old_artefact_of_a_node_killed_before_it_saved_is_taken_for_what_it_is(
     kedro_run, tmp_path
 ):

@@ -84,6 +84,7 @@ def count_reads(monkeypatch):
     return read
 
 
+@pytest.mark.slow
 def test_a_run_reads_no_model_that_it_has_just_made(kedro_run, tmp_path, count_reads):
     kedro_run(tmp_path, "continual", parameters=METHODS)
     assert count_reads == ["test/target"]  # for the second method, whose first task starts there
