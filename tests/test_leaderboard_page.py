@@ -41,7 +41,7 @@ def results(tmp_path):
 
 def test_page_holds_the_newest_table_and_how_it_was_made(tool, results):
     page = tool["write_page"]("kedro run --pipelines benchmark", results)
-    assert "```bash\nkedro run --pipelines benchmark\n```" in page
+    assert "```sh\n# takes an hour on two cores\nkedro run --pipelines benchmark\n```" in page
     assert "| ME+GD | 1 |" in page
     assert "| ME+GD | 2 |" not in page
     assert "2.0 hours on 2 cores, with torch 2.13.0, from commit `c0ffee`:" in page

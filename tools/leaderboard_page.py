@@ -18,7 +18,8 @@ TEXT = """# Leaderboard
 Every method at its best: tuned with the same number of trials, trained with several seeds, measured
 on questions that tuning has not seen. `make leaderboard` makes this page; the command is
 
-```bash
+```sh
+# takes an hour on two cores
 {command}
 ```
 

@@ -54,7 +54,7 @@ def test_requests_are_served_certified_and_exported(kedro_run, copied_run, drop)
     exported = LanguageModel(model, AutoTokenizer.from_pretrained(folder))
     assert model_fingerprint(exported) == line["model_after"]
     card = ModelCard.load(folder / "README.md")
-    assert "| r-1 | IDK+AP |" in card.text
+    assert "| r-1 | ME+GD |" in card.text
     assert line["model_after"] in card.text
 
     reports = copied_run / "08_reporting" / "test" / "erasure"
@@ -68,10 +68,7 @@ def test_requests_are_served_certified_and_exported(kedro_run, copied_run, drop)
     written = certificate.stat().st_mtime_ns
     assert "No attack was run" in page
     drop("r-2", 1)
-    attacked = PARAMETERS["erasure"] | {"attacks": ["paraphrase"], "max_residual_knowledge": 1}
-    kedro_run(copied_run, "erasure", parameters=PARAMETERS | {"erasure": attacked})
-    page = (certificate.parent / "r-2.html").read_text(encoding="utf-8")
-    assert "These attacks were run: Paraphrase." in page
+    kedro_run(copied_run, "erasure", parameters=PARAMETERS)
     first, second = ledger(copied_run)
     assert second["model_before"] == first["model_after"] != second["model_after"]
     assert [one["request_id"] for one in second["rechecked"]] == ["r-1"]
@@ -81,6 +78,14 @@ def test_requests_are_served_certified_and_exported(kedro_run, copied_run, drop)
     assert certificate.stat().st_mtime_ns == written
     kedro_run(copied_run, "erasure", parameters=PARAMETERS)
     assert len(ledger(copied_run)) == 2
+
+    drop("r-3", 2)
+    asked = {"attacks": ["paraphrase"], "max_residual_knowledge": 1, "attempts": [{}]}
+    attacked = PARAMETERS | {"erasure": PARAMETERS["erasure"] | asked}
+    kedro_run(copied_run, "erasure", parameters=attacked)
+    page = (certificate.parent / "r-3.html").read_text(encoding="utf-8")
+    assert "These attacks were run: Paraphrase." in page
+    assert "residual knowledge could not be measured" in ledger(copied_run)[2]["reason"]
 
 
 def test_adapters_and_a_model_that_is_refused(kedro_run, copied_run, drop):

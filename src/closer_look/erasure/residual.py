@@ -29,7 +29,7 @@ def residual_knowledge(
     questions: pd.DataFrame,
     row_metrics: tuple[pd.DataFrame, pd.DataFrame],
     settings: Settings,
-) -> dict[str, Any] | None:
+) -> dict[str, Any]:
     """Attack a candidate, and measure the most that any attack gets back.
 
     Args:
@@ -40,8 +40,8 @@ def residual_knowledge(
         settings: the parameters.
 
     Returns:
-        ``value``, ``low``, ``high``, ``n_rows``, the ``attack`` that got back the most, and the
-        labels of all ``attacks`` that were run; None if nothing was known.
+        The labels of the ``attacks`` that were run and ``n_rows``; if the current model knew
+        anything, ``value``, ``low`` and ``high``, and the ``attack`` that got back the most.
     """
     attacks = check_attacks(settings)
     rows = draw_rows(questions, settings.stress.rows, settings.stress.seed)
@@ -65,12 +65,14 @@ def residual_knowledge(
     options = {"n_resamples": settings.metrics.resamples, "seed": settings.metrics.seed}
     table = metrics.residual_knowledge(pd.concat(lines), BEFORE, internal, **options)
     line = table.set_index("method").loc[CANDIDATE]
-    if pd.isna(line["value"]):
-        return None
-    bounds = {"value": line["value"], "low": line["ci_low"], "high": line["ci_high"]}
-    numbers = {name: float(value) for name, value in bounds.items()}
     labels = [given.label or record.label for record, given in attacks.values()]
-    return numbers | {"n_rows": len(rows), "attack": line["attack"], "attacks": labels}
+    found = {"n_rows": len(rows), "attacks": labels}
+    if pd.isna(line["value"]):
+        return found
+    bounds = {"value": line["value"], "low": line["ci_low"], "high": line["ci_high"]}
+    return (
+        found | {name: float(bound) for name, bound in bounds.items()} | {"attack": line["attack"]}
+    )
 
 
 def check_attacks(settings: Settings) -> dict[str, tuple[Attack, AttackParameters]]:

@@ -155,7 +155,7 @@ def _measured(line: Line) -> Iterator[Measurement]:
     after = _after(line)
     for name, (label, meaning, gate) in MEASURED.items():
         present = (after or before).get(name)
-        if present is None:
+        if not present or "value" not in present:
             continue
         bounds = line.parameters["gate"]
         is_bound = gate is not None and after is not None and gate.split("{")[1][:-3] in bounds

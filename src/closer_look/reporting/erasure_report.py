@@ -28,7 +28,7 @@ def render_erasure(lines: Sequence[Line], time_line: go.Figure) -> str:
     return environment.get_template("erasure_report.html.jinja").render(
         lines=lines,
         chain=chain,
-        figure=time_line.to_html(**options) if time_line.data else None,
+        figure=time_line.update_layout(title=None).to_html(**options) if time_line.data else None,
         n_served=sum(line.kind == "served" for line in chain.decided.values()),
     )
 

@@ -6,7 +6,7 @@ import json
 import logging
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -30,12 +30,10 @@ from closer_look.parameters.training import UnlearningParameters
 from closer_look.reporting.run_record import PROJECT, git_commit
 from closer_look.system.storage import is_url, shown
 
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
 Inbox = Any  # of erasure.inbox
 Book = Any  # of erasure.book
 ExportedModel = Any  # of models.export
+Figure = Any  # of plotly, whose import is slow: Kedro resolves the annotations of nodes
 
 log = logging.getLogger(__name__)
 
@@ -128,14 +126,14 @@ def certify(
     return written
 
 
-def draw_time_line(book: Book) -> go.Figure:
+def draw_time_line(book: Book) -> Figure:
     """Draw what is kept and what is forgotten, along the lines of the ledger."""
     from closer_look.reporting.figures_of_erasure import time_line
 
     return time_line(book.lines())
 
 
-def report_erasure(book: Book, time_line: go.Figure) -> str:
+def report_erasure(book: Book, time_line: Figure) -> str:
     """Show the ledger and its time line."""
     from closer_look.reporting.erasure_report import render_erasure
 
