@@ -50,7 +50,7 @@ PROJECT += ("tools", "benchmarks", "data/01_raw")
 PROGRAMS = ("kedro", "pip", "python", "python3", "pytest", "ruff", "lint-imports", "sphinx-build")
 PROGRAMS += ("bandit", "hf", "openssl", "tar")
 SMOLLM2 = "smollm2-135m-instruct"  # in its place, the small model of the demo
-SHELL, FILES, OTHER = ("", "sh"), ("yaml", "csv"), ("python", "text")
+SHELL, FILES, OTHER = ("", "sh"), ("yaml", "csv"), ("json", "python", "text")
 
 NEEDS = re.compile(
     r"needs? (the hub|a GPU|a certificate)|\bhub, GPU\b|\bdownloads\b|\binteractive\b"

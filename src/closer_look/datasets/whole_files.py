@@ -102,7 +102,8 @@ class WholeUploads(_WholeTexts):
 
     def open(self, path: str, mode: str = "rb", **options: Any) -> Any:
         """Open an object."""
-        return _Upload(self._plain, path) if mode == "wb" else super().open(path, mode, **options)
+        is_whole = mode != "wb" or "data" in options  # as the memory's own ``pipe_file`` opens it
+        return super().open(path, mode, **options) if is_whole else _Upload(self._plain, path)
 
     @property
     def _plain(self) -> AbstractFileSystem:

@@ -77,6 +77,10 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    def with_seed(self, seed: int | None) -> Self:
+        """Return them with another seed; with their own if it is None."""
+        return self if seed is None else self.model_copy(update={"seed": seed})
+
     @classmethod
     def model_validate(cls, *args: Any, **kwargs: Any) -> Self:
         """Validate as pydantic does, and report each fault as ``field: message``.

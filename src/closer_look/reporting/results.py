@@ -33,6 +33,8 @@ STAGES = {
     "inspection": "Inspection",
     "plan": "Plan",
     "export": "Export",
+    "erasure": "Requests",
+    "verify": "Verification",
 }
 """The stages of a run in order: tag of their nodes -> name in the report."""
 

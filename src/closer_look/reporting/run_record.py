@@ -104,6 +104,12 @@ def git_commit() -> str | None:
     return done.stdout.strip() or None
 
 
+def code_version() -> str:
+    """Return the project's version, and the checked-out commit if there is one."""
+    commit = git_commit()
+    return metadata.version(PROJECT) + (f" {commit}" if commit else "")
+
+
 def plain(value: Any) -> Any:
     """Convert pydantic models at any depth to plain values; unset values are left out."""
     if isinstance(value, BaseModel):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from closer_look.parameters.evaluation import (
 from closer_look.parameters.experiment import ForgetSetParameters
 from closer_look.parameters.models import ExportParameters
 from closer_look.parameters.training import UnlearningParameters
-from closer_look.reporting.run_record import PROJECT, git_commit
+from closer_look.reporting.run_record import code_version
 from closer_look.system.storage import is_url, shown
 
 Inbox = Any  # of erasure.inbox
@@ -93,12 +92,8 @@ def serve_requests(
     retained = check_questions(pd.concat(splits.values(), ignore_index=True), "rows to retain")
     check_judges(retained, judges.embedder, judges.entailment)
     book = Book(ledger, erasure_results, read_salt(served_models.folder, is_new=True))
-    commit = git_commit()
-    version = metadata.version(PROJECT) + (f" {commit}" if commit else "")
-    service = Service(
-        book, served_models, erasure_checkpoints, retained, refusals, Settings(*groups), version
-    )
-    service.serve(inbox)
+    places = book, served_models, erasure_checkpoints
+    Service(*places, retained, refusals, Settings(*groups), code_version()).serve(inbox)
     if erasure.purge:
         purge(book, requests, None if is_url(data_folder) else data_folder)
     return book

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pandas as pd
 
@@ -27,11 +27,8 @@ from closer_look.parameters.models import (
     MeasuredModelParameters,
     PromptParameters,
     RetainOnlyParameters,
-    SmallLlamaParameters,
 )
 from closer_look.parameters.training import FinetuningParameters, UnlearningParameters
-
-Seeded = TypeVar("Seeded", SmallLlamaParameters, FinetuningParameters)
 
 
 @depends_on(unlearning=(), generation=(), experiment=(), methods=())
@@ -59,7 +56,7 @@ def initialise(
         checked = (questions, refusals, unlearning, generation, experiment, methods)
         return _base(base_model, prompt, *checked)
     texts = texts_to_learn(questions, refusals)
-    language_model = small_llama(texts, _seeded(base_model.small_llama, seed))
+    language_model = small_llama(texts, base_model.small_llama.with_seed(seed))
     set_prompt(language_model.tokenizer, base_model.prompt, prompt)
     _check_texts(language_model, questions, refusals, generation)
     used = used_methods(experiment, methods)
@@ -142,7 +139,7 @@ def finetune(
         base_model,
         [*questions["question"], *declined["question"]],
         [*questions[finetuning.answers].fillna(questions["answer"]), *declined["text"]],
-        _seeded(finetuning, seed),
+        finetuning.with_seed(seed),
         training_checkpoints,
     )
     return base_model, log
@@ -160,10 +157,6 @@ def finetune_retain_only(
     """Fine-tune the base model in the same way on all rows but those to forget."""
     kept = questions[questions["task_id"] == 0]
     return finetune(base_model, kept, unknown_questions, refusals, finetuning, training_checkpoints)
-
-
-def _seeded(parameters: Seeded, seed: int | None) -> Seeded:
-    return parameters if seed is None else parameters.model_copy(update={"seed": seed})
 
 
 def _base(

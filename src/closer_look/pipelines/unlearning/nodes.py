@@ -42,7 +42,7 @@ def unlearn(
         questions,
         reference_scores,
         method,
-        unlearning if seed is None else unlearning.model_copy(update={"seed": seed}),
+        unlearning.with_seed(seed),
         training_checkpoints,
         description=f"Unlearning with {method.label}",
     )
