@@ -19,7 +19,8 @@ from closer_look.erasure.statement import (
     write_statement,
 )
 from closer_look.errors import InputError
-from closer_look.reporting.certificate import DECISIONS, format_number, render_certificate
+from closer_look.reporting.certificate import DECISIONS, render_certificate
+from closer_look.reporting.pages import number_text
 
 HASHES = [str(digit) * 64 for digit in range(5)]
 
@@ -83,8 +84,8 @@ def test_what_there_is_none_of_is_said_or_left_out():
     assert '<dt>After</dt><dd dir="auto">the same</dd>' in text
     assert "Deadline" not in text
     assert "None" not in text
-    assert format_number(None) == ""
-    assert format_number(Number(value=0.5)) == "0.500"
+    assert number_text(None) == ""
+    assert number_text(Number(value=0.5).model_dump()) == "0.500"
 
 
 def test_texts_of_a_request_are_only_text():

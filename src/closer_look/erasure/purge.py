@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Protocol
 import pandas as pd
 
 from closer_look.erasure.inbox import read_inbox
-from closer_look.erasure.requests import check_request
 from closer_look.system.storage import shown
 
 if TYPE_CHECKING:
@@ -70,12 +69,12 @@ def find_texts(folder: Path, texts: Collection[str]) -> Iterator[Path]:
     """
     wanted = [text for text in texts if len(text) >= SHORTEST]
     written = {form.encode() for text in wanted for form in (text, json.dumps(text)[1:-1])}
+    written |= {form.replace(b"/", rb"\/") for form in written}  # as pandas writes it
     for path in sorted(folder.rglob("*")):
         if not path.is_file() or path.suffix in WEIGHTS:
             continue
         if path.suffix == ".parquet":
             content = pd.read_parquet(path).to_json(force_ascii=True).encode()
-            written |= {form.replace(b"/", rb"\/") for form in written}  # as pandas writes it
         else:
             content = path.read_bytes()
         if any(form in content for form in written):
@@ -83,11 +82,8 @@ def find_texts(folder: Path, texts: Collection[str]) -> Iterator[Path]:
 
 
 def _texts(one: Checked) -> set[str]:
-    questions = one.questions
-    if questions is None:
-        questions = check_request(one.file, one.text).questions
     columns = ["question", "answer", "gold_answer", "reference_answer", "paraphrased_answer"]
-    return {*questions[columns].melt()["value"].dropna()}
+    return {*one.rows()[columns].melt()["value"].dropna()}
 
 
 def _found(data: Path | None, left: Collection[Path]) -> str:

@@ -80,6 +80,12 @@ class Checked(NamedTuple):
         """The request's ID; the file's name if it has none that is valid."""
         return self.file if self.request is None else self.request.request_id
 
+    def rows(self) -> pd.DataFrame:
+        """Return the rows, of a file that was checked in an earlier run, too."""
+        if self.questions is None:
+            return check_request(self.file, self.text).questions
+        return self.questions
+
 
 def check_request(file: str, text: str) -> Checked:
     """Read a request and check it.

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import pandas as pd
 
 from closer_look.erasure.ledger import Line
-from closer_look.erasure.requests import Checked, check_request, normalised, salted
+from closer_look.erasure.requests import Checked, normalised, salted
 
 
 def without_forgotten(retained: pd.DataFrame, lines: Iterable[Line], salt: bytes) -> pd.DataFrame:
@@ -67,10 +67,6 @@ def choose_to_recheck(
     for request_id in sorted(present, key=asked.__getitem__):
         if most_rows <= 0:
             break
-        one = decided[request_id]
-        questions = one.questions
-        if questions is None:
-            questions = check_request(one.file, one.text).questions
-        chosen[request_id] = questions.head(most_rows)
+        chosen[request_id] = decided[request_id].rows().head(most_rows)
         most_rows -= len(chosen[request_id])
     return chosen

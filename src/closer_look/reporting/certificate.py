@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from closer_look.erasure.signing import Envelope
-from closer_look.erasure.statement import Number, read_statement
-from closer_look.reporting.pages import page_environment
+from closer_look.erasure.statement import read_statement
+from closer_look.reporting.pages import number_text, page_environment
 
 DECISIONS = {
     "served": (
@@ -40,7 +40,7 @@ def render_certificate(envelope: Envelope, file: str) -> str:
     """
     certificate = read_statement(envelope.payload)
     environment = page_environment()
-    environment.filters["number"] = format_number
+    environment.filters["number"] = lambda number: number_text(number and number.model_dump())
     title, meaning = DECISIONS[certificate.done.decision]
     return environment.get_template("certificate.html.jinja").render(
         certificate=certificate,
@@ -50,12 +50,3 @@ def render_certificate(envelope: Envelope, file: str) -> str:
         file=file,
         nothing_measured=NOTHING_MEASURED,
     )
-
-
-def format_number(number: Number | None) -> str:
-    """Write a number with its interval; "" if there is none."""
-    if number is None:
-        return ""
-    has_interval = number.low is not None and number.high is not None
-    interval = f" ({number.low:.3f} to {number.high:.3f})" if has_interval else ""
-    return f"{number.value:.3f}{interval}"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from closer_look.reporting.pages import page_environment
+from closer_look.reporting.pages import number_text, page_environment
 
 if TYPE_CHECKING:
     from closer_look.erasure.chain import Chain
@@ -32,7 +31,7 @@ def erasure_card(chain: Chain, sha256: str, *, is_separate: bool) -> str:
         tags=["unlearning", "closer-look"],
     )
     environment = page_environment().overlay(autoescape=False)  # it is Markdown
-    environment.filters["number"] = _number
+    environment.filters["number"] = number_text
     lines = [*chain.decided.values()]
     return environment.get_template("erasure_card.md.jinja").render(
         card_data=data.to_yaml(),
@@ -41,8 +40,3 @@ def erasure_card(chain: Chain, sha256: str, *, is_separate: bool) -> str:
         served=[line for line in lines if line.kind == "served"],
         decided=[line.request_id for line in lines if line.kind == "not_known"],
     )
-
-
-def _number(number: Mapping[str, Any]) -> str:
-    interval = f" ({number['low']:.3f} to {number['high']:.3f})" if "low" in number else ""
-    return f"{number['value']:.3f}{interval}"

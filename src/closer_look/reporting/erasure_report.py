@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from closer_look.erasure.chain import read_chain
-from closer_look.reporting.pages import page_environment
+from closer_look.reporting.pages import number_text, page_environment
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -24,17 +24,10 @@ def render_erasure(lines: Sequence[Line], time_line: go.Figure) -> str:
     chain = read_chain(lines)
     options = {"full_html": False, "include_plotlyjs": True, "config": {"displayModeBar": False}}
     environment = page_environment()
-    environment.filters["number"] = _number
+    environment.filters["number"] = number_text
     return environment.get_template("erasure_report.html.jinja").render(
         lines=lines,
         chain=chain,
         figure=time_line.update_layout(title=None).to_html(**options) if time_line.data else None,
         n_served=sum(line.kind == "served" for line in chain.decided.values()),
     )
-
-
-def _number(number: Mapping[str, Any] | None) -> str:
-    if not number:
-        return ""
-    interval = f" ({number['low']:.3f} to {number['high']:.3f})" if "low" in number else ""
-    return f"{number['value']:.3f}{interval}"
