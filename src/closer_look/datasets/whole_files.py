@@ -18,7 +18,6 @@ from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileOpener, LocalFileSystem
 
 from closer_look.errors import InputError, quote
-from closer_look.system.storage import is_url
 
 INSTALLED_BY = {"s3": "pip install 'closer-look[s3]'"}  # protocol -> how to get its file system
 READ_ONLY = ("http", "https")
@@ -53,13 +52,6 @@ def upload_whole_files(urls: Iterable[str]) -> None:
         if not issubclass(known, WholeUploads):
             whole = type(f"Whole{known.__name__}", (WholeUploads, known), {"of_fsspec": known})
             fsspec.register_implementation(protocol, whole, clobber=True)
-
-
-def write_text(path: str, text: str) -> None:
-    """Write a file or object in UTF-8, whole or not at all, once this process does so."""
-    options = {} if is_url(path) else {"auto_mkdir": True}
-    with fsspec.open(path, "wb", **options) as file:
-        file.write(text.encode())
 
 
 class _WholeTexts:

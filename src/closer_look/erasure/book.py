@@ -18,7 +18,7 @@ import pandas as pd
 from closer_look.erasure.chain import Chain, read_chain
 from closer_look.erasure.ledger import Ledger, Line
 from closer_look.erasure.requests import Checked, normalised, rows_hash, salted
-from closer_look.system.storage import is_url, opened
+from closer_look.system.storage import opened, write
 
 DECISION = "decision.json"
 GENERATIONS = "generations"
@@ -163,9 +163,7 @@ class Book:
         return sorted({salted(normalised(text), self.salt) for text in texts})
 
     def _write(self, folder: str, name: str, content: bytes) -> None:
-        options = {} if is_url(self.results) else {"auto_mkdir": True}
-        with fsspec.open(f"{self.results}/{folder}/{name}", "wb", **options) as file:
-            file.write(content)
+        write(f"{self.results}/{folder}/{name}", content)
 
     def _read(self, folder: str, name: str) -> Any:
         with fsspec.open(f"{self.results}/{folder}/{name}", "rb") as file:

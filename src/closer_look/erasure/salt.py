@@ -5,10 +5,8 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
-import fsspec
-
 from closer_look.errors import InputError
-from closer_look.system.storage import is_url, shown
+from closer_look.system.storage import is_url, read_if_there, shown, write
 
 NAME = "salt"
 
@@ -27,17 +25,15 @@ def read_salt(folder: Path | str, *, is_new: bool) -> bytes:
         InputError: it is missing, and the ledger has hashes that it made.
     """
     place = f"{folder}/{NAME}"
-    try:
-        with fsspec.open(place, "rb") as file:
-            return file.read()
-    except FileNotFoundError:
-        if not is_new:
-            raise InputError(
-                f"{shown(place)} is missing, with which the ledger's hashes were made: put it back"
-            ) from None
+    present = read_if_there(place)
+    if present is not None:
+        return present
+    if not is_new:
+        raise InputError(
+            f"{shown(place)} is missing, with which the ledger's hashes were made: put it back"
+        )
     salt = secrets.token_bytes(32)
-    with fsspec.open(place, "wb", **({} if is_url(place) else {"auto_mkdir": True})) as file:
-        file.write(salt)
+    write(place, salt)
     if not is_url(place):
         Path(place).chmod(0o600)
     return salt

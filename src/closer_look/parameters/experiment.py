@@ -94,8 +94,8 @@ class Experiment(Parameters):
     ``forget_set.seed`` and ``unlearning.seed`` count, and each method is trained once."""
     seed_target: bool = False
     """Each seed also makes a target model of its own: it takes the place of ``finetuning.seed`` and
-    ``base_model.small_llama.seed``. What is measured before unlearning, tuning, and a retain-only
-    model are of the first seed."""
+    ``base_model.small_llama.seed``. What is measured before unlearning, and tuning, are of the
+    first seed; a retain-only model starts from its base model."""
     splits: Annotated[tuple[Split, ...], AfterValidator(_named_once)]
     """The raw tables; each is read from the catalog entry ``raw_<split>``."""
     finetuning: bool = True

@@ -53,6 +53,13 @@ def read_if_there(path: str) -> bytes | None:
         return None
 
 
+def write(path: str, content: bytes) -> None:
+    """Write a file, with the folders that it lies in, or an object."""
+    options = {} if is_url(path) else {"auto_mkdir": True}
+    with fsspec.open(path, "wb", **options) as file:
+        file.write(content)
+
+
 def shown(path: str | Path) -> str:
     """Format a path for the log: from the working directory, or the whole URL."""
     return str(path) if is_url(path) else os.path.relpath(path)

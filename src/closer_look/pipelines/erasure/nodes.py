@@ -12,7 +12,6 @@ import pandas as pd
 from closer_look.data.questions import check_questions
 from closer_look.datasets.requests_dataset import RequestFiles
 from closer_look.datasets.served_models_dataset import ServedModels
-from closer_look.datasets.whole_files import write_text
 from closer_look.erasure.ledger import Ledger
 from closer_look.models.language_model import LanguageModel
 from closer_look.parameters.attacks import StressParameters
@@ -27,7 +26,7 @@ from closer_look.parameters.experiment import ForgetSetParameters
 from closer_look.parameters.models import ExportParameters
 from closer_look.parameters.training import UnlearningParameters
 from closer_look.reporting.run_record import code_version
-from closer_look.system.storage import is_url, shown
+from closer_look.system.storage import is_url, shown, write
 
 Inbox = Any  # of erasure.inbox
 Book = Any  # of erasure.book
@@ -115,7 +114,7 @@ def certify(
         page = render_certificate(envelope, file)
         contents = {file: json.dumps(envelope.content), f"{request_id}.html": page}
         for name, text in contents.items():
-            write_text(f"{certificates}/{name}", text)
+            write(f"{certificates}/{name}", text.encode())
         log.info("Certificate: %s", shown(f"{certificates}/{file}"))
         written += 1
     return written
