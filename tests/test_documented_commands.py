@@ -54,7 +54,7 @@ SHELL, FILES, OTHER = ("", "sh"), ("yaml", "csv"), ("json", "python", "text")
 
 NEEDS = re.compile(
     r"needs? (the hub|a GPU|a certificate)|\bhub, GPU\b|\bdownloads\b|\binteractive\b"
-    r"|\btakes\b.*\bhour\b"
+    r"|\btakes\b.*\bhours?\b"
 )
 """What a document says of a command that is not carried out here."""
 COMMAND = re.compile(r"(\.venv/bin/)?(kedro|make|pytest|pip|python3?|hf|sphinx-build) \S")

@@ -40,14 +40,14 @@ def results(tmp_path):
 
 
 def test_page_holds_the_newest_table_and_how_it_was_made(tool, results):
-    page = tool["write_page"]("kedro run --pipelines benchmark", results)
-    assert "```sh\n# takes an hour on two cores\nkedro run --pipelines benchmark\n```" in page
+    page = tool["write_page"]("Leaderboard", "kedro run --pipelines benchmark", results)
+    assert page.startswith("# Leaderboard\n")
+    assert "```sh\n# takes 2.0 hours\nkedro run --pipelines benchmark\n```" in page
     assert "| ME+GD | 1 |" in page
     assert "| ME+GD | 2 |" not in page
-    assert "2.0 hours on 2 cores, with torch 2.13.0, from commit `c0ffee`:" in page
-    assert "4 tasks, seeds 1001, 1002." in page
+    assert "on 2 cores, with torch 2.13.0, from commit `c0ffee`: 4 tasks, seeds 1001, 1002." in page
 
 
 def test_without_a_run_there_is_no_page(tool, tmp_path):
     with pytest.raises(SystemExit, match="run `kedro run --pipelines benchmark` first"):
-        tool["write_page"]("kedro run", tmp_path)
+        tool["write_page"]("Leaderboard", "kedro run", tmp_path)

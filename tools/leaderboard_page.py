@@ -1,6 +1,6 @@
-"""Write docs/leaderboard.md from the newest results of a benchmark.
+"""Write a page of the documentation from the newest results of a benchmark.
 
-python tools/leaderboard_page.py COMMAND data/08_reporting/people/benchmark
+python tools/leaderboard_page.py TITLE COMMAND data/08_reporting/people/benchmark PAGE
 """
 
 import argparse
@@ -12,35 +12,37 @@ import pandas as pd
 from closer_look.datasets.node_costs_dataset import NodeCostsDataset
 from closer_look.reporting.costs import machines
 
-PAGE = Path(__file__).parents[1] / "docs" / "leaderboard.md"
-TEXT = """# Leaderboard
+TEXT = """# {title}
 
 Every method at its best: tuned with the same number of trials, trained with several seeds, measured
-on questions that tuning has not seen. `make leaderboard` makes this page; the command is
+on questions that tuning has not seen.
 
 ```sh
-# takes an hour on two cores
+# takes {hours:.1f} hours
 {command}
 ```
 
 {text}
-Made in {hours:.1f} hours on {machines}, with torch {torch}, from commit `{commit}`:
-{n_tasks} tasks, seeds {seeds}. The report of the run has the same table and every answer behind it.
+Made on {machines}, with torch {torch}, from commit `{commit}`: {n_tasks} tasks, seeds {seeds}.
+The report of the run has the same table and every answer behind it.
 """
 
 
 def main() -> None:
     """Write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("title", help="of the page")
     parser.add_argument("command", help="that made the run")
     parser.add_argument("results", type=Path, help="folder of the benchmark's results")
-    parser.add_argument("page", type=Path, nargs="?", default=PAGE)
+    parser.add_argument("page", type=Path, help="to write")
     arguments = parser.parse_args()
-    arguments.page.write_text(write_page(arguments.command, arguments.results), encoding="utf-8")
+    arguments.page.write_text(
+        write_page(arguments.title, arguments.command, arguments.results), encoding="utf-8"
+    )
     print(arguments.page)
 
 
-def write_page(command: str, results: Path) -> str:
+def write_page(title: str, command: str, results: Path) -> str:
     """Write the page from the newest artefacts in a folder."""
     record = json.loads(newest(results / "run_record.json"))
     experiment = record["parameters"]["experiment"]
@@ -48,6 +50,7 @@ def write_page(command: str, results: Path) -> str:
         filepath=(results.parent / "node_costs.jsonl").as_posix(), scenario=results.name
     ).load()
     return TEXT.format(
+        title=title,
         command=command,
         text=newest(results / "leaderboard.md"),
         hours=hours_of(costs),
