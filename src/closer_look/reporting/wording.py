@@ -56,9 +56,8 @@ FIGURES = {
     ),
     "ranking": (
         "Who comes first, and how surely",
-        "The score of each method, the best on top. The thick bar is what other questions might "
-        "have given, the whisker what other questions and other seeds might have given. Methods "
-        "whose whiskers overlap share a rank.",
+        "The score of each method, the best on top, with intervals of 95 %. Methods whose whiskers "
+        "overlap share a rank.",
     ),
     "pareto_fronts": (
         "What each method could have been",
@@ -99,6 +98,8 @@ AIDS_OF_MANY = {
 """In place of the aids above for more methods than share a panel."""
 
 SEED_AIDS = {
+    "ranking": "The thick bar is what other questions might have given, the whisker what other "
+    "questions and other seeds might have given.",
     "curves": "Lines are means over seeds, whiskers are over questions, and each short stroke is "
     "a seed.",
     **dict.fromkeys(("trade_off", "forgetting_matrix", "metric_values"), "Means over seeds."),
