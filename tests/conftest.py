@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +23,9 @@ os.environ["DO_NOT_TRACK"] = "1"
 
 import pytest
 from filelock import FileLock
+
+# Tests interrupt themselves, and what a script starts in the background ignores that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[1]
 SWITCHES = ("HF_HUB_OFFLINE", "DO_NOT_TRACK")  # settings, and folders as models, are enough

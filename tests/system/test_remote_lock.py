@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -139,6 +140,22 @@ def test_a_run_whose_lock_was_taken_over_stops(url, monkeypatch, caplog):
         "it stops here"
     ]
     lock.release()
+
+
+def test_a_run_in_the_background_stops_too():
+    """Started by a script, it ignores interrupts."""
+    script = """
+import signal, time
+from closer_look.system import remote_lock
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+remote_lock.BEAT_SECONDS = 0.01
+lock = remote_lock.RemoteLock("memory://bucket/run")
+lock._write = lambda: None
+lock.filesystem.rm_file(lock.path)
+time.sleep(60)
+"""
+    done = subprocess.run([sys.executable, "-c", script], check=False)  # noqa: S603
+    assert done.returncode == -signal.SIGTERM
 
 
 def test_an_error_at_the_end_is_logged_and_hides_no_other(url, monkeypatch, caplog):

@@ -108,7 +108,10 @@ class RemoteLock:
                 self.run,
                 STALE_SECONDS,
             )
-            os.kill(os.getpid(), signal.SIGINT)  # ends the main thread, also where it waits
+            # An interrupt ends the main thread, also where it waits; what a script has started in
+            # the background ignores it.
+            ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+            os.kill(os.getpid(), signal.SIGTERM if ignored else signal.SIGINT)
 
     def release(self, force: bool = False) -> None:
         """Let others work on the run.
