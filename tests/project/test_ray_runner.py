@@ -22,7 +22,7 @@ from kedro_datasets.json import JSONDataset
 
 from closer_look.errors import InputError
 from closer_look.parameters.groups import as_model
-from closer_look.project import ray_cluster, ray_runner
+from closer_look.project import ray_cluster
 from closer_look.project.hooks import ProvenanceHooks
 from closer_look.project.ray_cluster import check_machines, connected
 from closer_look.project.ray_runner import RayRunner
@@ -173,11 +173,6 @@ class TestDeath:
 
 
 class TestFailure:
-    @pytest.fixture(autouse=True)
-    def patient(self, monkeypatch):
-        """On a busy machine a node may take longer to end than a user would wait."""
-        monkeypatch.setattr(ray_runner, "SECONDS_TO_END", WAIT)
-
     def test_it_ends_the_nodes_at_work(self, run, tmp_path, caplog):
         with pytest.raises(InputError, match=r"^rows\.csv: there is no row$"):
             run(
