@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -75,16 +75,6 @@ def few_objects_to_collect():
     """Each training has garbage collected; what was imported before is not looked through again."""
     gc.collect()
     gc.freeze()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def interpolations_parsed_once():
-    """A third of a small run's time goes into parsing the same ones again."""
-    from omegaconf import base, grammar_parser
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(base, "parse", cache(grammar_parser.parse))
-        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
