@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from closer_look.erasure.signing import Envelope
-from closer_look.erasure.statement import read_statement
-from closer_look.reporting.pages import number_text, page_environment
+from closer_look.erasure.statement import Number, read_statement
+from closer_look.reporting.pages import number_text, page_template
 
 DECISIONS = {
     "served": (
@@ -39,10 +39,8 @@ def render_certificate(envelope: Envelope, file: str) -> str:
         InputError: the envelope holds no certificate.
     """
     certificate = read_statement(envelope.payload)
-    environment = page_environment()
-    environment.filters["number"] = lambda number: number_text(number and number.model_dump())
     title, meaning = DECISIONS[certificate.done.decision]
-    return environment.get_template("certificate.html.jinja").render(
+    return page_template("certificate.html.jinja", number=_number).render(
         certificate=certificate,
         decision=title,
         meaning=meaning,
@@ -50,3 +48,7 @@ def render_certificate(envelope: Envelope, file: str) -> str:
         file=file,
         nothing_measured=NOTHING_MEASURED,
     )
+
+
+def _number(number: Number | None) -> str:
+    return number_text(number and number.model_dump())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from closer_look.reporting.pages import number_text, page_environment
+from closer_look.reporting.pages import number_text, page_template
 
 if TYPE_CHECKING:
     from closer_look.erasure.chain import Chain
@@ -30,10 +30,8 @@ def erasure_card(chain: Chain, sha256: str, *, is_separate: bool) -> str:
         pipeline_tag="text-generation",
         tags=["unlearning", "closer-look"],
     )
-    environment = page_environment().overlay(autoescape=False)  # it is Markdown
-    environment.filters["number"] = number_text
     lines = [*chain.decided.values()]
-    return environment.get_template("erasure_card.md.jinja").render(
+    return page_template("erasure_card.md.jinja", number=number_text).render(
         card_data=data.to_yaml(),
         title=TITLE,
         sha256=sha256,

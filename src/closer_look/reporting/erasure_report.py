@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from closer_look.erasure.chain import read_chain
-from closer_look.reporting.pages import number_text, page_environment
+from closer_look.reporting.pages import number_text, page_template
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -23,9 +23,7 @@ def render_erasure(lines: Sequence[Line], time_line: go.Figure) -> str:
     """
     chain = read_chain(lines)
     options = {"full_html": False, "include_plotlyjs": True, "config": {"displayModeBar": False}}
-    environment = page_environment()
-    environment.filters["number"] = number_text
-    return environment.get_template("erasure_report.html.jinja").render(
+    return page_template("erasure_report.html.jinja", number=number_text).render(
         lines=lines,
         chain=chain,
         figure=time_line.update_layout(title=None).to_html(**options) if time_line.data else None,

@@ -10,7 +10,7 @@ from closer_look.models.language_model import load_tokenizer
 from closer_look.models.prompts import set_prompt, settled_arguments, turn_end
 from closer_look.models.small_llama import small_tokenizer, texts_to_learn
 from closer_look.models.tokens import Tokens, end_token, split_text
-from closer_look.reporting.pages import page_environment
+from closer_look.reporting.pages import page_template
 from closer_look.training.objective import ANSWER, MISMATCH, REFUSAL, SIDES, Objective, texts_of
 
 if TYPE_CHECKING:
@@ -172,9 +172,7 @@ def render_page(
     prompt: PromptParameters,
 ) -> str:
     """Render the rows as a page of HTML that loads nothing and runs nothing."""
-    environment = page_environment()
-    environment.filters["count"] = count
-    return environment.get_template("inspection.html.jinja").render(
+    return page_template("inspection.html.jinja", count=count).render(
         rows=rows,
         facts=describe_prompt(tokenizer, base_model, prompt),
         template=tokenizer.chat_template,

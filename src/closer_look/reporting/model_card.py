@@ -16,7 +16,7 @@ import pandas as pd
 from closer_look.data.cells import BEFORE
 from closer_look.reporting.membership import tabulate_membership
 from closer_look.reporting.method_sentences import describe_method
-from closer_look.reporting.pages import page_environment
+from closer_look.reporting.pages import page_template
 from closer_look.reporting.report import HEADLINE_LIBRARIES
 from closer_look.reporting.results import REFERENCE_LABELS
 from closer_look.reporting.run_record import plain
@@ -77,10 +77,8 @@ def model_card(
     lora = parameters["unlearning"].get("lora")
     is_separate = bool(lora) and adapters == "separate"
     task_ids = questions["task_id"]
-    environment = page_environment().overlay(autoescape=False)  # Markdown has an escape of its own
-    environment.filters["measured"] = _measured
-    environment.filters["literal"] = _literal
-    return environment.get_template("model_card.md.jinja").render(
+    template = page_template("model_card.md.jinja", measured=_measured, literal=_literal)
+    return template.render(
         card_data=_card_data(base, method, after, parameters, is_separate=is_separate).to_yaml(),
         title=_title(base, method),
         base=base.get("pretrained"),

@@ -1,25 +1,34 @@
-"""Jinja2, as every page of the project is rendered: texts of rows and models are escaped."""
+"""Pages and cards, by Jinja2: in HTML, the texts of rows and models are escaped."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import jinja2
 
 
-def page_environment() -> jinja2.Environment:
-    """Create the environment of the templates in this folder."""
+@cache
+def page_template(name: str, **filters: Callable[..., Any]) -> jinja2.Template:
+    """Return a template of this folder, compiled once in a process.
+
+    Args:
+        name: of its file; but in Markdown (``.md.jinja``), texts are escaped.
+        filters: what it calls behind a ``|``.
+    """
     import jinja2
 
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("closer_look.reporting", "."),
-        autoescape=True,
+        autoescape=jinja2.select_autoescape(disabled_extensions=["md.jinja"], default=True),
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.filters.update(filters)
+    return environment.get_template(name)
 
 
 def number_text(number: Mapping[str, Any] | None) -> str:

@@ -22,7 +22,7 @@ from closer_look.reporting.costs import costs_table, machines
 from closer_look.reporting.findings import describe_failures, describe_versions
 from closer_look.reporting.leaderboard import tabulate_leaderboard
 from closer_look.reporting.membership import tabulate_membership
-from closer_look.reporting.pages import page_environment
+from closer_look.reporting.pages import page_template
 from closer_look.reporting.results import (
     REFERENCE_LABELS,
     STAGES,
@@ -125,13 +125,6 @@ def render_report(
     of_seeds, summary = summary, over_seeds(summary)
     row_metrics = first_seed(row_metrics)
     parameters = run_record["parameters"]
-    environment = page_environment()
-    environment.filters["number"] = _number
-    environment.filters["interval"] = _interval
-    environment.filters["p_value"] = _p_value
-    environment.filters["error"] = _error
-    environment.filters["duration"] = _duration
-    environment.filters["gigabytes"] = _gigabytes
     columns = list(answers.columns[answers.columns.get_loc("reference") + 1 :])
     measured = set(row_metrics["method"])  # of some models made elsewhere there are only numbers
     labels = {name: of for name, of in method_labels(parameters).items() if name in measured}
@@ -163,7 +156,16 @@ def render_report(
     tabulated = None
     if leaderboard is not None:
         tabulated = tabulate_leaderboard(leaderboard, summary_table, parameters)
-    return environment.get_template("report.html.jinja").render(
+    template = page_template(
+        "report.html.jinja",
+        number=_number,
+        interval=_interval,
+        p_value=_p_value,
+        error=_error,
+        duration=_duration,
+        gigabytes=_gigabytes,
+    )
+    return template.render(
         n_tasks=n_tasks,
         compared=after or [BEFORE_LABEL],
         runs=seeds,

@@ -8,6 +8,7 @@ import shutil
 import subprocess  # nosec B404
 import sys
 from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -81,8 +82,7 @@ def of_benchmark(
 
 def libraries() -> dict[str, str]:
     """Return the versions of all imported and required packages: name -> version."""
-    of_module = metadata.packages_distributions()
-    imported = {name for module in sys.modules for name in of_module.get(module, ())}
+    imported = {name for module in sys.modules for name in _distributions().get(module, ())}
     required = {
         re.match(r"[\w.-]+", line)[0]
         for line in metadata.requires(PROJECT) or ()
@@ -90,6 +90,12 @@ def libraries() -> dict[str, str]:
     }
     names = {_normalised(name) for name in (imported | required | {PROJECT})}
     return {name: metadata.version(name) for name in sorted(names)}
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    """Return which packages a module may be of; to find out takes a second."""
+    return metadata.packages_distributions()
 
 
 def git_commit() -> str | None:
