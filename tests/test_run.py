@@ -93,24 +93,27 @@ def test_every_result_is_loaded_by_its_name(whole_run, open_session):
             assert catalog.load(name) is not None, name
 
 
-@pytest.mark.parametrize("env", ENVIRONMENTS)
-def test_nothing_is_kept_in_memory_but_what_is_looked_at_before_a_run(open_session, tmp_path, env):
-    with open_session(tmp_path, env=env) as session:
-        catalog = session.load_context().catalog
-        names = set().union(*map(inputs_and_outputs, pipelines.values()))
-        in_memory = {name for name in names if isinstance(catalog.get(name), MemoryDataset)}
-        unknown = {name for name in names if name not in catalog}
+@pytest.fixture(scope="module", params=ENVIRONMENTS)
+def environment(request, open_session, tmp_path_factory):
+    """Catalog and pipelines of an environment."""
+    with open_session(tmp_path_factory.mktemp("data"), env=request.param) as session:
+        return session.load_context().catalog, dict(pipelines)
+
+
+def test_nothing_is_kept_in_memory_but_what_is_looked_at_before_a_run(environment):
+    catalog, pipelines = environment
+    names = set().union(*map(inputs_and_outputs, pipelines.values()))
+    in_memory = {name for name in names if isinstance(catalog.get(name), MemoryDataset)}
+    unknown = {name for name in names if name not in catalog}
     rows = ("questions", "unknown_questions")
     assert in_memory == {f"{name}.{table}" for name in ("inspect", "plan") for table in rows}
     # The ledger keeps what requests come to: a later run begins with it, not with these.
     assert unknown == {"inbox", "erasure_book", "n_certificates", "verification"}
 
 
-@pytest.mark.parametrize("env", ENVIRONMENTS)
-def test_layers_do_not_go_round_in_a_circle(open_session, tmp_path, env):
+def test_layers_do_not_go_round_in_a_circle(environment):
     """kedro-viz shows none where they do. Datasets without a layer are looked through."""
-    with open_session(tmp_path, env=env) as session:
-        catalog = session.load_context().catalog
+    catalog, pipelines = environment
 
     def layer(name):
         return (
