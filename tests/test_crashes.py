@@ -11,8 +11,6 @@ import signal
 import pandas as pd
 import pytest
 
-pytestmark = pytest.mark.slow  # each case is a run and a half
-
 PARAMETERS = {
     "experiment": {"methods": ["ga_kl"], "n_tasks": 2},
     "finetuning": {"epochs": 2, "checkpoint_minutes": None},
@@ -116,6 +114,15 @@ def run_until_killed(*arguments):
     assert process.exitcode == -signal.SIGKILL
 
 
+def some_slow(cases, *in_the_gate):
+    """Cases of one mechanism each are for the gate; the others die elsewhere of the same."""
+    return [
+        case if case in in_the_gate else pytest.param(case, marks=pytest.mark.slow)
+        for case in cases
+    ]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_killed_during(case, root, kedro_run, results, undisturbed, tmp_path):
     run_until_killed(root, tmp_path, PARAMETERS, *CASES[case])
@@ -161,7 +168,7 @@ INSIDE = {
 }
 
 
-@pytest.mark.parametrize("case", INSIDE)
+@pytest.mark.parametrize("case", some_slow(INSIDE, "unlearning"))
 def test_killed_inside_a_training(case, root, kedro_run, results, undisturbed, tmp_path, caplog):
     *where, resumed = INSIDE[case]
     checkpoints = {name: PARAMETERS[name] | CHECKPOINTS for name in ("finetuning", "unlearning")}

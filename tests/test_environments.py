@@ -192,7 +192,6 @@ def test_the_report_of_real_people_asks_for_nothing(real_world, browse):
     assert browse(report) == []
 
 
-@pytest.mark.slow
 def test_a_run_goes_on_to_its_report_without_what_measured_the_abilities(
     kedro_run, real_world, tmp_path, monkeypatch
 ):
@@ -205,7 +204,6 @@ def test_a_run_goes_on_to_its_report_without_what_measured_the_abilities(
     assert kedro_run(tmp_path, "real_world", **options) == ["real_world.write_report"]
 
 
-@pytest.mark.slow
 def test_smollm2_unlearns_what_the_model_can_answer(
     kedro_run, load, offline, few_people, tmp_path, monkeypatch
 ):

@@ -47,7 +47,6 @@ def test_every_seed_has_its_plan_and_all_start_from_one_target_model(seeded_run,
     assert len([*seeded_run.rglob("target")]) == 1
 
 
-@pytest.mark.slow
 def test_each_seed_may_have_a_target_model_of_its_own(seeded_run, kedro_run, load_result, tmp_path):
     shape = {"experiment": SEEDS | {"seed_target": True}}
     ran = kedro_run(tmp_path / "seeds", "fictitious", parameters=shape)

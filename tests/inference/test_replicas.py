@@ -24,7 +24,6 @@ def ray_of_two():
     ray.shutdown()
 
 
-@pytest.mark.slow
 def test_scores_answers_and_errors_of_two_replicas(ray_of_two, language_model):
     columns = {"questions": QUESTIONS, "answers": QUESTIONS[::-1]}
     options = SHARED | {"batch_size": 2}

@@ -88,7 +88,6 @@ def test_requests_are_served_certified_and_exported(kedro_run, copied_run, drop)
     assert "residual knowledge could not be measured" in ledger(copied_run)[2]["reason"]
 
 
-@pytest.mark.slow
 def test_adapters_and_a_model_that_is_refused(kedro_run, copied_run, drop):
     drop("r-1", 0)
     lora = PARAMETERS | {"unlearning": {"lora": {"rank": 2}, "learning_rate": 0.05}}

@@ -73,7 +73,6 @@ def remove(data, pattern):
 # --- what is refused ---------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_other_learning_rate_is_refused_and_mended_without_training_the_target_model(
     refused, kedro_run, data
 ):

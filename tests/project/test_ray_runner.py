@@ -165,7 +165,6 @@ class TestDeath:
         }
         assert "The worker of make has died (WorkerCrashedError): the node is begun" in caplog.text
 
-    @pytest.mark.slow
     def test_a_node_that_dies_in_each_worker_ends_the_run(self, run):
         with pytest.raises(
             InputError, match=r"^make: each worker has died that began it \(1; the "
@@ -183,12 +182,10 @@ class TestFailure:
             )
         assert (tmp_path / "ended").exists()
 
-    @pytest.mark.slow
     def test_an_error_shows_where_it_happened(self, run):
         with pytest.raises(ZeroDivisionError, match=r"return 1 / 0"):
             run(Node(divide, "params:folder", "x"))
 
-    @pytest.mark.slow
     def test_an_interrupt_ends_the_nodes_at_work(self, run, tmp_path):
         def interrupt():
             wait_for((tmp_path / "at_work").exists)
@@ -200,7 +197,6 @@ class TestFailure:
         assert (tmp_path / "ended").exists()
 
 
-@pytest.mark.slow
 def test_another_output_than_what_was_used_is_refused(run):
     hooks = ProvenanceHooks()
     hooks._consumers = {"x": {"later": "the SHA-256 of what it has used"}}

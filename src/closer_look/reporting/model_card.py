@@ -77,8 +77,7 @@ def model_card(
     lora = parameters["unlearning"].get("lora")
     is_separate = bool(lora) and adapters == "separate"
     task_ids = questions["task_id"]
-    template = page_template("model_card.md.jinja", measured=_measured, literal=_literal)
-    return template.render(
+    return page_template("model_card.md.jinja", measured=_measured, literal=_literal).render(
         card_data=_card_data(base, method, after, parameters, is_separate=is_separate).to_yaml(),
         title=_title(base, method),
         base=base.get("pretrained"),
