@@ -30,6 +30,9 @@ def of_labels(labels, reference_nll):
 def of_states(activations, labels):
     return activations.square().mean()
 
+def of_a_reference(logits, labels, reference_logits):
+    return (logits - reference_logits).square().mean()
+
 def unreadable(logits: "Tensor", labels, gamma: "Tensor" = 1.0):
     return gamma
 
@@ -56,6 +59,7 @@ def test_a_loss_is_found_by_name_or_by_its_path(own):
         False,
     )
     assert own("HALVED").label == "HALF"
+    assert own("of_a_reference").mean_over_positions
     assert loss.tensors == {"logits", "labels"}
     assert own("of_states").tensors == {"activations", "labels"}
 

@@ -89,7 +89,8 @@ def find_loss(name: str, losses: Mapping[str, Loss]) -> Loss:
 
     Args:
         name: a key of ``losses``, or ``package.module:function``, where the module holds a function
-            of tensors or a ``Loss``.
+            of tensors or a ``Loss``. A function alone counts rows, or positions if it reads
+            ``reference_logits``.
         losses: ``FORGET`` or ``RETAIN``.
 
     Raises:
@@ -107,7 +108,8 @@ def find_loss(name: str, losses: Mapping[str, Loss]) -> Loss:
         if not inspect.isfunction(found):
             raise ValueError(f"loss '{name}' is no function")
         label = found.__name__.replace("_", " ")
-        found = Loss(found, label, f"{label}, a loss of {found.__module__}")
+        of_positions = "reference_logits" in inspect.signature(found).parameters
+        found = Loss(found, label, f"{label}, a loss of {found.__module__}", of_positions)
     if not any(tensor.endswith(("logits", "activations")) for tensor in found.tensors):
         read = ", ".join(sorted(found.tensors)) or "-"
         raise ValueError(f"loss '{name}' reads neither logits nor activations, only {read}")
