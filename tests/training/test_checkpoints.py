@@ -14,7 +14,8 @@ from closer_look import losses
 from closer_look.errors import InputError
 from closer_look.models.language_model import SPARE_BYTES, LanguageModel
 from closer_look.parameters.training import FinetuningParameters, LoraParameters
-from closer_look.training import checkpoints, finetuning, trainer
+from closer_look.system.code import code_fingerprint
+from closer_look.training import checkpoints, finetuning, trainer, unlearning
 from closer_look.training.checkpoints import Checkpoints, training_key
 
 ALWAYS = 1e-9  # minutes
@@ -298,8 +299,9 @@ def npo(logits, labels, reference_nll, beta=0.1):
     [
         lambda patch: patch.setitem(losses.FORGET, "npo", losses.Loss(npo, "NPO", "")),
         lambda patch: patch.setattr(trainer, "code_fingerprint", lambda function: {"other": "1"}),
+        lambda patch: patch.setattr(unlearning, "code_hash", lambda code: f"another {code}"),
     ],
-    ids=["loss", "training"],
+    ids=["loss", "training", "objective"],
 )
 def test_checkpoint_by_other_code_is_never_resumed(
     unlearn, tmp_path, broken_off, monkeypatch, patch
@@ -316,16 +318,22 @@ def test_checkpoint_by_other_code_is_never_resumed(
     assert n_passes == 9
 
 
+def test_code_of_a_training_is_all_that_makes_its_weights():
+    code = code_fingerprint(unlearning._unlearn)
+    assert {"train", "Objective", "LossTerm", "OutputHead", "negated", "DualOptim"} <= code.keys()
+    assert {"train", "gradient_descent"} <= code_fingerprint(finetuning._finetune).keys()
+
+
 def test_how_often_one_is_written_makes_no_other_training(finetune, tmp_path, broken_off):
     minutes = iter([ALWAYS, 30])
     _, n_passes = broken_off(lambda: finetune(tmp_path, minutes=next(minutes)), 5)
     assert n_passes == 5
 
 
-@pytest.mark.parametrize("library", [checkpoints.torch, checkpoints.transformers])
+@pytest.mark.parametrize("library", ["torch", "transformers", "accelerate", "peft"])
 def test_training_by_another_version_of_a_library_is_another(fresh, monkeypatch, library):
     before = training_key(fresh(), [], {})
-    monkeypatch.setattr(library, "__version__", "0")
+    monkeypatch.setattr(getattr(checkpoints, library), "__version__", "0")
     assert training_key(fresh(), [], {}) != before
 
 

@@ -17,6 +17,8 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
+import accelerate
+import peft
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
@@ -79,7 +81,8 @@ def training_key(
     This takes about a second for each GB of weights.
     """
     digest = hashlib.sha256(model_fingerprint(language_model).encode())
-    versions = (torch.__version__, transformers.__version__)
+    libraries = (torch, transformers, accelerate, peft)
+    versions = tuple(library.__version__ for library in libraries)
     for value in (*versions, *settings, *(one for row in rows for one in row.items())):
         digest.update(_content(value))
     return digest.hexdigest()

@@ -13,6 +13,7 @@ from closer_look.losses import gradient_descent
 from closer_look.models.language_model import LanguageModel
 from closer_look.models.packing import answer_logits, pack
 from closer_look.models.tokens import encode
+from closer_look.system.code import code_hash
 from closer_look.training.combination import Combination
 from closer_look.training.sharding import share_out
 from closer_look.training.trainer import train
@@ -94,6 +95,7 @@ def _finetune(
         epochs=parameters.epochs,
         sampling="group_by_length",
         checkpoints=checkpoints,
+        determined_by=(code_hash(_finetune),),
         description=description,
         most_rows=most_rows,
     )

@@ -20,6 +20,7 @@ from closer_look.system.code import code_hash
 from closer_look.training.combination import Combination
 from closer_look.training.guard import Guard
 from closer_look.training.objective import Objective
+from closer_look.training.processes import device, n_processes
 from closer_look.training.sharding import share_out
 from closer_look.training.task_vector import negated
 from closer_look.training.trainer import train
@@ -117,6 +118,8 @@ def _unlearn(
     # Each process has the whole head: every position of its rows needs all of it.
     head = OutputHead(model, weights) if weights else None
     share_out(model, settings, rows)
+    if head and n_processes() > 1:
+        head.model.to(device())
     rows_per_epoch = len(rows) // plan["epoch"].nunique()
     with (
         trainable_only(model, method.trainable),
@@ -136,6 +139,7 @@ def _unlearn(
             checkpoints=checkpoints,
             optimiser=settings.optimiser,
             determined_by=(
+                code_hash(_unlearn),
                 method,
                 *weights.values(),
                 *map(code_hash, method.named_code.values()),
