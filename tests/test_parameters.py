@@ -287,6 +287,10 @@ def test_target_models_of_seeds_that_cannot_be_made_or_compared(shape, reason):
         ),
         ({"loss": "idk", "padded_length": 500}, "loss 'idk' is not a mean over positions"),
         ({"loss": "npo", "padded_length": 500}, "loss 'npo' is not a mean over positions"),
+        (
+            {"loss": "npo", "positions": "question_and_answer"},
+            "loss 'npo' reads reference_nll, which is of the answer alone: remove positions",
+        ),
     ],
 )
 def test_impossible_hyperparameter_is_named(term, fault):
@@ -421,6 +425,12 @@ def test_method_that_does_not_go_with_the_run_is_refused(method, unlearning, mes
 def test_surgery_goes_with_an_optimiser_of_its_own():
     found = settings(SURGERY | {"optimiser": "adamw"}, optimiser="dual_optim")
     assert found.optimiser == "adamw"
+
+
+def test_without_a_retain_loss_dual_optim_is_adamw():
+    own = MethodParameters.model_validate(ALONE)
+    values = UnlearningParameters.model_validate(UNLEARNING | {"optimiser": "dual_optim"})
+    assert settings_of(own, values).optimiser == "adamw"
 
 
 def test_hyperparameters_may_be_whole_numbers():

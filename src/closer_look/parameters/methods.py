@@ -64,6 +64,12 @@ class LossParameters(Parameters):
             raise ValueError(
                 f"loss '{self.loss}' is not a mean over positions: remove padded_length"
             )
+        reference = sorted(name for name in loss.tensors if name.endswith("_nll"))
+        if self.positions != "answer" and reference:
+            raise ValueError(
+                f"loss '{self.loss}' reads {reference[0]}, which is of the answer alone: remove "
+                f"positions"
+            )
         loss.check(self.hyperparameters)
 
 
@@ -311,4 +317,7 @@ def settings_of(method: MethodParameters, unlearning: UnlearningParameters) -> U
             "trainable: with LoRA, unlearning.lora.target_modules says what is trained; remove one "
             "of them"
         )
+    if settings.optimiser == "dual_optim" and not method.retain:
+        # Of one gradient it is AdamW, and takes no more memory.
+        return settings.model_copy(update={"optimiser": "adamw"})
     return settings
