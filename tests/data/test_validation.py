@@ -45,6 +45,8 @@ def test_something_must_be_left_to_report(make_questions):
         draw_validation(rows, 0.25, seed=1)
     with pytest.raises(InputError, match=r"0.9 takes 4 of 4 rows of task 1 and leaves none"):
         draw_validation(make_questions(("forget", 1, 4), ("retain", 0, 20)), 0.9, seed=1)
+    with pytest.raises(InputError, match=r"0.25 takes 1 of 2 rows of task 1 and leaves 1 to repo"):
+        draw_validation(make_questions(("forget", 1, 2), ("retain", 0, 20)), 0.25, seed=1)
 
 
 @pytest.mark.parametrize("split", ["forget", "retain"])

@@ -189,6 +189,17 @@ def test_interval_of_equal_values_is_that_value(make_row_metrics):
     assert (table["ci_high"] == table["value"]).all()
 
 
+def test_one_row_has_no_interval(make_row_metrics):
+    rows = make_row_metrics(("forget", 1, 1), ("retain", 0, 7))
+    table = aggregate(rows, n_resamples=20).set_index("split")
+    assert table.loc["forget", "value"].notna().all()
+    assert table.loc["forget", ["ci_low", "ci_high"]].isna().all(axis=None)
+    assert table.loc["retain", ["ci_low", "ci_high"]].notna().all(axis=None)
+    numbers = summarise(rows, n_resamples=20).set_index("metric")
+    assert np.isnan(numbers.loc["forget_efficacy", "ci_low"])
+    assert not np.isnan(numbers.loc["model_utility", "ci_low"])
+
+
 def test_interval_is_that_of_the_mean(make_row_metrics):
     # 400 coin throws: the mean's standard deviation is 0.5 / sqrt(400) = 0.025, times 1.96.
     rows = make_row_metrics(("retain", 0, 400))

@@ -134,6 +134,12 @@ class TestAverageTasks:
         tasks = pd.DataFrame([measured("", 1, 0.4, 0.3, 0.6), measured("", 2, np.nan)])
         assert results.average_tasks(tasks)["value"] == 0.4
 
+    def test_without_an_interval_of_each_there_is_none(self):
+        tasks = pd.DataFrame([measured("", 1, 0.4, 0.3, 0.6), measured("", 2, 0.8, np.nan, np.nan)])
+        average = results.average_tasks(tasks)
+        assert average["value"] == pytest.approx(0.6)
+        assert np.isnan([average["ci_low"], average["ci_high"]]).all()
+
     def test_no_value_at_all_is_nan(self):
         average = results.average_tasks(pd.DataFrame([measured("", 1, np.nan)]))
         assert set(average) == {"value", "ci_low", "ci_high"}

@@ -21,8 +21,8 @@ def draw_validation(evaluation: pd.DataFrame, share: float, seed: int) -> pd.Dat
         The rows drawn, in the order of the table.
 
     Raises:
-        InputError: no row of a set or task would be left to report, or there are no rows to forget
-            or none to retain.
+        InputError: fewer than two rows of a set or task would be left to report, which have no
+            interval, or there are no rows to forget or none to retain.
     """
     splits = set(evaluation["split"])
     if "forget" not in splits or len(splits) == 1:
@@ -33,11 +33,13 @@ def draw_validation(evaluation: pd.DataFrame, share: float, seed: int) -> pd.Dat
     drawn = []
     for (split, task_id), rows in evaluation.groupby(["split", "task_id"], sort=False):
         n_drawn = max(1, round(share * len(rows)))
-        if n_drawn == len(rows):
+        n_left = len(rows) - n_drawn
+        if n_left < 2:
             of = f"task {task_id}" if task_id else f"split '{split}'"
             raise InputError(
                 f"parameter tuning.validation_share: {share} takes {n_drawn} of {len(rows)} rows "
-                f"of {of} and leaves none to report; make it smaller, or evaluate more rows"
+                f"of {of} and leaves {n_left or 'none'} to report; an interval takes two. Make it "
+                f"smaller, or evaluate more rows"
             )
         generator = np.random.default_rng([seed, SPLITS.index(split), task_id])
         shuffled = rows.iloc[generator.permutation(len(rows))]

@@ -8,7 +8,7 @@ questions, not on the training run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -51,7 +51,7 @@ def aggregate(
 
     Returns:
         Columns split, task_id, metric, value, ci_low, ci_high, n_rows (rows with a value). The
-        table omits a metric if no row of the split has a value.
+        table omits a metric if no row of the split has a value. One row gives no interval (NaN).
 
     Raises:
         InputError: a metric's value over the rows of a split is not between 0 and 1.
@@ -64,7 +64,7 @@ def aggregate(
                     f"metric '{metric}' is {estimate.value:g} over the rows of {split}; "
                     f"over rows it must lie between 0 and 1"
                 )
-            interval = percentile_interval(estimate.resampled)
+            interval = _interval(estimate.resampled, [estimate])
             lines.append((split, task_id, metric, estimate.value, *interval, estimate.n_rows))
     columns = ["split", "task_id", "metric", "value", "ci_low", "ci_high", "n_rows"]
     return pd.DataFrame(lines, columns=columns)
@@ -94,7 +94,7 @@ def summarise(
         ``tofu_model_utility`` (task 0), and ``forget_quality`` of each task, a p-value without an
         interval. ``terms`` are the metrics in a value, as in "rouge, probability of retain and
         world_facts". ``reason`` is "" if all terms of all rows are in it; the value is NaN if none
-        is.
+        is, and the interval if a term is of one row.
     """
     terms = (*MODEL_UTILITY_TERMS, *FORGET_EFFICACY_TERMS, *TOFU_UTILITY_TERMS)
     held = {name: metric for name, metric in METRICS.items() if name in terms}
@@ -160,7 +160,14 @@ def _combine(
         return np.nan, np.nan, np.nan, "", reason
     value = float(summary([estimate.value for estimate in held]))
     resampled = summary(np.stack([estimate.resampled for estimate in held], axis=-1))
-    return value, *percentile_interval(resampled), _held(terms, splits), reason
+    return value, *_interval(resampled, held), _held(terms, splits), reason
+
+
+def _interval(resampled: NDArray[np.float64], held: Sequence[_Estimate]) -> tuple[float, float]:
+    """Compute the interval of what is made of estimates; one row tells nothing of others."""
+    if any(estimate.n_rows == 1 for estimate in held):
+        return np.nan, np.nan
+    return percentile_interval(resampled)
 
 
 def _tofu_model_utility(

@@ -142,14 +142,17 @@ def average_tasks(tasks: pd.DataFrame) -> dict[str, float]:
         tasks: a row per task, with value, ci_low and ci_high; rows without a value are ignored.
 
     Returns:
-        value, ci_low, ci_high; NaN if there is no row with a value.
+        value, ci_low, ci_high; NaN if there is no row with a value. The bounds are also NaN if a
+        value has none.
     """
     tasks = tasks.dropna(subset="value")
     if tasks.empty:
         return NOT_MEASURED
     value = tasks["value"].mean()
-    below = np.sqrt(((tasks["value"] - tasks["ci_low"]) ** 2).sum()) / len(tasks)
-    above = np.sqrt(((tasks["ci_high"] - tasks["value"]) ** 2).sum()) / len(tasks)
+    below, above = (
+        np.sqrt((distances**2).sum(skipna=False)) / len(tasks)
+        for distances in (tasks["value"] - tasks["ci_low"], tasks["ci_high"] - tasks["value"])
+    )
     return {"value": value, "ci_low": value - below, "ci_high": value + above}
 
 
