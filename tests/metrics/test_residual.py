@@ -57,6 +57,17 @@ def test_the_setting_that_gets_most_back_is_marked(recovered):
     assert lens["is_largest"].tolist() == [True, False]
 
 
+def test_settings_of_other_rows_are_compared_by_their_shares(recovered):
+    """Of all rows, half is got back; of two rows, one of which was known, all that was known."""
+    some = lines("me_gd", "relearning", [1, 0], "on two rows").assign(row_id=["row 2", "row 3"])
+    most = lines("me_gd", "relearning", [1, 1, 0, 0], "on none")
+    table = attack_results(pd.concat([recovered, most, some], ignore_index=True), "before")
+    relearned = table[table["attack"] == "relearning"].set_index("setting")
+    assert relearned["recovered"].tolist() == [0.5, 0.5]
+    assert relearned["value"].to_dict() == {"on two rows": 1, "on none": pytest.approx(2 / 3)}
+    assert relearned["is_largest"].to_dict() == {"on two rows": True, "on none": False}
+
+
 def test_residual_knowledge_is_the_most_that_any_attack_gets_back(recovered):
     table = residual_knowledge(recovered, "before", internal=["lens"]).set_index("method")
     found = table.loc["me_gd"]

@@ -76,7 +76,8 @@ def attack_results(
             | {"reason": NOT_KNOWN if np.isnan(share.value) else ""}
         )
     table = pd.DataFrame(lines)
-    best = table.groupby(["method", "attack"], sort=False)["recovered"].idxmax()
+    share = table["value"].fillna(table["recovered"])  # settings may have rows of their own
+    best = share.groupby([table["method"], table["attack"]], sort=False).idxmax()
     return table.assign(is_largest=table.index.isin(best))
 
 

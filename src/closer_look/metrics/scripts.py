@@ -13,6 +13,8 @@ _CHARACTERS = (
 )
 _WORD = regex.compile(rf"[{_CHARACTERS}]\p{{M}}*|[\w--_--[{_CHARACTERS}]]+", regex.VERSION1)
 _NAME = regex.compile(rf"[{_CHARACTERS}]\p{{M}}*|[\w--_--[{_CHARACTERS}]]+[+#]*", regex.VERSION1)
+SPACED_WORD = regex.compile(rf"[\w--[{_CHARACTERS}--\p{{Hangul}}]]+", regex.VERSION1)
+"""A word of a script that has spaces between words, in the text as it stands."""
 _INVISIBLE = regex.compile(r"\p{Cf}")  # joiners, direction marks
 
 

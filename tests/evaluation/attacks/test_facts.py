@@ -47,6 +47,24 @@ def test_a_row_whose_words_stand_in_the_question_has_none(facts):
     assert set(facts) == {"a", "b", "c"}
 
 
+def _rows(question, answer):
+    columns = {"row_id": "x", "question": question, "answer": answer, "key_fact": None}
+    return pd.DataFrame([columns])
+
+
+def test_a_word_of_another_script_is_whole(models):
+    rows = _rows("वह कहाँ है?", "वह दिल्ली है।")
+    (fact,) = find_facts(models.knows.tokenizer, rows, rows)
+    assert models.knows.tokenizer.decode(fact.labels).strip() == "दिल्ली"
+
+
+def test_without_spaces_between_words_only_a_key_fact_is_found(models):
+    rows = _rows("她的父亲是谁", "她的父亲是一名医生。")
+    assert find_facts(models.knows.tokenizer, rows, rows) == []
+    (fact,) = find_facts(models.knows.tokenizer, rows.assign(key_fact="医生"), rows)
+    assert models.knows.tokenizer.decode(fact.labels) == "医生"
+
+
 def test_predictors_come_before_the_labels(facts):
     for fact in facts.values():
         assert fact.text[len(fact.text) + 1 - len(fact.labels) :] == fact.labels[:-1]

@@ -95,6 +95,14 @@ def test_a_model_that_reads_sentences_reads_what_was_given_too(monkeypatch):
     assert judged(lines.drop(columns="given"), "a model")["recovered"].tolist() == [1, 0]
 
 
+def test_a_bare_fact_is_got_back_however_few_of_the_words_it_is():
+    facts = ROWS.assign(gold_answer=["The town in which Ana lives, as we all know, is Lund."] * 2)
+    lines = attacked((ANA, "Lund."), (BEN, "Lund."))
+    table = judge_lines(lines, facts, JudgesParameters(embedder="-", entailment="key_fact"))
+    assert table["rouge"].max() < 0.1
+    assert table["recovered"].tolist() == [1, 0]
+
+
 def test_an_internal_attack_judges_itself():
     lines = pd.DataFrame({"row_id": [ANA, BEN, ANA], "recovered": [0.5, 0.25, 1.0]})
     table = judged(lines.assign(setting=["one", "one", "two"]))

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
+from closer_look.metrics.scripts import SPACED_WORD
+
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-WORD = re.compile(r"\w+")
 
 
 class Fact(NamedTuple):
@@ -41,8 +41,8 @@ def find_facts(
         questions: the run's whole table: a word counts as rare if few of its answers have it.
 
     Returns:
-        A fact for each row whose answer holds one: rows whose every word stands in the question
-        have none.
+        A fact for each row whose answer holds one. Without a key fact, rows have none whose every
+        word stands in the question, or whose script has no spaces between words.
     """
     from closer_look.models.tokens import encode, split_text
 
@@ -78,16 +78,19 @@ def _place(text: str, row, counts: Counter) -> tuple[int, int] | None:
             return found.span()
     asked = _words(row.question)
     known = _words(row.answer)
-    words = [w for w in WORD.finditer(text) if w[0].lower() in known - asked]
+    words = [w for w in SPACED_WORD.finditer(text) if w[0].lower() in known - asked]
     return min(words, key=lambda word: counts[word[0].lower()]).span() if words else None
 
 
 def _words(text: str) -> set[str]:
-    return {word.lower() for word in WORD.findall(text)}
+    return {word.lower() for word in SPACED_WORD.findall(text)}
 
 
 def _covering(pieces: list[str], start: int, end: int) -> tuple[int, int]:
     """Return the bounds of the tokens that hold a part of the text from start to end."""
     ends = list(accumulate(map(len, pieces)))
     inside = [i for i, stop in enumerate(ends) if stop > start and stop - len(pieces[i]) < end]
-    return inside[0], inside[-1] + 1
+    first = inside[0]
+    while first and not pieces[first - 1]:  # a part of the first character
+        first -= 1
+    return first, inside[-1] + 1

@@ -24,8 +24,9 @@ def judge_lines(
 ) -> pd.DataFrame:
     """Judge the lines of an attack, and keep the worst of each row in each setting.
 
-    A line has recovered a row if the judge finds the fact in it and it has a tenth of the
-    reference's words, as for the metric entailment; without a judge, it is its ROUGE-L recall.
+    A line has recovered a row if the judge finds the fact in it. For an entailment model, it must
+    also have a tenth of the reference's words, as for the metric entailment. Without a judge, what
+    is recovered is the line's ROUGE-L recall.
 
     Args:
         attacked: lines of an attack (see ``attack.Attack``), or one line with a ``reason`` alone.
@@ -103,7 +104,7 @@ def _recovered(
         begun = given != ""
         if begun.any():
             states[begun] &= ~states_fact(given[begun], references[begun], judges.entailment)
-    states &= rouge >= ENTAILMENT_MIN_ROUGE
+        states &= rouge >= ENTAILMENT_MIN_ROUGE
     return {"rouge": rouge, "recovered": states.astype(float), "entailment": states.astype(float)}
 
 

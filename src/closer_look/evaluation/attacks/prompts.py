@@ -75,6 +75,9 @@ def _beginnings(model: LanguageModel, rows: pd.DataFrame, n_tokens: int) -> list
 
 
 def _without(answer: str, given: str) -> str:
-    """Take away what was given; its last character may have been half a one."""
+    """Take away what was given; its last character may have been half a one.
+
+    What is left begins with the space between the two, if there was one.
+    """
     shared = takewhile(lambda pair: pair[0] == pair[1], zip(answer, given.strip(), strict=False))
-    return answer[len(list(shared)) :].strip()
+    return answer[len(list(shared)) :].rstrip()
