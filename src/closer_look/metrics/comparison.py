@@ -81,9 +81,8 @@ def compare(
 
     Model utility (MU) and forget efficacy (FE, the mean over tasks) are computed for each seed, and
     averaged. A method's rank is one more than the number of methods whose whole interval lies above
-    its own, so methods that cannot be told apart share a rank (as in the Chatbot Arena, arXiv
-    2403.04132). Each method is also tested against the next one in the table: two-sided, in
-    pairs, corrected after Holm for the number of tests.
+    its own (as in the Chatbot Arena, arXiv 2403.04132). Each method is also tested against the next
+    one in the table: two-sided, in pairs, corrected after Holm for the number of tests.
 
     Args:
         row_metrics: method, split, task_id, row_id, the metrics and, if there are several, seed;
@@ -138,7 +137,7 @@ def ranks(low: ArrayLike, high: ArrayLike, last: ArrayLike) -> NDArray[np.int64]
         last: (N,), which come after all others, whatever their intervals.
 
     Returns:
-        (N,), from 1; equal where intervals do not decide.
+        (N,), from 1. Two whose intervals overlap may differ, as a third may lie above one alone.
     """
     low, high, last = np.asarray(low), np.asarray(high), np.asarray(last, dtype=int)
     is_better = np.where(last[:, None] == last, low > high[:, None], last < last[:, None])

@@ -169,9 +169,12 @@ def describe_leaderboard(
     best = TUNED_FOR[tuning["objective"]].format(kept=f"{100 * tuning['min_utility']:g} %")
     n_seeds = int(table["n_seeds"].max())
     (before,) = summary_table[summary_table["method"] == REFERENCE_LABELS[BEFORE]].itertuples()
+    attacked = table["residual_knowledge"].notna().any()
+    but = ", but memory is the most of any" + (", and Residual is of the first" if attacked else "")
     over_seeds = (
-        f"Every number is the mean over {n_seeds} seeds. Intervals are of 95 %, over questions and "
-        "seeds: over what else might have been asked, and how else the training might have gone."
+        f"Every number is the mean over {n_seeds} seeds{but}. Intervals are of 95 %, over "
+        "questions and seeds: over what else might have been asked, and how else the training "
+        "might have gone."
     )
     over_questions = (
         "Intervals are of 95 %, over questions. There is one seed: how far another training would "
@@ -186,9 +189,10 @@ def describe_leaderboard(
         f"trains: for {best} on questions that no number here is about.",
         over_questions if n_seeds == 1 else over_seeds,
         "A rank is one more than the number of methods whose whole interval lies above a method's "
-        "own: methods that cannot be told apart share it. p is the chance of a difference at least "
-        "as large between a method and the next one, if there were none: a two-sided test on the "
-        f"same questions{' and seeds' if n_seeds > 1 else ''}, corrected for the number of tests "
+        "own. Two methods whose intervals overlap may have different ranks: a third one may lie "
+        "above one of them alone. p is the chance of a difference at least as large between a "
+        "method and the next one, if there were none: a two-sided test on the same "
+        f"questions{' and seeds' if n_seeds > 1 else ''}, corrected for the number of tests "
         "(Holm).",
     ]
 
@@ -248,7 +252,12 @@ def _p_value(value: float) -> str:
 
 COLUMNS = (
     Column("method", "Method", "as it is named everywhere", str),
-    Column("rank", "Rank", "equal where intervals do not decide", "{:.0f}".format),
+    Column(
+        "rank",
+        "Rank",
+        "one more than the number of methods whose whole interval lies above",
+        "{:.0f}".format,
+    ),
     Column("score", "Score", "by which methods are ranked", _number),
     Column("p_value", "p", "of the difference to the next method", _p_value),
     Column("model_utility", "MU", "what the model still does well", _number),

@@ -56,8 +56,8 @@ FIGURES = {
     ),
     "ranking": (
         "Who comes first, and how surely",
-        "The score of each method, the best on top, with intervals of 95 %. Methods whose whiskers "
-        "overlap share a rank.",
+        "The score of each method, the best on top, with intervals of 95 %. A rank is one more "
+        "than the number of methods whose whole interval is further right.",
     ),
     "pareto_fronts": (
         "What each method could have been",
