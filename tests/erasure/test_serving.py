@@ -105,11 +105,25 @@ def test_a_batch_of_which_one_line_was_written_is_completed(bench, monkeypatch):
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(type(bench.ledger), "append", killed)
-        bench.serve(batch="all")
+        bench.serve(batch="all", attempts=ATTEMPTS)
     assert bench.kinds == [("a", "served")]
-    bench.serve(batch="all")
+    bench.serve(batch="all", attempts=ATTEMPTS)
     assert bench.check() == ["a", "b", "c"]
+    assert len(bench.kinds) == 3
     assert len(bench.trained) == 1
+
+
+@pytest.mark.parametrize("subject", ["Somebody", "Nobody"])
+def test_what_is_decided_stays_so_whatever_else_its_file_says(bench, subject):
+    bench.drop("a", subject=subject)
+    bench.serve(attempts=ATTEMPTS)
+    decided = bench.kinds
+    bench.drop("a", subject=subject, deadline="2026-04-01")
+    bench.drop("b")
+    bench.serve(attempts=ATTEMPTS)
+    assert bench.kinds == [*decided, ("b", "served")]
+    asked_again = [one["request_id"] for one in bench.ledger.lines()[1].rechecked]
+    assert asked_again == ["a"] * (subject == "Somebody")
 
 
 def test_what_comes_back_is_queued_again(bench):

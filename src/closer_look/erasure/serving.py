@@ -103,7 +103,9 @@ class Service:
         found = []
         for one in inbox.new:
             line = decided.get(one.request_id)
-            if line is None or self._untried(line):
+            if line and line.kind != "failed":
+                continue  # its batch was finished after the inbox was read
+            if self._untried(line):
                 found.append(one)
             else:
                 log.warning("Request %s has failed: %s", one.request_id, line.reason)
