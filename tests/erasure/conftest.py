@@ -22,6 +22,7 @@ from closer_look.erasure.inbox import read_inbox
 from closer_look.erasure.ledger import Ledger
 from closer_look.erasure.purge import purge
 from closer_look.erasure.salt import read_salt
+from closer_look.erasure.signing import read_envelope
 from closer_look.erasure.statement import (
     Asked,
     Certificate,
@@ -32,6 +33,7 @@ from closer_look.erasure.statement import (
     Number,
     files_digest,
     not_proven,
+    read_statement,
 )
 from closer_look.erasure.verification import model_files
 from closer_look.models.language_model import model_fingerprint
@@ -45,6 +47,7 @@ from closer_look.parameters.evaluation import (
 )
 from closer_look.parameters.experiment import ForgetSetParameters
 from closer_look.parameters.training import UnlearningParameters
+from closer_look.pipelines.erasure.nodes import certify
 
 BASE, FIRST, SECOND, ROWS = (hashlib.sha256(name).hexdigest() for name in (b"0", b"1", b"2", b"r"))
 
@@ -88,7 +91,7 @@ def certified(tmp_path):
             parameters={"learning_rate": 5e-4, "epochs": 5},
             attempts=2,
             code_version="closer-look 0.1.0",
-            purged=True,
+            purged=False,
         ),
         model=Model(before=FIRST, after=SECOND, folder=folder.name, files=files),
         measured=(
@@ -108,7 +111,7 @@ def certified(tmp_path):
                 after=Number(value=0.88),
             ),
         ),
-        not_proven=not_proven("served", [], purged=True),
+        not_proven=not_proven("served", [], purged=False),
         ledger=LedgerEntry(index=line.index, sha256=line.sha256),
     )
     return SimpleNamespace(
@@ -216,6 +219,16 @@ class Bench:
         service.serve(inbox)
         if erasure.purge:
             purge(book, self.files, self.path)
+
+    def certify(self):
+        """Write the certificates that are missing, and return all by request."""
+        folder = self.path / "certificates"
+        book = Book(self.ledger, self.path / "results", read_salt(self.models.folder, is_new=False))
+        certify(book, self.models, folder, ErasureParameters.model_validate(GATE))
+        paths = sorted(folder.glob("*.json"))
+        return {
+            path.stem: read_statement(read_envelope(path.read_bytes()).payload) for path in paths
+        }
 
     def unlearn(self, language_model, questions, refusals, attempt, settings, number, checkpoints):
         """Play a training."""

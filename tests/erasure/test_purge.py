@@ -1,6 +1,8 @@
 """After a purge nothing holds the texts of a request but the rows that it came from."""
 
 import json
+import re
+from html import escape
 
 import pandas as pd
 import pytest
@@ -64,6 +66,50 @@ def test_a_purge_that_was_killed_goes_on(bench, monkeypatch):
     monkeypatch.setattr(type(bench.ledger), "append", append)
     bench.serve(purge=True)
     assert bench.kinds == [("a", "served"), ("a", "purged")]
+    reason = bench.ledger.lines()[1].reason
+    assert "so nothing was searched for its rows" in reason
+    assert "its file" not in reason
+
+
+def test_a_purge_that_was_killed_in_its_search_searches_again(bench, monkeypatch):
+    bench.drop("a")
+    (bench.path / "copy.txt").write_text("Answer 1 on Subject of a.", encoding="utf-8")
+
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("closer_look.erasure.purge.find_texts", killed)
+        bench.serve(purge=True)
+    bench.serve(purge=True)
+    assert bench.kinds == [("a", "served"), ("a", "purged")]
+    assert "1 other files of the artefacts hold them" in bench.ledger.lines()[1].reason
+
+
+def test_files_that_cannot_be_searched_are_named_and_the_others_searched(bench, caplog):
+    bench.drop("a")
+    (bench.path / "damaged.parquet").write_bytes(b"no table")
+    rows = pd.DataFrame({"text": ["Answer 1 on Subject of a.", "x"]}, index=[0, 0])
+    rows.to_parquet(bench.path / "twice.parquet")
+    bench.serve(purge=True)
+    assert "damaged.parquet could not be searched (" in caplog.text
+    assert "twice.parquet still holds texts of request a" in caplog.text
+    assert bench.ledger.lines()[1].reason == (
+        "its file and the texts of its results are deleted; 1 other files of the artefacts hold "
+        "them, which the log names; 1 other files of the artefacts could not be searched, which "
+        "the log names"
+    )
+
+
+def test_a_file_that_was_edited_after_it_was_served_is_deleted_too(bench):
+    bench.drop("a")
+    bench.drop("b")
+    bench.serve()
+    bench.drop("a", deadline="2026-04-01")
+    bench.drop("b", deadline="soon")
+    bench.serve(purge=True)
+    assert bench.kinds[2:] == [("b", "set_aside"), ("a", "purged")]
+    assert [*bench.files] == ["b"]
 
 
 def test_a_purged_request_that_comes_once_more_is_not_served_again(bench):
@@ -84,3 +130,12 @@ def test_texts_are_found_as_json_and_parquet_write_them(tmp_path):
     (tmp_path / "d.txt").write_text("another text", encoding="utf-8")
     found = [path.name for path in find_texts(tmp_path, [text, "short"])]
     assert found == ["a.json", "b.txt", "c.parquet"]
+
+
+def test_texts_are_found_in_pages(tmp_path):
+    text = "What is Ilse Marwood's <first> profession?"
+    (tmp_path / "a.html").write_text(f"<p>{escape(text)}</p>", encoding="utf-8")
+    tokens = "".join(f"<bdi>{escape(part)}</bdi><wbr>" for part in re.findall(r"\s?\w+|.", text))
+    (tmp_path / "b.html").write_text(tokens, encoding="utf-8")
+    (tmp_path / "c.html").write_text("<p>another text</p>", encoding="utf-8")
+    assert [path.name for path in find_texts(tmp_path, [text])] == ["a.html", "b.html"]

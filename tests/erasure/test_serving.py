@@ -105,11 +105,54 @@ def test_a_batch_of_which_one_line_was_written_is_completed(bench, monkeypatch):
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(type(bench.ledger), "append", killed)
-        bench.serve(batch="all")
+        bench.serve(batch="all", attempts=ATTEMPTS)
     assert bench.kinds == [("a", "served")]
-    bench.serve(batch="all")
+    bench.serve(batch="all", attempts=ATTEMPTS)
     assert bench.check() == ["a", "b", "c"]
+    assert len(bench.kinds) == 3
     assert len(bench.trained) == 1
+
+
+def test_requests_with_other_attempts_behind_them_are_not_served_together(bench):
+    bench.fails = lambda attempt, subjects: attempt.learning_rate_factor == 1 or len(subjects) > 1
+    bench.drop("a")
+    bench.serve(batch="all", attempts=ATTEMPTS[:1])
+    bench.drop("b")
+    bench.drop("c")
+    bench.serve(batch="all", attempts=ATTEMPTS[:2])
+    assert [subjects for _, subjects, _ in bench.trained[1:]] == [
+        ["Subject of a"],
+        *[["Subject of b", "Subject of c"]] * 2,
+    ]
+    assert bench.kinds == [("a", "failed"), ("a", "served"), ("b", "failed"), ("c", "failed")]
+    assert [len(line.attempts) for line in bench.ledger.lines()] == [1, 2, 2, 2]
+
+
+def test_each_request_keeps_its_own_attempts(bench):
+    bench.fails = lambda attempt, subjects: True
+    for one in "ab":
+        bench.drop(one)
+        bench.serve(batch="all", attempts=ATTEMPTS[:1])
+    bench.fails = lambda attempt, subjects: False
+    bench.serve(batch="all", attempts=ATTEMPTS[:2])
+    lines = bench.ledger.lines()
+    assert bench.kinds[2:] == [("a", "served"), ("b", "served")]
+    assert len(bench.trained) == 3
+    for before, after in zip(lines[:2], lines[2:], strict=True):
+        assert after.attempts[:-1] == before.attempts
+
+
+@pytest.mark.parametrize("subject", ["Somebody", "Nobody"])
+def test_what_is_decided_stays_so_whatever_else_its_file_says(bench, subject):
+    bench.drop("a", subject=subject)
+    bench.serve(attempts=ATTEMPTS)
+    decided = bench.kinds
+    bench.drop("a", subject=subject, deadline="2026-04-01")
+    bench.drop("b")
+    bench.serve(attempts=ATTEMPTS)
+    assert bench.kinds == [*decided, ("b", "served")]
+    asked_again = [one["request_id"] for one in bench.ledger.lines()[1].rechecked]
+    assert asked_again == ["a"] * (subject == "Somebody")
 
 
 def test_what_comes_back_is_queued_again(bench):

@@ -190,6 +190,56 @@ def test_each_fault_is_told(signed, certified, look):
     assert len(look(signed, "other_public").faults) == 3
 
 
+def test_a_purge_that_the_ledger_does_not_know_is_a_fault(certified, look):
+    path = write(certified, done={"purged": True})
+    (fault,) = look(path, None).faults
+    assert fault == (
+        "the certificate says that the rows are deleted, and no later line of the ledger does"
+    )
+    certified.ledger.append("purged", request_id="r-2")
+    assert look(path, None).faults == []
+
+
+def stays(certified, model, **asked):
+    """Write the certificate of a request that has failed on a model."""
+    asked |= {"rows_sha256": certified.certificate.asked.rows_sha256}
+    line = certified.ledger.append("failed", **asked, model_before=model)
+    place = {"index": line.index, "sha256": line.sha256}
+    files = model_files(certified.folder)
+    return write(
+        certified,
+        asked=asked,
+        done={"decision": "failed"},
+        model={"before": model, "after": model, "files": files},
+        ledger=place,
+    )
+
+
+def test_the_files_of_a_model_that_stays_are_those_that_were_served(certified, look):
+    served = certified.certificate.model.after
+    path = stays(certified, served, request_id="r-4")
+    assert look(path, None).faults == []
+    assert look(path, None).holds[-1] == "2 files of the model, as certified"
+    (certified.folder / "model.safetensors").write_bytes(b"other weights")
+    path = stays(certified, served, request_id="r-5")
+    expected = "the certificate has other files of the model than line 2 of the ledger"
+    assert look(path, None).faults == [expected]
+
+
+def test_files_that_the_ledger_does_not_name_are_noted(certified, look):
+    path = stays(certified, certified.certificate.model.before, request_id="r-4")
+    found = look(path, None)
+    assert not any("files of the model" in one for one in found.holds)
+    assert "2 files of the model are as certified, but the ledger does not name them" in found.notes
+
+
+def test_adapters_are_noted(certified, look):
+    (certified.folder / "adapter_config.json").write_text("{}", encoding="utf-8")
+    path = write(certified, model={"files": model_files(certified.folder)})
+    note = "the base model was not checked: the model's files are its adapters"
+    assert look(path, None).notes[-1] == note
+
+
 def test_a_model_that_serving_has_not_made_is_noted(certified, look):
     path = write(certified, model={"folder": None})
     assert look(path, None).notes[-1].startswith("the model's files were not checked")

@@ -3,6 +3,8 @@
 import pytest
 from kedro.framework.project import pipelines
 
+from closer_look.errors import InputError
+
 
 @pytest.mark.parametrize("n_tasks", [3, 1])
 def test_parameters_of_a_session_shape_its_pipelines(open_session, tmp_path, n_tasks):
@@ -29,3 +31,11 @@ def test_environment_shapes_the_pipelines(open_session, tmp_path):
             session.load_context()
             sizes.append(len(pipelines["continual"].nodes))
     assert sizes[0] < sizes[1]
+
+
+@pytest.mark.parametrize("name", ["erasure", "verify"])
+def test_what_each_run_does_is_not_left_out(kedro_run, tmp_path, name):
+    with pytest.raises(
+        InputError, match=r"^--only-missing-outputs: leave it out; .* what is due, "
+    ):
+        kedro_run(tmp_path, name, only_missing_outputs=True)

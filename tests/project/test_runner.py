@@ -123,6 +123,13 @@ def test_a_run_that_was_broken_off_goes_on_from_disk(
     assert count_reads[0] == "test/target"
 
 
+def test_what_each_run_does_is_resumed_by_the_same_command(caplog):
+    served = Pipeline(nodes_of("serve: model", "certify: serve").nodes, tags="erasure")
+    runner = DepthFirstRunner()
+    runner._suggest_resume_scenario(served, served.nodes[:1], DataCatalog())
+    assert caplog.messages == ["To go on, run the same command again"]
+
+
 def test_kedros_own_runner_is_replaced_and_no_other(open_session, tmp_path, monkeypatch):
     from kedro.framework.session import KedroSession
     from kedro.runner import SequentialRunner

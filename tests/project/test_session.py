@@ -25,12 +25,12 @@ epochz: Extra inputs are not permitted
 def run(monkeypatch):
     """Run a session in which Kedro raises an error."""
 
-    def run(error, cause=None):
+    def run(error, cause=None, **chosen):
         def raise_it(self, *args, **kwargs):
             raise error from cause
 
         monkeypatch.setattr(KedroSession, "run", raise_it)
-        Session.run(object.__new__(Session))
+        Session.run(object.__new__(Session), **chosen)
 
     return run
 
@@ -58,6 +58,15 @@ def test_full_disk_is_named_however_it_is_told(run, error, while_handling):
         outer.__context__ = error
     with pytest.raises(InputError, match=r"^the disk is full; finished results are kept\."):
         run(outer, cause=None if while_handling else error)
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [("erasure", "again"), ("verify", "again"), ("continual", "with --only-missing-outputs")],
+)
+def test_a_full_disk_says_how_each_pipeline_goes_on(run, name, how):
+    with pytest.raises(InputError, match=rf"then run the same command {how}$"):
+        run(OSError(errno.ENOSPC, "no"), pipeline_names=[name])
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR])

@@ -67,22 +67,22 @@ class Book:
         log.warning("Request %s: %s (%s)", one.request_id, kind.replace("_", " "), line.reason)
 
     def serve(
-        self, group: Sequence[Checked], numbers: Mapping[str, Any], fields: Mapping[str, Any]
+        self,
+        group: Sequence[Checked],
+        own: Mapping[str, Mapping[str, Any]],
+        fields: Mapping[str, Any],
     ) -> None:
         """Append a line for each request that was served; the first makes the new model current.
 
         Args:
             group: the requests.
-            numbers: by request.
+            own: fields of each line, by request.
             fields: what they share.
         """
         for one in group:
             self._keep_asked(one, fields["results"])
         batch = tuple(one.request_id for one in group) if len(group) > 1 else ()
-        lines = [
-            self._of(one) | fields | {"numbers": numbers[one.request_id], "batch": batch}
-            for one in group
-        ]
+        lines = [self._of(one) | fields | own[one.request_id] | {"batch": batch} for one in group]
         self._write(fields["results"], DECISION, json.dumps(lines).encode())
         self._append_served(lines)
 

@@ -49,6 +49,17 @@ def read_chain(lines: Sequence[Line]) -> Chain:
     return Chain(first, current, decided, until)
 
 
+def purged_requests(lines: Sequence[Line]) -> set[str]:
+    """Return the requests whose rows were deleted after the last decision about them."""
+    purged: set[str] = set()
+    for line in lines:
+        if line.kind in DECIDING:
+            purged.discard(line.request_id)
+        if line.kind == "purged":
+            purged.add(line.request_id)
+    return purged
+
+
 def decided_under(lines: Sequence[Line], model: str) -> Mapping[str, Line]:
     """Return what was decided when a model was current for the last time."""
     return read_chain(lines[: read_chain(lines).until.get(model, 0)]).decided

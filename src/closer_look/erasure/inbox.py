@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 UNREADABLE = "the file cannot be read as text in UTF-8"
 UNFIT = "a row is too long for the model, or has no key_fact, which judges.entailment asks for"
 
+log = logging.getLogger(__name__)
+
 
 class Inbox(NamedTuple):
     """The files of the folder."""
@@ -25,7 +28,7 @@ class Inbox(NamedTuple):
     """Requests that are not decided, or failed, the oldest first."""
     faulty: list[Checked]
     decided: dict[str, Checked]
-    """Request -> its file, unchecked: it was checked before it was decided."""
+    """Request -> its file, unchecked if it is as it was: it was checked before it was decided."""
 
 
 def read_inbox(files: Mapping[str, Callable[[], str]], chain: Chain, salt: bytes) -> Inbox:
@@ -54,10 +57,15 @@ def read_inbox(files: Mapping[str, Callable[[], str]], chain: Chain, salt: bytes
     read.sort(key=lambda one: (one.request.received_at, one.file))
     for one in read:
         fault = _fault_of_id(one, new, decided, chain, salt)
+        name = one.request_id
+        line = chain.decided.get(name)
         if fault:
             faulty.append(one._replace(faults=(fault,), reason=fault))
+        elif line and line.kind != "failed":
+            decided[name] = one
+            log.info("Request %s is decided; what else its file says now changes it no more", name)
         else:
-            new[one.request_id] = one
+            new[name] = one
     return Inbox([*new.values()], faulty, decided)
 
 

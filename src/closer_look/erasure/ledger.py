@@ -167,6 +167,14 @@ def current(lines: Iterable[Line]) -> Line | None:
     return next((line for line in reversed([*lines]) if line.kind in SWITCHING), None)
 
 
+def naming_files(lines: Iterable[Line], line: Line) -> Line | None:
+    """Return the line that names the files of the model after a line; None if serving made none."""
+    model = line.model_after or line.model_before
+    earlier = (one for one in lines if one.index <= line.index)
+    made = (one for one in earlier if one.model_after == model and one.files_sha256)
+    return max(made, key=lambda one: one.index, default=None)
+
+
 def find_faults(written: Iterable[bytes]) -> tuple[list[Line], list[str]]:
     """Read lines, and check them and their chain.
 

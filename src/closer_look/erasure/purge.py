@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import html
 import json
 import logging
-from collections.abc import Collection, Iterator
+import re
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-import pandas as pd
-
+from closer_look.erasure.chain import purged_requests
 from closer_look.erasure.inbox import read_inbox
+from closer_look.errors import first_line
 from closer_look.system.storage import shown
 
 if TYPE_CHECKING:
@@ -19,7 +21,12 @@ if TYPE_CHECKING:
 
 DONE = ("served", "not_known")
 WEIGHTS = (".safetensors",)  # numbers: what a model knows is not text in its file
+TAG = re.compile("<[^>]*>")
 SHORTEST = 12  # characters: shorter texts are in other rows, too
+NO_FILE = (
+    "the texts of its results are deleted; no file of it was there any more, so nothing was "
+    "searched for its rows"
+)
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +41,8 @@ class Files(Protocol):
 def purge(book: Book, files: Files, data: Path | None) -> None:
     """Delete the rows of requests that are served, or that the model never knew.
 
-    A process that is killed goes on with it in its next run.
+    The search comes before the deletion: the next run goes on with what a killed one has begun, and
+    its line says that nothing was searched if the file is no longer there to say what for.
 
     Args:
         book: the ledger and the results.
@@ -42,30 +50,38 @@ def purge(book: Book, files: Files, data: Path | None) -> None:
         data: folder of all artefacts, which is searched for the texts; None if it is a URL.
     """
     chain = book.chain()
-    decided = read_inbox(files, chain, book.salt).decided
-    purged = {line.request_id for line in book.lines() if line.kind == "purged"}
+    inbox = read_inbox(files, chain, book.salt)
+    over = purged_requests(book.lines())
+    over |= {one.request_id for one in inbox.faulty}  # whose files are there: they are to be mended
     for request_id, line in chain.decided.items():
-        if line.kind not in DONE or (request_id in purged and request_id not in decided):
+        one = inbox.decided.get(request_id)
+        if line.kind not in DONE or (one is None and request_id in over):
             continue
-        one = decided.get(request_id)
         book.remove_texts()
-        left: list[Path] = []
-        if one is not None:
+        if one is None:
+            reason = NO_FILE
+        else:
+            unread: list[Path] = []
+            found = [*find_texts(data, _texts(one), unread.append)] if data else []
             files.remove(one.file)
-            left = [*find_texts(data, _texts(one))] if data else []
-        for path in left:
-            log.warning("%s still holds texts of request %s", shown(path), request_id)
-        reason = f"its file and the texts of its results are deleted; {_found(data, left)}"
+            left = [path for path in found if path.exists()]  # all but its own
+            for path in left:
+                log.warning("%s still holds texts of request %s", shown(path), request_id)
+            reason = "its file and the texts of its results are deleted; "
+            reason += _found(left, unread) if data else "other files were not searched"
         book.ledger.append("purged", request_id=request_id, reason=reason)
         log.info("Request %s is purged: %s", request_id, reason)
 
 
-def find_texts(folder: Path, texts: Collection[str]) -> Iterator[Path]:
+def find_texts(
+    folder: Path, texts: Collection[str], on_error: Callable[[Path], object] = lambda path: None
+) -> Iterator[Path]:
     """Find the files that hold one of some texts, in Parquet tables, too; weights are left out.
 
     Args:
         folder: searched with all folders in it.
         texts: to look for; those shorter than ``SHORTEST`` are not.
+        on_error: is told of each file that cannot be read.
     """
     wanted = [text for text in texts if len(text) >= SHORTEST]
     written = {form.encode() for text in wanted for form in (text, json.dumps(text)[1:-1])}
@@ -73,12 +89,29 @@ def find_texts(folder: Path, texts: Collection[str]) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
         if not path.is_file() or path.suffix in WEIGHTS:
             continue
-        if path.suffix == ".parquet":
-            content = pd.read_parquet(path).to_json(force_ascii=True).encode()
-        else:
-            content = path.read_bytes()
+        try:
+            content = _content(path)
+        except FileNotFoundError:  # another run has removed it
+            continue
+        except Exception as error:  # of a damaged table, libraries raise this and that
+            log.warning("%s could not be searched (%s)", shown(path), first_line(error))
+            on_error(path)
+            continue
         if any(form in content for form in written):
             yield path
+
+
+def _content(path: Path) -> bytes:
+    """Read a file: a table as JSON, a page also as what it shows."""
+    if path.suffix != ".parquet":
+        content = path.read_bytes()
+        if path.suffix != ".html":
+            return content
+        return content + html.unescape(TAG.sub("", content.decode(errors="replace"))).encode()
+    from pyarrow import parquet
+
+    table = parquet.read_table(path).to_pandas(ignore_metadata=True)  # an index is a column, too
+    return table.to_json(force_ascii=True).encode()
 
 
 def _texts(one: Checked) -> set[str]:
@@ -86,8 +119,11 @@ def _texts(one: Checked) -> set[str]:
     return {*one.rows()[columns].melt()["value"].dropna()}
 
 
-def _found(data: Path | None, left: Collection[Path]) -> str:
-    if data is None:
-        return "other files were not searched"
-    others = f"{len(left)} other files of the artefacts hold them, which the log names"
-    return others if left else "no other file of the artefacts holds them"
+def _found(left: Collection[Path], unread: Collection[Path]) -> str:
+    found = {"hold them": left, "could not be searched": unread}
+    others = [
+        f"{len(paths)} other files of the artefacts {what}, which the log names"
+        for what, paths in found.items()
+        if paths
+    ]
+    return "; ".join(others) or "no other file of the artefacts holds them"

@@ -85,13 +85,10 @@ class Service:
         if not pending:
             log.info("No request is pending: nothing is to be done")
             return
-        if self.settings.erasure.batch == "all":
-            self._serve_group(pending, inbox.decided)
-            return
         decided = dict(inbox.decided)
-        for one in pending:
-            self._serve_group([one], decided)
-            decided[one.request_id] = one
+        for group in self._groups(pending):
+            self._serve_group(group, decided)
+            decided |= {one.request_id: one for one in group}
 
     def _requeue(self) -> None:
         if self.settings.erasure.recheck:
@@ -103,11 +100,24 @@ class Service:
         found = []
         for one in inbox.new:
             line = decided.get(one.request_id)
-            if line is None or self._untried(line):
+            if line and line.kind != "failed":
+                continue  # its batch was finished after the inbox was read
+            if self._untried(line):
                 found.append(one)
             else:
                 log.warning("Request %s has failed: %s", one.request_id, line.reason)
         return found
+
+    def _groups(self, pending: Sequence[Checked]) -> list[list[Checked]]:
+        """Put requests together that are served together: those with the same left to try."""
+        if self.settings.erasure.batch == "each":
+            return [[one] for one in pending]
+        decided = self.book.chain().decided
+        groups: dict[tuple[AttemptParameters, ...], list[Checked]] = {}
+        for one in pending:
+            untried = self._untried(decided.get(one.request_id))
+            groups.setdefault(tuple(untried), []).append(one)
+        return [*groups.values()]
 
     def _untried(self, failed: Line | None) -> list[AttemptParameters]:
         """List the attempts that have not failed for a request under the present gate."""
@@ -153,13 +163,9 @@ class Service:
         if known:
             present = {name: one for name, one in earlier.items() if name in chain.decided}
             again = choose_to_recheck(present, lines, self.settings.erasure.recheck_rows)
-            self._attempt(
-                _Work(
-                    known, retained, to_retain, again, numbers, before.tables["row_metrics"], common
-                ),
-                chain,
-                model,
-            )
+            table = before.tables["row_metrics"]
+            work = _Work(known, retained, to_retain, again, numbers, table, common)
+            self._attempt(work, chain, model)
 
     def _not_known(self, one: Checked, before: dict[str, Any], common: dict[str, Any]) -> None:
         n_rows = before["known"]["n_rows"]
@@ -169,13 +175,13 @@ class Service:
 
     def _attempt(self, work: _Work, chain: Chain, model: LanguageModel) -> None:
         """Try one setting after another, until a candidate passes the gate."""
-        failed = chain.decided.get(work.group[0].request_id)
+        failed = {one.request_id: chain.decided.get(one.request_id) for one in work.group}
+        tried = {name: [*line.attempts] if line else [] for name, line in failed.items()}
         questions = pd.concat(
             [work.retained, *(one.questions for one in work.group)], ignore_index=True
         )
-        tried = list(failed.attempts) if failed else []
         folder, reasons = work.common["results"], []
-        for place, attempt in enumerate(self._untried(failed)):
+        for place, attempt in enumerate(self._untried(failed[work.group[0].request_id])):
             if place:
                 model = load_current(self.models, chain)
             candidate, training_log = unlearn(
@@ -201,16 +207,19 @@ class Service:
             }
             reasons = self._rejections(numbers)
             of_all = {name: of["after"] for name, of in numbers.items()}
-            tried.append({"tried": self._named(attempt), "rejected": reasons, "numbers": of_all})
+            outcome = {"tried": self._named(attempt), "rejected": reasons, "numbers": of_all}
+            for of in tried.values():
+                of.append(outcome)
             if not reasons:
                 again = self._rechecked(work, after)
                 self._accept(work, candidate, attempt, numbers, tried, again)
                 return
-            log.warning("Attempt %d is rejected: %s", len(tried), "; ".join(reasons))
+            log.warning("Attempt %d is rejected: %s", place + 1, "; ".join(reasons))
             del candidate, model  # before another is read
         for one in work.group:
-            fields = {"numbers": {"before": work.before[one.request_id]}, "attempts": tried}
-            fields |= {"reason": "; ".join(reasons), "parameters": self._parameters()}
+            fields = {"numbers": {"before": work.before[one.request_id]}}
+            fields |= {"attempts": tried[one.request_id], "reason": "; ".join(reasons)}
+            fields |= {"parameters": self._parameters()}
             self.book.decide("failed", one, work.common | fields)
 
     def _residual(
@@ -251,7 +260,7 @@ class Service:
         candidate: LanguageModel,
         attempt: AttemptParameters,
         numbers: dict[str, Any],
-        tried: list[dict[str, Any]],
+        tried: dict[str, list[dict[str, Any]]],
         again: list[dict[str, Any]],
     ) -> None:
         """Save a candidate, and make it current with the first line of its requests."""
@@ -264,11 +273,11 @@ class Service:
             "method": method.label,
             "parameters": self._parameters()
             | {"method": _plain(method), "unlearning": _plain(training)},
-            "attempts": tried,
             "rechecked": again,
             "reason": "every bound of the gate holds",
         }
-        self.book.serve(work.group, numbers, work.common | fields)
+        own = {name: {"numbers": of, "attempts": tried[name]} for name, of in numbers.items()}
+        self.book.serve(work.group, own, work.common | fields)
         self._requeue()
 
     def _parameters(self) -> dict[str, Any]:

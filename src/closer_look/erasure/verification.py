@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import fsspec
 
-from closer_look.erasure.ledger import Ledger, Line, current, find_faults
+from closer_look.erasure.ledger import Ledger, Line, current, find_faults, naming_files
 from closer_look.erasure.signing import Envelope, check_signature, read_envelope
 from closer_look.erasure.statement import Certificate, files_digest, read_statement
 from closer_look.errors import InputError
@@ -16,6 +16,7 @@ from closer_look.system import whole_folders
 from closer_look.system.fingerprints import file_sha256
 from closer_look.system.storage import is_url, shown
 
+ADAPTERS = "adapter_config.json"
 SAME = {  # what a certificate and its line of the ledger both hold
     "request_id": lambda certificate: certificate.asked.request_id,
     "rows_sha256": lambda certificate: certificate.asked.rows_sha256,
@@ -49,14 +50,17 @@ def verify(path: str, key: str | None, ledger: Ledger, models: Path | str) -> Ve
     envelope = read_envelope(_read(path))
     certificate = read_statement(envelope.payload)
     _check_signature(envelope, key, found)
-    _check_ledger(certificate, ledger, found)
-    _check_model(certificate, models, found)
+    is_named = _check_ledger(certificate, ledger, found)
+    _check_model(certificate, models, is_named, found)
     return found
 
 
 def model_files(folder: Path | str) -> dict[str, str]:
-    """Hash the files of a model's folder, or of its URL: name -> SHA-256."""
-    local = whole_folders.fetch(folder) if is_url(folder) else folder
+    """Hash the files of a model's folder, or of its URL: name -> SHA-256; none if it is gone."""
+    try:
+        local = whole_folders.fetch(folder) if is_url(folder) else Path(folder)
+    except FileNotFoundError:
+        return {}
     paths = sorted(path for path in local.rglob("*") if path.is_file())
     return {path.relative_to(local).as_posix(): file_sha256(path) for path in paths}
 
@@ -90,7 +94,8 @@ def _check_signature(envelope: Envelope, key: str | None, found: Verification) -
         )
 
 
-def _check_ledger(certificate: Certificate, ledger: Ledger, found: Verification) -> None:
+def _check_ledger(certificate: Certificate, ledger: Ledger, found: Verification) -> bool:
+    """Look for the line of a certificate; tell whether the ledger names the model's files."""
     lines, faults = find_faults(ledger.written())
     found.faults.extend(f"the ledger: {fault}" for fault in faults)
     place = certificate.ledger
@@ -105,22 +110,28 @@ def _check_ledger(certificate: Certificate, ledger: Ledger, found: Verification)
             f"{shown(ledger.place)} is another ledger"
         )
     else:
-        others = [*_contradictions(certificate, line)]
+        others = [*_contradictions(certificate, line, lines)]
         found.faults.extend(others)
         if not faults and not others:
             found.holds.append(f"line {place.index} of {len(lines)} of the ledger, unbroken")
         found.notes.extend(_since(certificate, lines))
+        return naming_files(lines, line) is not None
+    return False
 
 
-def _contradictions(certificate: Certificate, line: Line) -> Iterator[str]:
+def _contradictions(certificate: Certificate, line: Line, lines: list[Line]) -> Iterator[str]:
     for name, of in SAME.items():
         if getattr(line, name) != of(certificate):
             yield f"the certificate has another {name} than line {line.index} of the ledger"
     model = certificate.model
     if model.after != (line.model_after or line.model_before):
         yield f"the certificate has another model_after than line {line.index} of the ledger"
-    if line.files_sha256 not in (None, files_digest(model.files)):
-        yield f"the certificate has other files of the model than line {line.index} of the ledger"
+    made = naming_files(lines, line)
+    if made and made.files_sha256 != files_digest(model.files):
+        yield f"the certificate has other files of the model than line {made.index} of the ledger"
+    later = {(one.kind, one.request_id) for one in lines if one.index > line.index}
+    if certificate.done.purged and ("purged", line.request_id) not in later:
+        yield "the certificate says that the rows are deleted, and no later line of the ledger does"
 
 
 def _since(certificate: Certificate, lines: list[Line]) -> Iterator[str]:
@@ -134,18 +145,17 @@ def _since(certificate: Certificate, lines: list[Line]) -> Iterator[str]:
             yield f"line {line.index} is about the same request ({line.kind})"
 
 
-def _check_model(certificate: Certificate, models: Path | str, found: Verification) -> None:
+def _check_model(
+    certificate: Certificate, models: Path | str, is_named: bool, found: Verification
+) -> None:
     model = certificate.model
     if model.folder is None:
         found.notes.append(
-            "the model's files were not checked: the model is not one that serving has made"
+            "the model's files were not checked: the certificate names no folder of serving's"
         )
         return
     folder = f"{models}/{model.folder}" if is_url(models) else models / model.folder
-    try:
-        present = model_files(folder)
-    except FileNotFoundError:
-        present = {}
+    present = model_files(folder)
     if not present:
         found.faults.append(f"the model: {shown(folder)} is missing")
         return
@@ -155,8 +165,14 @@ def _check_model(certificate: Certificate, models: Path | str, found: Verificati
         if (what := _difference(present.get(name), model.files.get(name)))
     ]
     found.faults.extend(faults)
-    if not faults:
+    if not faults and is_named:
         found.holds.append(f"{len(present)} files of the model, as certified")
+    elif not faults:
+        found.notes.append(
+            f"{len(present)} files of the model are as certified, but the ledger does not name them"
+        )
+    if ADAPTERS in present:
+        found.notes.append("the base model was not checked: the model's files are its adapters")
 
 
 def _difference(present: str | None, certified: str | None) -> str | None:

@@ -33,7 +33,8 @@ class ErasureParameters(Parameters):
     """How requests are served, what a model must pass to become current, and who signs for it."""
 
     batch: Literal["each", "all"] = "each"
-    """Unlearn each pending request by itself, the oldest first, or all of them at once."""
+    """Unlearn each pending request by itself, the oldest first, or all of them at once; those that
+    have failed go with others for which the same attempts are left."""
     method: str
     """A name in ``methods``."""
     attempts: Annotated[tuple[AttemptParameters, ...], Field(min_length=1)] = (AttemptParameters(),)

@@ -27,6 +27,7 @@ from closer_look.project.provenance import (
     check_clock,
     check_models_are_kept,
 )
+from closer_look.project.runner import ANEW
 from closer_look.system.run_lock import lock_run
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class ProvenanceHooks:
 
         Raises:
             InputError: a parameter of paths is in none of them, another process is at work on the
-                run, or an artefact would now be made otherwise.
+                run, an artefact would now be made otherwise, or requests would be left out.
         """
         self._end()
         check_paths(run_params["runtime_params"], pipeline, catalog)
@@ -87,6 +88,11 @@ class ProvenanceHooks:
     ) -> None:
         kept: set[Node] = set()
         if run_params["only_missing_outputs"]:
+            if pipeline.only_nodes_with_tags(*ANEW).nodes:
+                raise InputError(
+                    f"--only-missing-outputs: leave it out; {' and '.join(ANEW)} do in each run "
+                    f"what is due, whatever outputs are there"
+                )
             kept = {node for node in pipeline.nodes if all(map(catalog.exists, node.outputs))}
         check_models_are_kept(pipeline, catalog)
         history = History(catalog, pipelines.values(), run_params["load_versions"] or ())

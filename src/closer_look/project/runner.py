@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from pluggy import PluginManager
 
 
+ANEW = ("erasure", "verify")
+"""Pipelines, and tags of their nodes, that do in each run what is due: none of it is left out."""
+
+
 class DepthFirstRunner(SequentialRunner):
     """A runner that evaluates each model right after its training and then trains its next task.
 
@@ -44,8 +48,11 @@ class DepthFirstRunner(SequentialRunner):
     def _suggest_resume_scenario(
         self, pipeline: Pipeline, done_nodes: Collection[Node], catalog: CatalogProtocol
     ) -> None:
-        """Suggest ``--only-missing-outputs``; Kedro's suggestion would repeat finished nodes."""
-        suggest_resume(self._logger, len(done_nodes), len(pipeline.nodes))
+        """Suggest ``--only-missing-outputs``, unless hooks refuse it; Kedro would repeat nodes."""
+        if not pipeline.only_nodes_with_tags(*ANEW).nodes:
+            suggest_resume(self._logger, len(done_nodes), len(pipeline.nodes))
+        elif done_nodes:
+            self._logger.warning("To go on, run the same command again")
 
 
 def suggest_resume(log: Logger, n_done: int, n_nodes: int) -> None:

@@ -19,11 +19,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from closer_look.errors import InputError, first_line
 from closer_look.project.node_patterns import expand
-from closer_look.project.runner import DepthFirstRunner
+from closer_look.project.runner import ANEW, DepthFirstRunner
 
 BENCHMARK = "benchmark"  # registered if its graph is not too large
 MEASURE = "measure"  # registered if there are models to measure
 NO_SPACE = os.strerror(errno.ENOSPC)
+RESUMING = "with --only-missing-outputs"
 REMOTE = ("botocore", "aiobotocore", "aiohttp")  # what errors of a bucket come from
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 
@@ -66,8 +67,11 @@ class Session(KedroSession):
             raise InputError(f"configuration, {error.full_key}: {first_line(error)}") from None
         except Exception as error:
             pipelines.set_requested(None)  # a name may be that of any pipeline
+            is_anew = not {*ANEW}.isdisjoint(kwargs.get("pipeline_names") or ())
             fault = (
-                _find_missing_pipeline(error) or find_fault(error) or _find_selection_error(error)
+                _find_missing_pipeline(error)
+                or find_fault(error, "again" if is_anew else RESUMING)
+                or _find_selection_error(error)
             )
             if fault is None:
                 raise
@@ -81,13 +85,18 @@ class Session(KedroSession):
         return [node.name for pipeline in chosen for node in pipeline.nodes]
 
 
-def find_fault(error: BaseException) -> InputError | None:
-    """Find among an error's causes a fault of the input or of the storage."""
+def find_fault(error: BaseException, resuming: str = RESUMING) -> InputError | None:
+    """Find among an error's causes a fault of the input or of the storage.
+
+    Args:
+        error: that has ended the run.
+        resuming: how the same command goes on.
+    """
     return (
         _find_input_error(error)
-        or _find_full_disk(error)
+        or _find_full_disk(error, resuming)
         or _find_forbidden(error)
-        or _find_lost_storage(error)
+        or _find_lost_storage(error, resuming)
     )
 
 
@@ -103,13 +112,13 @@ def _find_input_error(error: BaseException) -> InputError | None:
     return error
 
 
-def _find_full_disk(error: BaseException) -> InputError | None:
+def _find_full_disk(error: BaseException, resuming: str) -> InputError | None:
     """Find a full disk among the causes; safetensors reports it only in the message."""
     for cause in _causes(error):
         if getattr(cause, "errno", None) == errno.ENOSPC or NO_SPACE in str(cause):
             return InputError(
-                "the disk is full; finished results are kept. Free some space, then run the same "
-                "command with --only-missing-outputs"
+                f"the disk is full; finished results are kept. Free some space, then run the same "
+                f"command {resuming}"
             )
     return None
 
@@ -125,13 +134,13 @@ def _find_forbidden(error: BaseException) -> InputError | None:
     return None
 
 
-def _find_lost_storage(error: BaseException) -> InputError | None:
+def _find_lost_storage(error: BaseException, resuming: str) -> InputError | None:
     """Find among the causes a bucket that could be used when the run began."""
     for cause in _causes(error):
         if type(cause).__module__.partition(".")[0] in REMOTE:
             return InputError(
                 f"the storage cannot be used any more ({first_line(cause)}); finished results are "
-                f"kept. When it can, run the same command with --only-missing-outputs"
+                f"kept. When it can, run the same command {resuming}"
             )
     return None
 

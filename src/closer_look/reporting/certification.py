@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from closer_look.erasure.chain import DECIDING, read_chain
+from closer_look.erasure.chain import DECIDING, purged_requests, read_chain
+from closer_look.erasure.ledger import naming_files
 from closer_look.erasure.signing import read_envelope, sign
 from closer_look.erasure.statement import (
     Asked,
@@ -16,6 +18,7 @@ from closer_look.erasure.statement import (
     Measurement,
     Model,
     Number,
+    files_digest,
     not_proven,
     read_statement,
     write_statement,
@@ -23,7 +26,7 @@ from closer_look.erasure.statement import (
 from closer_look.erasure.verification import model_files
 from closer_look.parameters.methods import MethodParameters
 from closer_look.reporting.method_sentences import describe_method
-from closer_look.system.storage import is_url, name_of, read_if_there
+from closer_look.system.storage import name_of, read_if_there, shown
 
 if TYPE_CHECKING:
     from closer_look.erasure.book import Book
@@ -54,6 +57,8 @@ MEASURED = {
 }
 """Number in the ledger -> name, meaning, and the bound of the gate."""
 
+log = logging.getLogger(__name__)
+
 
 class Folders(Protocol):
     """Where models are; see ``datasets.served_models_dataset``."""
@@ -64,18 +69,33 @@ class Folders(Protocol):
         """Return the folder of a model, or its URL."""
 
 
-def fill_certificate(book: Book, line: Line, models: Folders) -> Certificate:
+def fill_certificate(
+    book: Book, line: Line, models: Folders, earlier: Certificate | None
+) -> Certificate | None:
     """Fill the certificate of a decision.
 
     Args:
         book: the ledger and the results.
         line: of the decision.
         models: says where the model is.
+        earlier: certificate of the request, which names the model's files if they are deleted.
+
+    Returns:
+        The certificate; None if the model's files are deleted and nothing names them.
     """
-    is_purged = line.request_id in purged_requests(book.lines())
+    lines = book.lines()
+    is_purged = line.request_id in purged_requests(lines)
     after = line.model_after or line.model_before
-    is_first = after == read_chain(book.lines()).first
+    is_first = after == read_chain(lines).first
     folder = models.first if is_first else models.place(after)
+    made = naming_files(lines, line)
+    for files in (model_files(folder), earlier.model.files if earlier else {}):
+        if files and (made is None or made.files_sha256 == files_digest(files)):
+            break
+    else:
+        lost = f"{shown(folder)} no longer holds the files that the ledger names"
+        log.warning("Request %s gets no certificate: %s", line.request_id, lost)
+        return None
     return Certificate(
         asked=Asked(request_id=line.request_id, rows_sha256=line.rows_sha256, **book.asked(line)),
         done=_done(line, is_purged=is_purged),
@@ -83,7 +103,7 @@ def fill_certificate(book: Book, line: Line, models: Folders) -> Certificate:
             before=line.model_before,
             after=after,
             folder=None if is_first else name_of(folder),
-            files=model_files(folder if is_url(folder) else Path(folder)),
+            files=files,
         ),
         measured=tuple(_measured(line)),
         not_proven=not_proven(line.kind, _attacks(line), purged=is_purged),
@@ -94,7 +114,7 @@ def fill_certificate(book: Book, line: Line, models: Folders) -> Certificate:
 def missing_certificates(
     book: Book, models: Folders, folder: Path | str, key: str | None
 ) -> Iterator[tuple[str, Envelope]]:
-    """Make the certificates of last decisions, but for those that are there.
+    """Make the certificates of last decisions, but for those there, or of models that are gone.
 
     Args:
         book: the ledger and the results.
@@ -108,18 +128,15 @@ def missing_certificates(
     lines = book.lines()
     purged = purged_requests(lines)
     for request_id, line in {one.request_id: one for one in lines if one.kind in DECIDING}.items():
-        present = read_if_there(f"{folder}/{request_id}.json")
+        present, earlier = read_if_there(f"{folder}/{request_id}.json"), None
         if present is not None:
-            certificate = read_statement(read_envelope(present).payload)
-            is_same = certificate.ledger.sha256 == line.sha256
-            if is_same and certificate.done.purged == (request_id in purged):
+            earlier = read_statement(read_envelope(present).payload)
+            is_same = earlier.ledger.sha256 == line.sha256
+            if is_same and earlier.done.purged == (request_id in purged):
                 continue
-        yield request_id, sign(write_statement(fill_certificate(book, line, models)), key)
-
-
-def purged_requests(lines: Sequence[Line]) -> set[str]:
-    """Return the requests whose rows are deleted."""
-    return {line.request_id for line in lines if line.kind == "purged"}
+        certificate = fill_certificate(book, line, models, earlier)
+        if certificate:
+            yield request_id, sign(write_statement(certificate), key)
 
 
 def _done(line: Line, *, is_purged: bool) -> Done:
