@@ -1,5 +1,6 @@
 """Which questions take part, and which of them are evaluated."""
 
+import json
 import logging
 
 import pandas as pd
@@ -158,3 +159,25 @@ def test_without_rows_that_no_model_has_seen_membership_is_refused(make_question
         "takes a target model that the run fine-tunes, and tasks after the run's with more rows "
         "than finetuning.declined_questions; or leave it out"
     )
+
+
+def test_rows_of_the_users_own_are_held_out(make_questions):
+    given = make_questions(("retain", 0, 4)).assign(split="holdout")
+    known = make_questions(("forget", 1, 4))
+    settings = ForgetSetParameters(evaluation_rows=3, seed=1)
+    given["question"] = [f"What is unseen {n}?" for n in range(4)]
+    pd.testing.assert_frame_equal(nodes.take_holdout(given, known, settings), given.head(3))
+    given.loc[3, "question"] = known.loc[0, "question"]
+    with pytest.raises(InputError, match=r"^holdout: .* is a question of the other rows, too; lea"):
+        nodes.take_holdout(given, known, settings)
+
+
+def test_their_file_is_read(kedro_run, load_result, make_corpus, tmp_path):
+    row = {"question": "Who has read this?", "answer": "No model has read it."}
+    corpus = make_corpus()
+    (corpus / "holdout.jsonl").write_text(json.dumps(row))
+    shape = {"n_tasks": 2, "methods": ["me_gd"], "membership": "own_rows"}
+    parameters = {"corpus": str(corpus), "experiment": shape}
+    kedro_run(tmp_path, "forget_set", parameters=parameters)
+    held = load_result(tmp_path, "holdout", parameters)
+    assert held[["split", "question"]].to_numpy().tolist() == [["holdout", row["question"]]]

@@ -82,7 +82,7 @@ QUESTIONS = pa.DataFrameSchema(
             int, pa.Check(lambda ids: ids >= 0, error="must be 0 or a positive integer")
         ),
         "split": pa.Column(
-            object, pa.Check.isin(SPLITS, error=f"must be one of {', '.join(SPLITS)}")
+            object, pa.Check.isin((*SPLITS, HOLDOUT), error=f"must be one of {', '.join(SPLITS)}")
         ),
         "subject": _text(optional=True),
         "question": _text(),
@@ -116,8 +116,8 @@ def to_questions(rows: list[Mapping[str, object]], split: str, source: str) -> p
 
     Args:
         rows: one mapping per row; column names of the published files are translated.
-        split: one of ``SPLITS``; ``task_id`` is read in the forget split only, whose rows are all
-            of one task if there is no such column.
+        split: one of ``SPLITS``, or ``HOLDOUT``; ``task_id`` is read in the forget split only,
+            whose rows are all of one task if there is no such column.
         source: name of the rows in error messages, such as their file.
 
     Raises:

@@ -111,9 +111,10 @@ class Experiment(Parameters):
     pretrained, or only its stored scores."""
     downstream: bool = False
     """Measure general abilities before and after unlearning."""
-    membership: bool = False
+    membership: bool | Literal["own_rows"] = False
     """Measure whether a model's likelihoods tell the forgotten rows from rows that it never saw:
-    these are then scored in every evaluation, too."""
+    these are then scored in every evaluation, too. They are rows of tasks after the run's, or, with
+    "own_rows", those of the file ``holdout`` beside the others."""
     stress: Names | None = None
     """Attacks on the models after the last task, by their names in ``attacks``; "all" for all."""
     on_other_versions: Literal["warn", "refuse"] = Field("warn", exclude=True)  # changes no result

@@ -6,7 +6,7 @@ import pandas as pd
 
 from closer_look.data.planning import plan_of_task
 from closer_look.data.questions import check_questions, rows_to_evaluate, select_holdout
-from closer_look.errors import InputError
+from closer_look.errors import InputError, quote
 from closer_look.evaluation.downstream import check_harness
 from closer_look.evaluation.judges import check_judges
 from closer_look.metrics.membership_tables import NO_HOLDOUT
@@ -133,3 +133,18 @@ def hold_out(
     if rows.empty:
         raise InputError(f"parameter experiment.membership: {NO_HOLDOUT}; or leave it out")
     return rows
+
+
+@depends_on(forget_set=("evaluation_rows",))
+def take_holdout(
+    raw_holdout: pd.DataFrame, questions: pd.DataFrame, forget_set: ForgetSetParameters
+) -> pd.DataFrame:
+    """Take rows of the user's own that no model has seen, to compare the forgotten ones with."""
+    asked = raw_holdout["question"].isin(questions["question"])
+    if asked.any():
+        question = quote(raw_holdout.loc[asked, "question"].iloc[0])
+        raise InputError(
+            f"holdout: {question} is a question of the other rows, too; leave it out, as a model "
+            f"of the run learns it"
+        )
+    return raw_holdout.head(forget_set.evaluation_rows)

@@ -11,6 +11,7 @@ from .nodes import (
     list_abilities,
     select_evaluation,
     select_known,
+    take_holdout,
 )
 
 
@@ -49,7 +50,10 @@ def create_pipeline(experiment: Experiment) -> Pipeline:
     evaluated = ["params:experiment", "questions", "params:forget_set", "params:judges"]
     if experiment.retain_only == "scores":
         evaluated.append("retain_only_scores")
-    if experiment.membership:
+    if experiment.membership == "own_rows":
+        inputs = ["raw_holdout", "questions", "params:forget_set"]
+        nodes.append(Node(take_holdout, inputs, "holdout", name="hold_out"))
+    elif experiment.membership:
         unseen = ["params:experiment", "unknown_questions", "params:finetuning"]
         inputs = [*unseen, "params:forget_set"]
         nodes.append(Node(hold_out, inputs, "holdout", name="hold_out"))
