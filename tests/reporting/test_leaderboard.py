@@ -173,7 +173,11 @@ class TestWords:
         assert "Before unlearning, MU is 0.900 and FE 0.100." in text
         assert "12 trials looked for the best settings" in text
         assert "for the highest FE that keeps 95 % of MU on questions that no number" in text
-        assert "the mean over 2 seeds" in text
+        assert "the mean over 2 seeds, but Memory is the most of any." in text
+        attacked = leaderboard.markdown(
+            table.assign(residual_knowledge=0.4), summary_table, PARAMETERS
+        )
+        assert "seeds, but Residual is of the first and Memory is the most of any." in attacked
         assert "Intervals are of 95 %, over questions and seeds" in text
         assert "- FE over time: the mean over the tasks" in text
 

@@ -169,8 +169,8 @@ def describe_leaderboard(
     best = TUNED_FOR[tuning["objective"]].format(kept=f"{100 * tuning['min_utility']:g} %")
     n_seeds = int(table["n_seeds"].max())
     (before,) = summary_table[summary_table["method"] == REFERENCE_LABELS[BEFORE]].itertuples()
-    attacked = table["residual_knowledge"].notna().any()
-    but = ", but memory is the most of any" + (", and Residual is of the first" if attacked else "")
+    others = [NO_MEANS[one.name] for one in shown_columns(table) if one.name in NO_MEANS]
+    but = f", but {' and '.join(others)}" if others else ""
     over_seeds = (
         f"Every number is the mean over {n_seeds} seeds{but}. Intervals are of 95 %, over "
         "questions and seeds: over what else might have been asked, and how else the training "
@@ -249,6 +249,11 @@ def _number(value: float) -> str:
 def _p_value(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
+
+NO_MEANS = {
+    "residual_knowledge": "Residual is of the first",
+    "peak_memory": "Memory is the most of any",
+}
 
 COLUMNS = (
     Column("method", "Method", "as it is named everywhere", str),
