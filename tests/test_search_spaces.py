@@ -110,6 +110,19 @@ def test_space_that_does_not_go_with_the_methods_settings_is_refused(unlearning,
         spaces_table({"npo_gd": method(**space)}, unlearning, tuning())
 
 
+def test_what_is_made_before_the_first_trial_cannot_be_tuned(unlearning):
+    altpo = MethodParameters.model_validate(
+        {
+            "label": "AltPO",
+            "forget": {"loss": "altpo"},
+            "alternates": {"per_row": 2},
+            "space": {"alternates.temperature": {"low": 0.5, "high": 2.0}},
+        }
+    )
+    with pytest.raises(InputError, match=r"AltPO: alternates\.temperature cannot be tuned"):
+        search_space(altpo, unlearning, tuning())
+
+
 def test_values_replace_those_of_a_method():
     changed = method(**{"forget.beta": BETA}).with_values({"forget.beta": 0.3, "epochs": 7})
     assert changed.forget.hyperparameters == {"beta": 0.3}

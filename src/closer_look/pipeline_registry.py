@@ -57,7 +57,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         )
         for name, n_tasks in scenarios.items()
     }
-    if not experiment.finetuning or (experiment.models and not experiment.known_only):
+    if experiment.models and not (experiment.finetuning and experiment.known_only):
         pipelines["measure"] = create_measure("measure", experiment)
     return pipelines | {
         **exports,

@@ -59,6 +59,7 @@ def test_harmonic_mean_weighs_both_and_bounds_none(tmp_path):
     nearest = (table["learning_rate"] - 0.5).abs().idxmin()
     assert best["learning_rate"] == table.loc[nearest, "learning_rate"]
     assert table["is_feasible"].all()
+    assert table["least_utility"].isna().all()
 
 
 def test_if_no_trial_keeps_enough_the_one_that_keeps_most_is_taken_and_it_is_said(tmp_path, caplog):
@@ -140,6 +141,19 @@ def test_trial_that_does_worse_than_most_halfway_is_given_up(tmp_path):
     _, table = run(tmp_path, attempt)
     assert list(table["state"]) == ["complete"] * study.N_RANDOM + ["pruned"] * 4
     assert table.loc[study.N_RANDOM :, "objective"].isna().all()
+
+
+def test_trial_that_collapses_later_is_given_up_however_well_it_began(tmp_path):
+    made = []
+
+    def attempt(values, look):
+        made.append(values)
+        look(0, 0.9 if len(made) == 5 else 0.1 * len(made))
+        look(1, -0.5 if len(made) == 5 else 0.1)
+        return kept_or_forgotten(values, look)
+
+    _, table = run(tmp_path, attempt, settings(trials=6))
+    assert list(table["state"]) == ["complete"] * 4 + ["pruned", "complete"]
 
 
 def test_front_is_what_no_other_trial_beats(tmp_path):

@@ -9,7 +9,7 @@ from closer_look.data.planning import plan_of_task
 from closer_look.parameters.experiment import Experiment, ForgetSetParameters
 from closer_look.parameters.methods import MethodParameters
 from closer_look.pipelines import export
-from closer_look.pipelines.scenarios import create_scenario
+from closer_look.pipelines.scenarios import create_measure, create_scenario
 from closer_look.pipelines.unlearning.nodes import draw_own_plan, instruct
 from closer_look.project.runner import depth_first
 
@@ -127,6 +127,16 @@ def test_general_abilities_are_measured_before_and_after_the_last_task():
     assert "downstream" in inputs(pipeline, "continual.write_report")
 
 
+def test_general_abilities_of_models_made_elsewhere_are_measured_without_training():
+    theirs = {"models": ["theirs"], "downstream": True, "finetuning": False}
+    shape = Experiment.model_validate(SHAPE | theirs)
+    pipeline = create_measure("measure", shape)
+    cells = nodes_called(pipeline, "measure_abilities")
+    assert cells == ["measure.before", "measure.theirs.task_03"]
+    assert "list_abilities" in names(pipeline)
+    assert "measure.downstream" in inputs(pipeline, "measure.write_report")
+
+
 def test_every_cell_of_the_grid_is_evaluated_once():
     expected = sorted(
         ["before"] + [f"{m}.task_0{t}" for m in ("npo_gd", "me_gd") for t in (1, 2, 3)]
@@ -230,6 +240,9 @@ def test_answers_benchmarks_and_exports_are_of_the_first_seed():
     exported = export.create_pipeline("continual", shape, 2)
     found = inputs(exported, "continual.export_me_gd")
     assert {"me_gd.seed_1001.task_02.model", "seed_table"} <= found
+    shape = shape.model_copy(update={"stress": ("noise",)})
+    exported = export.create_pipeline("continual", shape, 2)
+    assert "residual_knowledge" in inputs(exported, "continual.export_me_gd")
 
 
 def test_without_seeds_nothing_is_named_by_one():

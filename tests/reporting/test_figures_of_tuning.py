@@ -61,3 +61,5 @@ def test_front_and_choice_are_marked_among_all_trials(trials):
     assert (list(own.x), list(best.y)) == ([0.5], [0.9])
     assert "epochs 8" in every.customdata[1]
     assert [shape.y0 for shape in figure.layout.shapes] == [0.45]
+    without = pareto_fronts(trials.assign(least_utility=float("nan")), {"npo": "NPO"})
+    assert not without.layout.shapes

@@ -120,6 +120,8 @@ def test_method_settings_and_versions_are_in_it(write):
     assert "learning_rate: 0.0003" in settings
     assert "Made with torch 2.9.1, Python 3.11.9, commit c0ffee." in text
     assert "All weights were trained." in text
+    some = METHOD.model_copy(update={"trainable": (r".*\.down_proj\.weight",)})
+    assert "All weights were trained." not in write(method=some)
 
 
 def test_a_method_without_training_quotes_its_instruction(write):

@@ -762,6 +762,12 @@ class TestSeeds:
         assert "another seed of training may differ" not in words
         assert "all seeds started from the same one" in words
 
+    def test_may_be_those_of_target_models(self):
+        shape = {"seeds": [1, 2], "seed_target": True}
+        groups = {"finetuning": {"seed": 7}, "metrics": {"seed": 8}}
+        described = sentences.describe_seeds({"experiment": shape, **groups})
+        assert described == ["target models, plans and unlearning 1 and 2", "metrics 8"]
+
     def test_are_not_spoken_of_where_there_are_none(self, render):
         words = Page(render()).words
         assert "over seeds" not in words

@@ -6,8 +6,15 @@ from importlib import metadata
 
 import pytest
 
+from closer_look.parameters.benchmark import BenchmarkParameters
 from closer_look.parameters.evaluation import MetricsParameters
-from closer_look.reporting.run_record import git_commit, recorded_parameters, run_record
+from closer_look.parameters.methods import MethodParameters
+from closer_look.reporting.run_record import (
+    git_commit,
+    of_benchmark,
+    recorded_parameters,
+    run_record,
+)
 
 PARAMETERS = {
     "experiment": {"methods": ["me_gd"]},
@@ -25,6 +32,13 @@ def test_parameters_are_those_used_as_plain_values():
 def test_all_methods_are_recorded_where_all_are_used():
     parameters = {"experiment": {"methods": ["all"]}, "methods": {"b": {}, "a": {}}}
     assert [*recorded_parameters(parameters)["methods"]] == ["a", "b"]
+
+
+def test_of_a_benchmark_methods_are_as_tuned_under_their_own_labels():
+    tuned = MethodParameters(label="ME", forget={"loss": "maximum_entropy"}, learning_rate=0.5)
+    found = of_benchmark(PARAMETERS, BenchmarkParameters(seeds=[1, 2]), {"me_gd": tuned})
+    assert found["methods"]["me_gd"]["learning_rate"] == 0.5
+    assert found["methods"]["me_gd"]["label"] == "ME+GD"
 
 
 def test_versions_are_those_installed():

@@ -2,7 +2,8 @@
 
 arXiv 2410.08109 reports ARC-c, MMLU, TruthfulQA, TriviaQA and GSM8K before and after real people
 are unlearned. As in its published code, prompts and few-shot examples are those of the harness's
-tasks, without a chat template, and start with the beginning-of-sequence token.
+tasks, without a chat template unless it is asked for, and start with the beginning-of-sequence
+token.
 """
 
 from __future__ import annotations
@@ -119,10 +120,10 @@ def evaluate_downstream(
             manager = _task_manager(parameters)
             loaded = {task: _load(manager, task) for task in parameters.tasks}
             for task, metric in parameters.tasks.items():
-                _measure(lm, task, loaded[task], metric, limit=1)
+                _measure(lm, task, loaded[task], metric, parameters, limit=1)
         with _quiet(progress=sys.stderr.isatty()), _first_warnings():
             rows = [
-                _measure(lm, task, loaded[task], metric, parameters.limit)
+                _measure(lm, task, loaded[task], metric, parameters, parameters.limit)
                 for task, metric in parameters.tasks.items()
             ]
     return pd.DataFrame(rows).astype({"n_few_shot": "Int64"})
@@ -154,7 +155,12 @@ def _load(manager: TaskManager, task: str) -> TaskDict:
 
 
 def _measure(
-    lm: HFLM, task: str, loaded: TaskDict, metric: str, limit: int | None
+    lm: HFLM,
+    task: str,
+    loaded: TaskDict,
+    metric: str,
+    parameters: DownstreamParameters,
+    limit: int | None,
 ) -> dict[str, Any]:
     import lm_eval
     from lm_eval.defaults import DEFAULT_OTHER_SEED
@@ -163,7 +169,14 @@ def _measure(
     for part in loaded["tasks"].values():
         part.set_fewshot_seed(DEFAULT_OTHER_SEED)
     try:
-        results = lm_eval.evaluate(lm, loaded, limit=limit, log_samples=False)
+        results = lm_eval.evaluate(
+            lm,
+            loaded,
+            limit=limit,
+            log_samples=False,
+            apply_chat_template=parameters.chat_template,
+            fewshot_as_multiturn=parameters.chat_template,
+        )
     except (AssertionError, ValueError) as error:  # raised when a task does not fit the model
         raise InputError(
             f"parameter downstream.tasks: '{task}' cannot run with this model ({error})"

@@ -72,8 +72,8 @@ def run_study(
         feasible; if none is, that with the highest Model Utility. And a line a trial: ``trial``
         (from 0), ``state`` (complete, pruned, failed), ``reason`` of a failure, ``model_utility``,
         ``forget_efficacy``, ``objective``, ``is_feasible`` (keeps ``least_utility``), ``is_best``,
-        ``is_on_front`` (no other trial keeps and forgets more), ``least_utility`` and a column for
-        each parameter.
+        ``is_on_front`` (no other trial keeps and forgets more), ``least_utility`` (NaN with an
+        objective that has no such bound) and a column for each parameter.
 
     Raises:
         InputError: all trials have failed.
@@ -95,8 +95,9 @@ def run_study(
             "is taken",
             *(label, least_utility, table.loc[best, "model_utility"]),
         )
+    bound = least_utility if tuning.objective == "forget_efficacy" else np.nan
     table = table.assign(
-        is_best=table.index == best, is_on_front=_on_front(table), least_utility=least_utility
+        is_best=table.index == best, is_on_front=_on_front(table), least_utility=bound
     )
     return study.trials[best].params, table
 
@@ -121,7 +122,6 @@ def open_study(folder: Path) -> Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna.create_study(
         storage=optuna.storages.JournalStorage(JournalFileBackend(str(folder / JOURNAL))),
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=N_RANDOM),
         study_name="tuning",
         direction="maximize",
         load_if_exists=True,
@@ -159,7 +159,10 @@ def _make(
     def look(step: int, value: float) -> None:
         if step not in study.trials[trial.number].intermediate_values:
             trial.report(value, step)
-        if trial.should_prune():
+        # Optuna's pruners take the best of all looks so far, which shields what collapses later.
+        complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+        others = [one.intermediate_values.get(step, np.nan) for one in complete]
+        if len(complete) >= N_RANDOM and value < np.nanmedian(others):
             raise TrialPruned
 
     values = {name: _suggest(trial, name, dimension) for name, dimension in space.items()}

@@ -86,6 +86,8 @@ class DownstreamParameters(Parameters):
     batch_size: PositiveInt
     limit: PositiveInt | None = None
     """Largest number of questions of each task; all if absent."""
+    chat_template: bool = False
+    """Ask in the model's chat template, with few-shot examples as turns before the question."""
     include_path: FolderOrName | None = None
     """Folder with your own task descriptions (YAML)."""
 

@@ -62,9 +62,15 @@ def search_space(
 
     Raises:
         InputError: a value does not go together with the other settings, or the space leaves out
-            the method's own value, with which tuning begins.
+            the method's own value, with which tuning begins, or has one that trials cannot change.
     """
     space = tuning.space | method.space
+    for name in space:
+        if name.startswith("alternates."):
+            raise InputError(
+                f"search space of {method.label}: {name} cannot be tuned, as the alternate answers "
+                f"are made before the first trial; set the parameter itself"
+            )
     own = own_values(method, unlearning, space)
     for name, dimension in space.items():
         where = f"search space of {method.label}: {name}"

@@ -75,11 +75,7 @@ def create_scenario(
                 create_method(name, method, shape, methods[method], tuned=tuned)
                 for method in shape.methods
             ),
-            *(
-                create_downstream(cell, model)
-                for cell, model in final_models.items()
-                if shape.downstream
-            ),
+            *_create_abilities(shape, final_models),
             create_stress(
                 name,
                 shape,
@@ -91,6 +87,13 @@ def create_scenario(
             reporting.create_pipeline(name, shape, attacks, prefix, tuned_methods),
         ]
     )
+
+
+def _create_abilities(experiment: Experiment, models: Mapping[Cell, str]) -> list[Pipeline]:
+    """Create the pipelines that measure general abilities, if a run does."""
+    if not experiment.downstream:
+        return []
+    return [create_downstream(cell, model) for cell, model in models.items()]
 
 
 def _tuned(experiment: Experiment, methods: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -108,15 +111,20 @@ def create_measure(name: str, experiment: Experiment) -> Pipeline:
         name: name of the pipeline, which becomes its namespace.
         experiment: the models, and the rows to ask them.
     """
-    update = {"methods": (), "seeds": None, "downstream": False}
+    update = {"methods": (), "seeds": None}
     if experiment.retain_only == "finetuned":
         update["retain_only"] = None
     shape = experiment.model_copy(update=update)
-    measurement = Pipeline(create_measurement(name, shape))
+    models = cells_to_compare_with(name, shape)
+    models = {cell: model for cell, model in models.items() if cell.method == BEFORE}
+    models |= {cell: cell.dataset("model") for cell in cells_from_elsewhere(name, shape)}
+    abilities = _create_abilities(shape, models)
+    measurement = Pipeline([*create_measurement(name, shape), *abilities])
     before = forget_set.create_pipeline(experiment) + finetuning.create_pipeline(shape)
+    needed = measurement.inputs() | {"abilities"}  # which checks that they can be measured
     return Pipeline(
         [
-            before.to_outputs(*(measurement.inputs() & before.all_outputs())),
+            before.to_outputs(*(needed & before.all_outputs())),
             measurement,
             reporting.create_pipeline(name, shape),
         ]

@@ -141,7 +141,11 @@ def _log_scenario(
 ) -> None:
     client, experiment = _open(tracking)
     scenario = TABLE.fullmatch(table)[1]
-    parameters = recorded_parameters(catalog["parameters"].load())
+    if error is None:  # those of its record: a benchmark has methods and settings of its own
+        record = table.replace("summary_table", "run_record")
+        parameters = dict(catalog[record].load()["parameters"])
+    else:
+        parameters = recorded_parameters(catalog["parameters"].load())
     methods = parameters.pop("methods")
     run = Path(str(catalog["provenance"].folder)).name
     tags = {"mlflow.runName": f"{run} {scenario}", "run": run, "scenario": scenario}

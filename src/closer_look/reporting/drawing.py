@@ -238,7 +238,7 @@ def panels(
 
     Args:
         title: title of the figure.
-        titles: titles of the panels.
+        titles: titles of the panels; line breaks are kept.
         width: smallest width of a panel with its gap, px.
         height: height of a panel, px.
         gap: space between columns for the tick labels, px.
@@ -246,7 +246,7 @@ def panels(
     from plotly.subplots import make_subplots
 
     n_panels = len(titles)
-    n_columns = min(n_panels, 2 if n_panels <= 4 else 3 if n_panels <= MANY else 4)
+    n_columns = min(max(n_panels, 1), 2 if n_panels <= 4 else 3 if n_panels <= MANY else 4)
     n_rows = -(-n_panels // n_columns)
     inner_height = n_rows * height + (n_rows - 1) * BETWEEN_ROWS
     cells = [
@@ -257,7 +257,7 @@ def panels(
         rows=n_rows,
         cols=n_columns,
         specs=cells,
-        subplot_titles=[as_text(panel) for panel in titles],
+        subplot_titles=[as_text(panel).replace("\n", "<br>") for panel in titles],
         horizontal_spacing=gap / 700 if n_columns > 1 else 0,
         vertical_spacing=BETWEEN_ROWS / inner_height if n_rows > 1 else 0,
     )

@@ -235,7 +235,8 @@ def truth_ratios(row_metrics: pd.DataFrame, labels: Mapping[str, str]) -> go.Fig
     if RETAIN_ONLY in ratios and len(ratios):
         for method, label in labels.items():
             p_value = forget_quality(ratios[method], ratios[RETAIN_ONLY])
-            titles[method] = f"{label}{'<br>' if are_many else ', '}p = {p_value:.2g}"
+            between = "\n" if are_many else ", "
+            titles[method] = f"{label}{between}p = {p_value:.2g}"
     width, height = (170, 180) if are_many else (300, 320)
     title = "Truth ratios of what was forgotten"
     figure = draw.panels(title, list(titles.values()), width=width, height=height)

@@ -127,17 +127,17 @@ def pareto_fronts(trials: pd.DataFrame, labels: Mapping[str, str]) -> go.Figure:
                 marker=draw.marker(draw.Style(colour, symbol, "solid"), size),
                 **draw.axes(panel),
             )
-        level = complete["least_utility"].iloc[0]
-        figure.add_shape(
-            type="line",
-            x0=0,
-            x1=1,
-            y0=level,
-            y1=level,
-            xref=f"{draw.axes(panel)['xaxis']} domain",
-            yref=draw.axes(panel)["yaxis"],
-            line={"color": draw.GREY, "width": 1, "dash": "dash"},
-        )
+        for level in complete["least_utility"].dropna().unique():
+            figure.add_shape(
+                type="line",
+                x0=0,
+                x1=1,
+                y0=level,
+                y1=level,
+                xref=f"{draw.axes(panel)['xaxis']} domain",
+                yref=draw.axes(panel)["yaxis"],
+                line={"color": draw.GREY, "width": 1, "dash": "dash"},
+            )
     figure.update_xaxes(title="FE", range=[0, 1.04], dtick=0.5)
     return figure.update_yaxes(title="MU", range=[0, 1.04], dtick=0.5)
 

@@ -172,7 +172,7 @@ def summary_table(
         estimates = [name for name in SUMMARY_COLUMNS if name != "forget_quality"]
         keys = ["method", "after_task"]
         table = average_seeds(table, keys, {name: f"{name}_" for name in estimates})
-    return table if residual is None else _with_residual(table, residual, labels)
+    return table if residual is None else with_residual(table, residual, labels)
 
 
 def seed_table(summary: pd.DataFrame, labels: Mapping[str, str]) -> pd.DataFrame:
@@ -220,9 +220,16 @@ def seed_table(summary: pd.DataFrame, labels: Mapping[str, str]) -> pd.DataFrame
     return table.astype({"seed": "Int64"}) if "seed" in table else table
 
 
-def _with_residual(
+def with_residual(
     table: pd.DataFrame, residual: pd.DataFrame, labels: Mapping[str, str]
 ) -> pd.DataFrame:
+    """Add to a table of results what attacks got back of the models after the last task.
+
+    Args:
+        table: a row per method and task.
+        residual: from ``metrics.residual_knowledge``, with the ``label`` of the attack.
+        labels: method -> label.
+    """
     last = ~table["method"].duplicated(keep="last")
     found = residual.assign(method=residual["method"].map({**REFERENCE_LABELS, **labels}))
     found["label"] = found["label"].where(found["value"] > 0, "")

@@ -74,10 +74,10 @@ def of_benchmark(
     values = plain(parameters)
     of_run = plain(benchmark)
     replaced = {name: of_run[name] for name in ("methods", "seeds") if name in of_run}
-    return values | {
-        "experiment": values["experiment"] | replaced,
-        "methods": values["methods"] | plain(dict(tuned)),
-    }
+    methods = dict(values["methods"])
+    for name, method in plain(dict(tuned)).items():
+        methods[name] = method | {"label": methods[name]["label"]}  # which tuning leaves as it is
+    return values | {"experiment": values["experiment"] | replaced, "methods": methods}
 
 
 def libraries() -> dict[str, str]:

@@ -89,7 +89,7 @@ def describe_unlearning(parameters: Mapping[str, Any]) -> str:
     layers = listed([named] if isinstance(named, str) else named)
     where = "all linear layers" if named == "all-linear" else f"the layers {layers}"
     return (
-        f"All methods trained LoRA adapters of rank {lora['rank']} on {where} and left the model's "
+        f"All trainings made LoRA adapters of rank {lora['rank']} on {where} and left the model's "
         "own weights unchanged"
     )
 
@@ -180,9 +180,12 @@ def describe_seeds(parameters: Mapping[str, Any]) -> list[str]:
     seeds = parameters["experiment"].get("seeds")
     if not seeds:
         return find_seeds(parameters)
-    replaced = ("forget_set", "unlearning")
+    replaced, what = ["forget_set", "unlearning"], "plans and unlearning"
+    if parameters["experiment"].get("seed_target"):
+        replaced += ["base_model", "finetuning"]
+        what = "target models, plans and unlearning"
     others = {group: values for group, values in parameters.items() if group not in replaced}
-    return [f"plans and unlearning {listed([*map(str, seeds)])}", *find_seeds(others)]
+    return [f"{what} {listed([*map(str, seeds)])}", *find_seeds(others)]
 
 
 def find_seeds(parameters: Mapping[str, Any]) -> list[str]:

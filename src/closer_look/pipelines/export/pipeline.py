@@ -15,7 +15,9 @@ def create_pipeline(scenario: str, experiment: Experiment, n_tasks: int) -> Pipe
     """
     seed = experiment.each_seed[0]
     table = "summary_table" if seed is None else "seed_table"
-    membership = {"membership": f"{scenario}.membership"} if experiment.membership else {}
+    optional = {"membership": f"{scenario}.membership"} if experiment.membership else {}
+    if seed is not None and experiment.stress:  # else it is in the table
+        optional["residual"] = f"{scenario}.residual_knowledge"
     cells = [Cell(scenario, method, n_tasks, seed) for method in experiment.methods]
     return Pipeline(
         [
@@ -29,7 +31,7 @@ def create_pipeline(scenario: str, experiment: Experiment, n_tasks: int) -> Pipe
                     "run_record": f"{scenario}.run_record",
                     "export": "params:export",
                 }
-                | membership,
+                | optional,
                 cell.dataset("export"),
                 name=f"export_{cell.method}",
                 namespace=scenario,  # not the method's, which the tables of the run have left
