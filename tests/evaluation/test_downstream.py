@@ -192,6 +192,25 @@ def test_generated_answers_match_where_the_target_is_what_the_model_says(table):
     assert values(table)["sayings"] == pytest.approx(0.5)
 
 
+def test_a_model_may_be_asked_in_its_chat_template(language_model, parameters, own_tasks_only):
+    """With a template that swaps the question's words for others, all answers are the same."""
+    tokenizer = copy.deepcopy(language_model.tokenizer)
+    tokenizer.chat_template = "Turns: {{ messages | length }}. Answer:"
+    asked = parameters(sayings="exact_match__none", sayings_one_shot="exact_match__none")
+    seen = []
+
+    class Model(type(language_model.model)):
+        def generate(self, input_ids, **options):
+            seen.extend(tokenizer.batch_decode(input_ids, skip_special_tokens=True))
+            return super().generate(input_ids, **options)
+
+    model = copy.deepcopy(language_model.model)
+    model.__class__ = Model
+    asked = asked.model_copy(update={"chat_template": True, "limit": 2})
+    evaluate_downstream(LanguageModel(model, tokenizer), asked)
+    assert set(seen) == {"Turns: 1. Answer:", "Turns: 3. Answer:"}
+
+
 def test_stage_measures_its_model(language_model, parameters, table):
     asked = parameters(
         colours="acc__none", colours_two_shot="acc_norm__none", sayings="exact_match__none"
