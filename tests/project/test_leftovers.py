@@ -6,8 +6,13 @@ import subprocess
 import sys
 
 import pytest
+from kedro.io import DataCatalog
+from kedro.pipeline import Node, Pipeline
 
+from closer_look.datasets.raw_rows import QuestionsDataset
+from closer_look.datasets.table_dataset import TableDataset
 from closer_look.errors import InputError
+from closer_look.project.leftovers import remove_leftovers
 
 RUN = "07_model_output/test/continual/me_gd.task_01/scores.parquet"
 
@@ -47,6 +52,20 @@ def test_half_written_files_and_old_checkpoints_are_removed(kedro_run, copied_ru
     assert not (models / "continual/me_gd.task_01.checkpoints").exists()
     assert all(path.exists() for path in spared)
     assert (models / "target/model.safetensors").exists()
+
+
+def test_files_beside_the_users_rows_stay(tmp_path):
+    own = [tmp_path / "forget.replaced/notes.txt", tmp_path / "forget-2023.partial"]
+    left = tmp_path / "table.parquet.partial"
+    for path in [*own, left]:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    rows = QuestionsDataset(filepath=(tmp_path / "forget").as_posix(), split="forget")
+    table = TableDataset(filepath=(tmp_path / "table.parquet").as_posix())
+    catalog = DataCatalog({"raw_forget": rows, "questions": table})
+    remove_leftovers(Pipeline([Node(len, "raw_forget", "questions", name="n")]), catalog, [])
+    assert all(path.exists() for path in own)
+    assert not left.exists()
 
 
 def test_clock_that_went_backwards_is_noticed(kedro_run, copied_run):

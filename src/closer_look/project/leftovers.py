@@ -34,11 +34,15 @@ def remove_leftovers(pipeline: Pipeline, catalog: CatalogProtocol, kept: Iterabl
 
     Args:
         pipeline: the nodes of the run.
-        catalog: where their outputs are.
+        catalog: where their outputs are. Of the inputs, only folders in which nodes write are
+            looked through: the others may be the user's own.
         kept: nodes whose outputs are all there.
     """
+    outputs = pipeline.all_outputs()
     for name in sorted(pipeline.datasets()):
-        _remove_half_written(catalog.get(name))
+        dataset = catalog.get(name)
+        if name in outputs or isinstance(dataset, FolderDataset):
+            _remove_half_written(dataset)
     for node in kept:
         for dataset in map(catalog.get, node.inputs):
             if isinstance(dataset, CheckpointsDataset):
