@@ -8,9 +8,11 @@ from functools import cache
 import pytest
 from kedro.framework.project import pipelines
 
+from closer_look.datasets.provenance_dataset import ProvenanceDataset
 from closer_look.errors import InputError
 from closer_look.losses import FORGET
 from closer_look.parameters.training import UnlearningParameters
+from closer_look.pipelines.forget_set.nodes import draw_plans
 from closer_look.project import dependencies
 from closer_look.project.provenance import History
 from closer_look.system import code
@@ -57,9 +59,8 @@ def difference(load, monkeypatch):
 @pytest.fixture
 def edit(monkeypatch, tmp_path):
     """Edit the source of a module, as the fingerprints of code read it."""
-    caches = (code._reached, code._definitions, code._imports, code._resolve)
 
-    def edit(module, was, now):
+    def edit(module, was, now, *, is_read_anew=True):
         source = code._source
         path = source(module)
         text = path.read_text(encoding="utf-8")
@@ -67,12 +68,17 @@ def edit(monkeypatch, tmp_path):
         edited = tmp_path / path.name
         edited.write_text(text.replace(was, now, 1), encoding="utf-8")
         monkeypatch.setattr(code, "_source", lambda one: edited if one == module else source(one))
-        for cached in caches:
-            cached.cache_clear()
+        if is_read_anew:
+            read_anew()
 
     yield edit
     monkeypatch.undo()
-    for cached in caches:
+    read_anew()
+
+
+def read_anew():
+    """Have all code read as it is now, as a new process does."""
+    for cached in (code._reached, code._definitions, code._imports, code._resolve):
         cached.cache_clear()
 
 
@@ -104,6 +110,23 @@ def test_code(difference, whole_run, edit, module, was, now, stale):
     edit(f"closer_look.{module}", was, now)
     found = difference(whole_run.data)
     assert (stale in found) if stale else found == ""
+
+
+def test_code_that_is_edited_as_a_run_works_is_not_what_ran(kedro_run, edit, tmp_path, monkeypatch):
+    lines, save, began_with = [], ProvenanceDataset.save, code.code_fingerprint(draw_plans)
+
+    def save_and_edit(self, line):
+        save(self, line)
+        if not lines:
+            edit("closer_look.data.planning", "generator.", "other.", is_read_anew=False)
+        lines.append(line)
+
+    monkeypatch.setattr(ProvenanceDataset, "save", save_and_edit)
+    read_anew()
+    kedro_run(tmp_path, "forget_set")
+    assert {line["node"] for line in lines[:2]} == {"collect_questions"}
+    assert lines[-1]["node"] == "draw_plans"
+    assert lines[-1]["code"].items() >= began_with.items()
 
 
 def test_table_of_losses(difference, whole_run, monkeypatch):

@@ -41,9 +41,7 @@ there under the outputs' names."""
 def dependencies(node: Node, catalog: CatalogProtocol) -> Record:
     """Collect everything that the node's outputs depend on."""
     parameters = _parameters(node, catalog)
-    datasets = {
-        name: catalog[name] for name in (*node.inputs, *node.outputs) if not is_parameter(name)
-    }
+    datasets = _datasets(node, catalog)
     return {
         "format": FORMAT,
         "node": node.name,
@@ -51,12 +49,26 @@ def dependencies(node: Node, catalog: CatalogProtocol) -> Record:
         "catalog": {
             name: found for name, one in datasets.items() if (found := _settings(one._init_args))
         },
-        "code": code_fingerprint(node.func)
-        | _code_of(datasets.values())
-        | _named_code(node, catalog),
+        "code": code_of(node, catalog),
         "libraries": library_versions(),
         "inputs": dataset_fingerprints(node.inputs, catalog) | model_fingerprints(parameters),
     }
+
+
+def code_of(node: Node, catalog: CatalogProtocol) -> dict[str, str]:
+    """Hash the code of a node, of its datasets, and what its parameters name.
+
+    A process reads each source file once: the hashes are those of the first time that it asks.
+    """
+    return (
+        code_fingerprint(node.func)
+        | _code_of_datasets(_datasets(node, catalog).values())
+        | _named_code(node, catalog)
+    )
+
+
+def _datasets(node: Node, catalog: CatalogProtocol) -> dict[str, AbstractDataset]:
+    return {name: catalog[name] for name in (*node.inputs, *node.outputs) if not is_parameter(name)}
 
 
 def dataset_fingerprints(names: Iterable[str], catalog: CatalogProtocol) -> dict[str, Fingerprint]:
@@ -101,7 +113,7 @@ def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _code_of(datasets: Iterable[AbstractDataset]) -> dict[str, str]:
+def _code_of_datasets(datasets: Iterable[AbstractDataset]) -> dict[str, str]:
     """Hash the code that reads and writes datasets, each class to one word."""
     classes = {type(dataset) for dataset in datasets}
     return {

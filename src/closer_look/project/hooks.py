@@ -15,6 +15,7 @@ from closer_look.errors import InputError
 from closer_look.project import experiment
 from closer_look.project.configuration import check_paths
 from closer_look.project.dependencies import (
+    code_of,
     dataset_fingerprints,
     dependencies,
     model_fingerprints,
@@ -98,6 +99,8 @@ class ProvenanceHooks:
         history = History(catalog, pipelines.values(), run_params["load_versions"] or ())
         history.check_chosen()
         to_run = set(pipeline.nodes) - kept
+        for node in to_run:  # before anyone edits what Python has read by now
+            code_of(node, catalog)
         _report(history.check(to_run, kept))
         if not to_run:
             log.info("Everything is there, and is what this run would make")
