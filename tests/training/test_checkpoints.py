@@ -202,7 +202,7 @@ def test_a_short_training_writes_none(finetune, tmp_path, saved):
 
 
 def test_null_writes_none_and_reads_no_weights(finetune, tmp_path, saved, monkeypatch):
-    monkeypatch.setattr(checkpoints, "model_fingerprint", None)
+    monkeypatch.setattr(checkpoints, "computation_fingerprint", None)
     finetune(tmp_path, minutes=None)
     assert saved == []
     assert list(tmp_path.iterdir()) == []
@@ -260,10 +260,13 @@ def test_key_tells_apart_what_determines_a_training(fresh):
     language_model, other = fresh(), fresh()
     with torch.no_grad():
         other.model.lm_head.weight[0, 0] += 1
+    configured = fresh()
+    configured.model.config.rms_norm_eps *= 2
     rows = [{"row": ([1, 2], [3]), "nll": 0.1, "states": torch.ones(2)}]
     keys = [
         training_key(language_model, rows, {"learning_rate": 1e-3}),
         training_key(other, rows, {"learning_rate": 1e-3}),
+        training_key(configured, rows, {"learning_rate": 1e-3}),
         training_key(language_model, rows, {"learning_rate": 1e-4}),
         training_key(language_model, rows * 2, {"learning_rate": 1e-3}),
         *(

@@ -59,7 +59,7 @@ NEED_NOTHING = [
 @pytest.mark.parametrize("forget", NEED_NOTHING)
 @pytest.mark.parametrize("retain", ["gradient_descent", "answer_preservation", None])
 def test_methods_without_a_reference_need_no_forward_pass(forget, retain, scores_of, monkeypatch):
-    monkeypatch.setattr(reference, "model_fingerprint", None)
+    monkeypatch.setattr(reference, "computation_fingerprint", None)
     scores = scores_of(forget, retain)
     assert scores.nll.empty
     assert scores.hidden_states == scores.output_head == scores.activations == {}

@@ -12,7 +12,12 @@ import torch
 
 from closer_look.inference.scoring import score
 from closer_look.models.adapters import with_adapter
-from closer_look.models.language_model import LanguageModel, load_language_model, model_fingerprint
+from closer_look.models.language_model import (
+    LanguageModel,
+    computation_fingerprint,
+    load_language_model,
+    model_fingerprint,
+)
 from closer_look.models.tokens import encode
 from closer_look.parameters.methods import MethodParameters
 from closer_look.parameters.training import LoraParameters
@@ -116,6 +121,30 @@ def test_another_model_is_scored_anew(language_model, plan, questions, cache, sc
     assert len(scored) == 4
 
 
+@pytest.mark.parametrize("change", [{"rms_norm_eps": 0.1}, {"rope_parameters": {"rope_theta": 5}}])
+def test_model_of_another_configuration_is_scored_anew(
+    language_model, plan, questions, cache, scored, change
+):
+    scores_of(language_model, plan, questions, "npo", "gradient_descent", cache)
+    other = changed(language_model, lambda model: model.config.update(change))
+    scores_of(other, plan, questions, "npo", "gradient_descent", cache)
+    assert len(scored) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [("code_hash", lambda function: "other"), ("library_versions", lambda: ("99.0",))],
+)
+def test_scores_by_other_code_or_libraries_are_computed_anew(
+    language_model, plan, questions, cache, monkeypatch, name, other
+):
+    scores_of(language_model, plan, questions, "npo", "kl", cache)
+    before = set(cache.folder.iterdir())
+    monkeypatch.setattr(reference, name, other)
+    scores_of(language_model, plan, questions, "npo", "kl", cache)
+    assert len(set(cache.folder.iterdir()) - before) == len(before) == 2
+
+
 def test_other_rows_are_scored_anew(language_model, plan, questions, cache, scored):
     scores_of(language_model, plan, questions, "npo", "gradient_descent", cache)
     scores_of(
@@ -166,12 +195,17 @@ def test_two_processes_may_keep_the_same_at_once(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["key.safetensors"]
 
 
-def test_fingerprint_is_the_same_after_a_round_trip(language_model, tmp_path):
-    language_model.model.save_pretrained(tmp_path)
-    language_model.tokenizer.save_pretrained(tmp_path)
-    assert model_fingerprint(load_language_model(str(tmp_path))) == model_fingerprint(
-        language_model
-    )
+def test_fingerprints_are_the_same_after_a_round_trip(language_model, tmp_path):
+    def again(made, name):
+        for part in made:
+            part.save_pretrained(tmp_path / name)
+        return load_language_model(str(tmp_path / name))
+
+    base = again(language_model, "base")
+    adapted = with_adapter(again(language_model, "base"), LoraParameters(rank=2))
+    for made, loaded in ((language_model, base), (adapted, again(adapted, "adapted"))):
+        assert model_fingerprint(loaded) == model_fingerprint(made)
+        assert computation_fingerprint(loaded) == computation_fingerprint(made)
 
 
 @pytest.mark.parametrize("position", [0, -1])
@@ -232,6 +266,14 @@ def test_adapters_are_part_of_the_model(language_model):
     with torch.no_grad():
         next(w for name, w in adapted.model.named_parameters() if "lora_B" in name).add_(0.1)
     assert model_fingerprint(adapted) != before
+
+
+def test_scale_of_adapters_counts_for_what_a_model_computes(language_model):
+    copied = LanguageModel(copy.deepcopy(language_model.model), language_model.tokenizer)
+    adapted = with_adapter(copied, LoraParameters(rank=2))
+    before = computation_fingerprint(adapted)
+    adapted.model.peft_config["default"].lora_alpha *= 2
+    assert computation_fingerprint(adapted) != before
 
 
 def test_key_tells_apart_what_is_computed_and_of_what():

@@ -21,6 +21,12 @@ from closer_look.system.fingerprints import file_sha256
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+WITHOUT_EFFECT = (
+    *("_name_or_path", "base_model_name_or_path", "transformers_version", "peft_version"),
+    *("architectures", "auto_mapping", "dtype", "inference_mode"),
+)
+"""Parts of a configuration that a model's outputs do not follow from, beside its weights. They
+differ between a model that was made and the same one as it is loaded."""
 SPARE_BYTES = 64 * 2**20  # for the tokenizer, the configuration and the run's other files
 
 
@@ -78,6 +84,28 @@ def model_fingerprint(language_model: LanguageModel) -> str:
         digest.update(weights.contiguous().flatten().view(torch.uint8).cpu().numpy())
     digest.update(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode())
     return digest.hexdigest()
+
+
+def computation_fingerprint(language_model: LanguageModel) -> str:
+    """Hash what a model's outputs follow from: its fingerprint, and its configuration.
+
+    Ledgers name models by ``model_fingerprint``, which therefore stays as it is.
+    """
+    model, _ = language_model
+    adapters = getattr(model, "peft_config", {})
+    configurations = [one.to_dict() for one in (model.config, *adapters.values())]
+    described = json.dumps(
+        [_with_effect(one) for one in configurations], sort_keys=True, default=sorted
+    )
+    return hashlib.sha256(f"{model_fingerprint(language_model)} {described}".encode()).hexdigest()
+
+
+def _with_effect(configuration: Mapping[str, object]) -> dict[str, object]:
+    return {
+        name: _with_effect(value) if isinstance(value, dict) else value
+        for name, value in configuration.items()
+        if name not in WITHOUT_EFFECT
+    }
 
 
 def saved_bytes(model: PreTrainedModel) -> int:

@@ -29,7 +29,7 @@ from closer_look.errors import InputError
 from closer_look.models.language_model import (
     SPARE_BYTES,
     LanguageModel,
-    model_fingerprint,
+    computation_fingerprint,
     saved_bytes,
 )
 from closer_look.training.processes import of_first, rank
@@ -80,12 +80,15 @@ def training_key(
 
     This takes about a second for each GB of weights.
     """
-    digest = hashlib.sha256(model_fingerprint(language_model).encode())
-    libraries = (torch, transformers, accelerate, peft)
-    versions = tuple(library.__version__ for library in libraries)
-    for value in (*versions, *settings, *(one for row in rows for one in row.items())):
+    digest = hashlib.sha256(computation_fingerprint(language_model).encode())
+    for value in (*library_versions(), *settings, *(one for row in rows for one in row.items())):
         digest.update(_content(value))
     return digest.hexdigest()
+
+
+def library_versions() -> tuple[str, ...]:
+    """Return the versions of the libraries that compute in a model and its training."""
+    return tuple(library.__version__ for library in (torch, transformers, accelerate, peft))
 
 
 def _content(value: object) -> bytes:

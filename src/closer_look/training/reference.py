@@ -11,11 +11,13 @@ from accelerate.utils import send_to_device
 
 from closer_look.inference.scoring import score
 from closer_look.models.hidden_states import layer_number, layer_states
-from closer_look.models.language_model import model_fingerprint
+from closer_look.models.language_model import computation_fingerprint
 from closer_look.models.output_head import OutputHead, check_states
 from closer_look.models.packing import answer_states, pack, packed_attention
 from closer_look.models.tokens import encode
+from closer_look.system.code import code_hash
 from closer_look.system.memory import in_passes
+from closer_look.training.checkpoints import library_versions
 from closer_look.training.objective import ALTERNATE, ANSWER, REFUSAL, SCORED, Objective
 from closer_look.training.reference_scores import ReferenceCache, ReferenceScores, cache_key
 
@@ -64,7 +66,7 @@ def reference_scores(
     of_layers = [term for term in terms if "reference_activations" in term.inputs]
     if not variants and not of_states and not of_layers:
         return ReferenceScores(NO_NLL)
-    fingerprint = model_fingerprint(language_model)
+    fingerprint = computation_fingerprint(language_model)
     tables = [
         _forget_nll(language_model, texts, batch_size, fingerprint, cache)
         for texts in _texts(plan, questions, variants)
@@ -119,7 +121,7 @@ def _forget_nll(
         return {"nll": torch.tensor(scores["nll"].to_numpy())}
 
     encoded = encode(language_model.tokenizer, list(texts["question"]), list(texts["text"]))
-    key = cache_key(fingerprint, "nll", encoded)
+    key = cache_key(fingerprint, "nll", encoded, code_hash(_forget_nll), *library_versions())
     return texts[["row_id", "text"]].assign(nll=cache.get(key, compute)["nll"].numpy())
 
 
@@ -142,6 +144,8 @@ def _states(
         fingerprint,
         f"{kind}, {term.parameters.positions}",
         encode(language_model.tokenizer, asked, answers),
+        code_hash(_states),
+        *library_versions(),
     )
     (encoded,) = term.encode(language_model.tokenizer, asked, {ANSWER: answers}).values()
     states = cache.get(key, lambda: _hidden_states(language_model, encoded, batch_size, layer))

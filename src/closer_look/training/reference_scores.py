@@ -97,6 +97,13 @@ class ReferenceCache:
         return tensors
 
 
-def cache_key(fingerprint: str, kind: str, rows: Sequence[Tokens]) -> str:
-    """Hash a model's fingerprint, what is computed, and the rows as tokens, in their order."""
-    return hashlib.sha256(json.dumps([fingerprint, kind, rows]).encode()).hexdigest()
+def cache_key(fingerprint: str, kind: str, rows: Sequence[Tokens], *determined_by: str) -> str:
+    """Hash all that scores follow from.
+
+    Args:
+        fingerprint: of the model.
+        kind: what is computed.
+        rows: as tokens, in their order.
+        determined_by: code and versions of libraries.
+    """
+    return hashlib.sha256(json.dumps([fingerprint, kind, rows, determined_by]).encode()).hexdigest()
