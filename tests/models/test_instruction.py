@@ -133,6 +133,19 @@ def test_it_travels_with_the_tokenizer(chat_model, tmp_path, name, settings):
         assert "03 Feb 2024" in json.dumps(read.tokenizer.chat_template)
 
 
+@pytest.mark.parametrize(("name", "earlier"), [("phi", {}), ("qwen3", {"system": "Be old."})])
+def test_it_stays_under_the_settings_of_another_run(chat_model, name, earlier):
+    """An instruction is what a method did to the model; the settings were those of its run."""
+    instructed = instruct(chat_model(name, **earlier), TEXT)
+    length = instruction_length(instructed.tokenizer)
+    set_prompt(instructed.tokenizer, "chat_template", PromptParameters(system="Be brief."))
+    written = prompt(instructed)
+    assert (written.count(TEXT), written.count("Be brief.")) == (1, 1)
+    assert written.count("system") == 1
+    assert "Be old." not in written
+    assert instruction_length(instructed.tokenizer) == length
+
+
 def test_answers_are_as_before_and_no_weight_changes(chat_model):
     plain = chat_model("qwen3")
     fingerprint = model_fingerprint(plain)

@@ -127,3 +127,21 @@ def test_settings_travel_with_the_tokenizer(chat_model, tmp_path):
     set_prompt(read, "chat_template")
     assert render_prompts(read, QUESTIONS) == render_prompts(tokenizer, QUESTIONS)
     assert "03 Feb 2024" in json.dumps(read.chat_template)
+
+
+@pytest.mark.parametrize("name", ["llama3", "parts"])
+def test_settings_of_an_earlier_run_give_way(chat_model, name):
+    """A model that a run has written may be where another run starts."""
+    earlier = {"system": "Be old.", "date": datetime.date(2024, 2, 3)}
+    new = {"system": "Be new.", "date": datetime.date(2025, 4, 5)}
+    tokenizer = chat_model(name, **earlier, template_arguments={"tone": "old"}).tokenizer
+    set_prompt(tokenizer, "chat_template", PromptParameters(**new))
+    assert tokenizer.chat_template == chat_model(name, **new).tokenizer.chat_template
+
+
+def test_settings_take_a_system_message_of_the_conversation_in(chat_model):
+    """Most templates write the first one only, or fail on a second."""
+    tokenizer = chat_model("phi", system="Be brief.").tokenizer
+    messages = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Who?"}]
+    text = tokenizer.apply_chat_template(messages, tokenize=False)
+    assert text.startswith("<|system|>\nBe brief.\n\nBe kind.<|end|>\n<|user|>\nWho?<|end|>")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import re
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 INSTRUCTED = re.compile(r"\{#- an instruction of (\d+) tokens -#\}")
-SYSTEM = re.compile(r"\{%- set messages = \[(\{.*?\})\] \+ messages -%\}")
 
 
 def instruct(language_model: LanguageModel, text: str) -> LanguageModel:
@@ -34,7 +32,7 @@ def instruct(language_model: LanguageModel, text: str) -> LanguageModel:
     model, tokenizer = language_model
     instructed = copy.deepcopy(tokenizer)
     (before,) = encode_prompts(tokenizer, [QUESTION])
-    instructed.chat_template = _with_system(tokenizer.chat_template, text)
+    instructed.chat_template = system_message(text) + tokenizer.chat_template
     fault = InputError(
         f"{tokenizer.name_or_path}: its chat template takes no system message, in which the "
         f"instruction is to stand; use prompt 'plain', or leave the method out"
@@ -52,15 +50,5 @@ def instruct(language_model: LanguageModel, text: str) -> LanguageModel:
 
 def instruction_length(tokenizer: PreTrainedTokenizerBase) -> int:
     """Return the number of tokens that an instruction adds to each prompt; 0 without one."""
-    found = INSTRUCTED.match(str(tokenizer.chat_template))
+    found = INSTRUCTED.search(str(tokenizer.chat_template))
     return int(found[1]) if found else 0
-
-
-def _with_system(template: str, text: str) -> str:
-    def joined(found: re.Match[str]) -> str:
-        content = json.loads(found[1])["content"]
-        return system_message(f"{content}\n\n{text}")
-
-    if SYSTEM.search(template):
-        return SYSTEM.sub(joined, template, count=1)
-    return system_message(text) + template

@@ -35,7 +35,8 @@ QUESTION, ANSWER = "\ue000", "\ue001"
 SECONDS, MEMORY = 2, 2**29  # of processor time, and bytes, for a template
 LONGEST_TEMPLATE, LONGEST_FRAME = 500_000, 100_000  # characters
 
-SETTLED = "{#- settled by Closer Look -#}"  # begins a template that a run's settings are part of
+# Around a run's settings in a template, which give way to those of the next run.
+SETTLED, END_OF_SETTLED = "{#- settled by Closer Look -#}", "{#- end of what is settled -#}"
 THINKING = ("enable_thinking", "thinking")
 """Arguments by which templates turn reasoning on; False writes the answer without it."""
 
@@ -61,8 +62,8 @@ def set_prompt(
     Args:
         tokenizer: changed in place.
         style: a key of ``TEMPLATES``, or "chat_template" to keep the tokenizer's own.
-        settings: system message, arguments and date; without them, a template that is settled
-            already stays as it is.
+        settings: system message, arguments and date, in place of those of an earlier run; without
+            them, a template that is settled already stays as it is.
 
     Raises:
         InputError: the tokenizer has no template of its own to keep, or with it no prompt holds
@@ -79,11 +80,12 @@ def set_prompt(
         tokenizer.chat_template = tokenizer.chat_template.get("default")
     if settings is None and SETTLED in str(tokenizer.chat_template):
         return
-    own = tokenizer.chat_template
+    before, own = _without_settings(tokenizer.chat_template)
     settled = _settings(own, settings or PromptParameters())
     faults = []
     for written in (settled, settled + _CONTENT_AS_PARTS):
-        tokenizer.chat_template = f"{SETTLED}{written}{own}" if written else own
+        part = f"{SETTLED}{written}{END_OF_SETTLED}" if written else ""
+        tokenizer.chat_template = f"{before}{part}{own}"
         try:
             if QUESTION in render_prompts(tokenizer, [QUESTION])[0]:
                 return
@@ -97,6 +99,13 @@ def set_prompt(
         f"{tokenizer.name_or_path}: its chat template makes a prompt without the question; "
         f"use one of {', '.join(TEMPLATES)}"
     )
+
+
+def _without_settings(template: str) -> tuple[str, str]:
+    """Cut out the settings of an earlier run; before them stands an instruction at most."""
+    before, start, rest = template.partition(SETTLED)
+    _, end, own = rest.partition(END_OF_SETTLED)
+    return (before, own) if start and end else ("", template)
 
 
 def settled_arguments(template: str, settings: PromptParameters) -> dict[str, object]:
@@ -126,9 +135,18 @@ def _settings(template: str, settings: PromptParameters) -> str:
 
 
 def system_message(text: str) -> str:
-    """Write a system message before all others, as the beginning of a template."""
-    message = _literal({"role": "system", "content": text})
-    return f"{{%- set messages = [{message}] + messages -%}}"
+    """Write a system message, as the beginning of a template; it comes first in one that is there.
+
+    Most templates take no second system message.
+    """
+    return (
+        f"{{%- set settled_system = {_literal(text)} -%}}"
+        "{%- if messages[0]['role'] == 'system' and messages[0]['content'] is string -%}"
+        "{%- set settled_system = settled_system + '\\n\\n' + messages[0]['content'] -%}"
+        "{%- set messages = messages[1:] -%}"
+        "{%- endif -%}"
+        "{%- set messages = [{'role': 'system', 'content': settled_system}] + messages -%}"
+    )
 
 
 def _literal(value: object) -> str:
