@@ -7,6 +7,7 @@ import os
 import pytest
 import torch
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
 from closer_look.errors import InputError
@@ -112,6 +113,28 @@ def test_adapters_are_merged_into_their_model_and_all_of_it_is_trained(adapters)
             assert not torch.allclose(logits, model(text).logits, atol=0.1)
     assert all(weight.requires_grad for weight in merged.parameters())
     assert not [name for name in merged.state_dict() if "lora" in name]
+
+
+def test_a_token_without_embedding_gets_none_under_adapters(adapters, language_model):
+    tokenizer = copy.deepcopy(language_model.tokenizer)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    tokenizer.save_pretrained(adapters)
+    model = load_language_model(str(adapters)).model
+    assert model.get_input_embeddings().weight.shape == (300, 16)
+
+
+def test_weights_that_are_missing_under_adapters_are_not_made_up(adapters, folder):
+    weights = load_file(folder / "model.safetensors")
+    weights.pop("model.norm.weight")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"1 of its weights are missing, such as model\.norm\.we"):
+        load_language_model(str(adapters))
+
+
+def test_adapters_of_a_classifier_are_refused(adapters):
+    change(adapters / "adapter_config.json", task_type="SEQ_CLS")
+    with pytest.raises(InputError, match=r"no causal language model there \(adapters for 'SEQ_CLS"):
+        load_language_model(str(adapters))
 
 
 def test_no_adapters_are_put_on_top_of_others(adapters):

@@ -266,6 +266,21 @@ def test_a_tokenizer_larger_than_the_model_is_refused(questions, language_model,
         nodes.take_pretrained(questions, ["No."], base_model, PROMPT, *SETTINGS)
 
 
+def test_a_special_token_without_embedding_is_refused_where_a_prompt_holds_it(
+    questions, language_model, tmp_path
+):
+    """The tokenizers of Gemma 3's text models have one for images; no prompt holds it."""
+    language_model.model.save_pretrained(tmp_path)
+    tokenizer = copy.deepcopy(language_model.tokenizer)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    tokenizer.save_pretrained(tmp_path)
+    base_model = BaseModelParameters(pretrained=str(tmp_path), prompt="chat_template")
+    nodes.take_pretrained(questions, ["No."], base_model, PROMPT, *SETTINGS)
+    (tmp_path / "chat_template.jinja").write_text("<image>" + tokenizer.chat_template)
+    with pytest.raises(InputError, match="knows 301 tokens, the model has embeddings for 300"):
+        nodes.take_pretrained(questions, ["No."], base_model, PROMPT, *SETTINGS)
+
+
 @pytest.mark.parametrize("made", ["initialise", "take_pretrained"])
 def test_kl_is_refused_before_any_training_where_logits_do_not_follow_from_states(
     questions, folder, logits_of_the_text, made

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from closer_look.errors import InputError, first_line
+from closer_look.errors import InputError, first_line, quote
 from closer_look.models.base_model import adapter_settings, check_quantisation, compute_exactly
 from closer_look.models.declared_size import check_declared_size
 from closer_look.models.model_folder import check_folder
@@ -204,16 +204,22 @@ def load_language_model(
     check_quantisation(name)
     try:
         check_declared_size(name, AutoModelForCausalLM)
-        options = {"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False}
-        if adapter_settings(name):
-            from peft import AutoPeftModelForCausalLM
+        adapters = adapter_settings(name) or {}
+        if adapters.get("task_type") not in (None, "CAUSAL_LM"):
+            raise ValueError(f"adapters for {quote(adapters['task_type'])}")
+        model, found = AutoModelForCausalLM.from_pretrained(  # nosec B615
+            adapters.get("base_model_name_or_path", name),
+            revision=adapters.get("revision"),
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+        if adapters:
+            from peft import PeftModelForCausalLM
 
-            model = AutoPeftModelForCausalLM.from_pretrained(name, is_trainable=True, **options)
-            found = {"missing_keys": []}  # PEFT itself warns of missing weights
-        else:
-            model, found = AutoModelForCausalLM.from_pretrained(  # nosec B615
-                name, output_loading_info=True, **options
-            )
+            # AutoPeftModel would add an embedding for each token that the model has none for.
+            model = PeftModelForCausalLM.from_pretrained(model, name, is_trainable=True)
     except InputError:
         raise
     except Exception as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -134,29 +134,38 @@ def _fault_of_adapters(model: PeftModel, ids: Sequence[int]) -> str | None:
 
 
 def check_model(language_model: LanguageModel) -> None:
-    """Check that the model predicts a token from those before it, and knows all tokens.
+    """Check that the model predicts a token from those before it, and knows all that it will read.
+
+    A special token that stands in no prompt is never read: see ``check_texts``. The tokenizers of
+    Gemma's text models have one for images, which these models have no embedding for.
 
     Raises:
-        InputError: it has fewer embeddings than its tokenizer has tokens, or later tokens change
-            what it predicts.
+        InputError: it has fewer embeddings than its tokenizer has such tokens, or later tokens
+            change what it predicts.
     """
     model, tokenizer = language_model
-    check_vocabulary(model, tokenizer)
-    if not _is_causal(model, tokenizer("One, two.")["input_ids"]):
+    text = tokenizer("One, two.")["input_ids"]
+    (row,) = encode(tokenizer, ["Who?"], ["She."])
+    read = {*text, *row.prompt, *row.answer, tokenizer.eos_token_id, tokenizer.pad_token_id}
+    special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
+    check_vocabulary(model, tokenizer, special - read)
+    if not _is_causal(model, text):
         raise InputError(
             f"{tokenizer.name_or_path}: {type(model).__name__} is no causal language model; tokens "
             f"after an answer change what it predicts"
         )
 
 
-def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Check that a model has an embedding for each token.
+def check_vocabulary(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, unread: Collection[int] = ()
+) -> None:
+    """Check that a model has an embedding for each token, but for those that it never reads.
 
     Raises:
         InputError: it has fewer.
     """
     n_embeddings = model.get_input_embeddings().weight.shape[0]
-    n_tokens = max(tokenizer.get_vocab().values()) + 1
+    n_tokens = max({*tokenizer.get_vocab().values()} - {*unread}) + 1
     if n_tokens > n_embeddings:
         raise InputError(
             f"{tokenizer.name_or_path}: its tokenizer knows {n_tokens} tokens, the model has "
