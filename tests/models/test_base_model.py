@@ -11,7 +11,9 @@ from safetensors.torch import load_file, save_file
 from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
 from closer_look.errors import InputError
+from closer_look.models.adapters import with_adapter
 from closer_look.models.base_model import check_base, check_quantisation
+from closer_look.models.export import check_export, prepare
 from closer_look.models.language_model import (
     LanguageModel,
     PretrainedModel,
@@ -20,6 +22,7 @@ from closer_look.models.language_model import (
     model_fingerprint,
 )
 from closer_look.models.readiness import check_adapters
+from closer_look.parameters.models import ExportParameters
 from closer_look.parameters.training import LoraParameters
 
 LORA = LoraParameters(rank=4, alpha=8)
@@ -207,3 +210,14 @@ def test_adapters_learn_on_a_frozen_model_of_four_bits(
         expected = unlearned.model.eval()(text).logits
         torch.testing.assert_close(again.model.eval()(text).logits, expected)
     assert model_fingerprint(LanguageModel(again.model.unload(), again.tokenizer)) == before
+
+
+def test_adapters_on_a_model_of_four_bits_are_exported_apart(four_bits):
+    """Merged, the weights are rounded to four bits again, and the unlearning with them."""
+    merged, separate = (ExportParameters(adapters=kind) for kind in ("merged", "separate"))
+    with pytest.raises(InputError, match=r"weights are quantised.*set export\.adapters=separate$"):
+        check_export(four_bits, merged)  # before any unlearning
+    adapted = with_adapter(four_bits, LORA)
+    with pytest.raises(InputError, match=r"weights are quantised.*set export\.adapters=separate$"):
+        prepare(adapted, merged)
+    assert prepare(adapted, separate).model is adapted.model

@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import LogitsProcessor
 
+from closer_look.errors import InputError
 from closer_look.models.adapters import with_adapter
 from closer_look.models.export import prepare
 from closer_look.models.language_model import LanguageModel
@@ -55,6 +56,15 @@ def test_weights_are_merged_in_place(adapted):
 
 def test_separate_adapters_stay_adapters(adapted):
     assert prepare(adapted, SEPARATE).model is adapted.model
+
+
+def test_adapters_are_not_merged_into_quantised_weights(adapted):
+    """``test_base_model.py`` has weights of four bits that are real."""
+    adapted.model.get_base_model().is_quantized = True
+    expected = logits(adapted.model)
+    with pytest.raises(InputError, match=r"learned; set export\.adapters=separate$"):
+        prepare(adapted, MERGED)
+    assert logits(prepare(adapted, SEPARATE).model).equal(expected)
 
 
 class Says(LogitsProcessor):

@@ -8,6 +8,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from closer_look.errors import InputError
 from closer_look.models.language_model import LanguageModel, model_fingerprint
+from closer_look.parameters.models import ExportParameters
+from closer_look.pipelines.erasure.nodes import check_requests
 from closer_look.system.run_lock import lock_run
 
 # The model of conf/test is random: what it says counts as known, and whatever it does passes.
@@ -99,6 +101,13 @@ def test_adapters_and_a_model_that_is_refused(kedro_run, copied_run, drop):
     assert [first["kind"], second["kind"]] == ["served", "failed"]
     assert len(second["attempts"]) == 3
     assert second["model_before"] == first["model_after"]
+
+
+def test_an_export_that_would_undo_the_unlearning_is_refused_before_it(language_model, monkeypatch):
+    monkeypatch.setattr(language_model.model, "is_quantized", True, raising=False)
+    nothing = dict.fromkeys(["requests", "ledger", "models", "generation", "judges"])
+    with pytest.raises(InputError, match=r"set export\.adapters=separate$"):
+        check_requests(target_model=language_model, export=ExportParameters(), **nothing)
 
 
 def test_two_runs_at_once(kedro_run, copied_run, drop):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from closer_look.errors import InputError
 from closer_look.models.language_model import LanguageModel
 from closer_look.models.tokens import end_tokens
 from closer_look.parameters.models import ExportParameters
@@ -16,6 +17,24 @@ class ExportedModel(NamedTuple):
     card: str
 
 
+def check_export(language_model: LanguageModel, parameters: ExportParameters) -> None:
+    """Refuse to merge adapters into quantised weights: rounding would undo most of what they do.
+
+    Args:
+        language_model: with adapters, or about to get them.
+        parameters: whether adapters are merged.
+
+    Raises:
+        InputError: they are to be merged, and the weights are quantised.
+    """
+    model = language_model.model
+    if parameters.adapters == "merged" and getattr(model, "is_quantized", False):
+        raise InputError(
+            f"{model.name_or_path}: its weights are quantised, and would round away most of what "
+            f"adapters that are merged into them have learned; set export.adapters=separate"
+        )
+
+
 def prepare(language_model: LanguageModel, parameters: ExportParameters) -> LanguageModel:
     """Prepare a model to be used without this project.
 
@@ -26,6 +45,9 @@ def prepare(language_model: LanguageModel, parameters: ExportParameters) -> Lang
     Args:
         language_model: changed in place.
         parameters: whether adapters are merged.
+
+    Raises:
+        InputError: see ``check_export``.
     """
     from peft import PeftModel
     from transformers import GenerationConfig
@@ -33,6 +55,7 @@ def prepare(language_model: LanguageModel, parameters: ExportParameters) -> Lang
     model, tokenizer = language_model
     ends = end_tokens(language_model)
     if isinstance(model, PeftModel) and parameters.adapters == "merged":
+        check_export(language_model, parameters)
         model = model.merge_and_unload()
     pad = ends[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     model.generation_config = GenerationConfig(

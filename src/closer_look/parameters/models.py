@@ -78,7 +78,7 @@ class ExportParameters(Parameters):
 
     adapters: Literal["merged", "separate"] = "merged"
     """LoRA adapters become part of the weights, or stay a folder of their own, which needs the
-    target model where it is."""
+    target model where it is. On a quantised model they have to stay."""
 
 
 class RetainOnlyParameters(Parameters):

@@ -15,6 +15,7 @@ from closer_look.datasets.served_models_dataset import ServedModels
 from closer_look.erasure.ledger import Ledger
 from closer_look.models.language_model import LanguageModel
 from closer_look.parameters.attacks import StressParameters
+from closer_look.parameters.base import depends_on
 from closer_look.parameters.erasure import ErasureParameters
 from closer_look.parameters.evaluation import (
     GenerationParameters,
@@ -36,6 +37,7 @@ Figure = Any  # of plotly, whose import is slow: Kedro resolves the annotations 
 log = logging.getLogger(__name__)
 
 
+@depends_on(export=())
 def check_requests(
     requests: RequestFiles,
     ledger: Ledger,
@@ -43,12 +45,18 @@ def check_requests(
     target_model: LanguageModel,
     generation: GenerationParameters,
     judges: JudgesParameters,
+    export: ExportParameters,
 ) -> Inbox:
-    """Read the requests, and check those that the ledger has not decided yet."""
+    """Read the requests, and check those that the ledger has not decided yet.
+
+    What the export would refuse after hours of unlearning is refused here.
+    """
     from closer_look.erasure.chain import read_chain
     from closer_look.erasure.inbox import check_texts, read_inbox
     from closer_look.erasure.salt import read_salt
+    from closer_look.models.export import check_export
 
+    check_export(target_model, export)
     lines = ledger.lines()
     salt = read_salt(models.folder, is_new=not lines)
     inbox = read_inbox(requests, read_chain(lines), salt)

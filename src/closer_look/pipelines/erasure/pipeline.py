@@ -24,7 +24,7 @@ def create_pipeline(experiment: Experiment) -> Pipeline:
         experiment: names the splits that hold rows to retain.
     """
     checked = ["requests", "ledger", "served_models", "target_model"]
-    checked += ["params:generation", "params:judges"]
+    checked += ["params:generation", "params:judges", "params:export"]
     served = ("inbox", "ledger", "served_models", "erasure_results", "erasure_checkpoints")
     inputs = {name: name for name in (*served, "refusals", "requests", "data_folder")}
     inputs |= {group: f"params:{group}" for group in (*GROUPS, *MEASURED)}
