@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
 from closer_look.errors import InputError
+from closer_look.inference.scoring import score
 from closer_look.models.adapters import with_adapter
 from closer_look.models.base_model import check_base, check_quantisation
 from closer_look.models.export import check_export, prepare
@@ -21,7 +22,7 @@ from closer_look.models.language_model import (
     load_pretrained,
     model_fingerprint,
 )
-from closer_look.models.readiness import check_adapters
+from closer_look.models.readiness import check_adapters, check_model
 from closer_look.parameters.models import ExportParameters
 from closer_look.parameters.training import LoraParameters
 
@@ -221,3 +222,19 @@ def test_adapters_on_a_model_of_four_bits_are_exported_apart(four_bits):
     with pytest.raises(InputError, match=r"weights are quantised.*set export\.adapters=separate$"):
         prepare(adapted, merged)
     assert prepare(adapted, separate).model is adapted.model
+
+
+def test_adapters_on_a_model_of_four_bits_are_measured_as_they_are(four_bits, tmp_path):
+    """As ``models`` and ``retain_only.pretrained`` load them."""
+    adapted = with_adapter(four_bits, LORA.model_copy(update={"dropout": 0.0}))
+    with torch.no_grad():
+        for name, weight in adapted.model.named_parameters():
+            if "lora_B" in name:
+                weight.fill_(0.01)
+    adapted.model.save_pretrained(tmp_path / "adapted")
+    adapted.tokenizer.save_pretrained(tmp_path / "adapted")
+    measured = load_pretrained(PretrainedModel(str(tmp_path / "adapted"), "chat_template"))
+    check_model(measured)
+    answers = ["She did.", "Nobody."]
+    scores = [score(one, ["Who?", "Where?"], answers, batch_size=2) for one in (adapted, measured)]
+    assert scores[0]["nll"].tolist() == pytest.approx(scores[1]["nll"].tolist())

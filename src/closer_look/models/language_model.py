@@ -231,9 +231,10 @@ def load_language_model(
 
 
 def load_pretrained(pretrained: PretrainedModel) -> LanguageModel:
-    """Load the model that a run starts from, with adapters that it has merged into its weights.
+    """Load the model that a run starts from or measures, with its adapters merged into its weights.
 
-    All its weights can then be trained, unless they are quantised.
+    All its weights can then be trained. Adapters on quantised weights stay apart: see
+    ``export.check_export``.
 
     Raises:
         InputError: see ``load_language_model``.
@@ -241,6 +242,6 @@ def load_pretrained(pretrained: PretrainedModel) -> LanguageModel:
     from peft import PeftModel
 
     model, tokenizer = load_language_model(*pretrained)
-    if isinstance(model, PeftModel):
+    if isinstance(model, PeftModel) and not getattr(model, "is_quantized", False):
         model = model.merge_and_unload().requires_grad_(True)
     return LanguageModel(model, tokenizer)
