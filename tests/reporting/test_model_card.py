@@ -9,7 +9,13 @@ import yaml
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
+from closer_look.datasets.export_dataset import ExportDataset
+from closer_look.models.adapters import with_adapter
+from closer_look.models.export import ExportedModel, prepare
+from closer_look.models.prompts import set_prompt
 from closer_look.parameters.methods import MethodParameters
+from closer_look.parameters.models import ExportParameters
+from closer_look.parameters.training import LoraParameters
 from closer_look.reporting.model_card import model_card
 from closer_look.reporting.wording import (
     NEVER_MEASURED,
@@ -173,6 +179,29 @@ def test_adapters_are_merged_or_named(write, adapters, library, loader):
     assert loader in card.text
     assert "LoRA adapters of rank 8" in card.text
     assert ("merged into these weights" in card.text) == (adapters == "merged")
+
+
+@pytest.mark.parametrize("adapters", ["merged", "separate"])
+def test_a_model_that_is_used_as_the_card_says_does_not_sample(
+    write, tiny_llama, tmp_path, adapters
+):
+    """Though its base model does; two answers of a random model that samples are not the same."""
+    base, folder = tmp_path / "base", tmp_path / "export"
+    made = tiny_llama(["One, two."])
+    set_prompt(made.tokenizer, "plain")
+    made.model.generation_config.update(do_sample=True, temperature=9.0)
+    made.model.save_pretrained(base)
+    made.model.name_or_path = str(base)
+    adapted = prepare(with_adapter(made, LoraParameters()), ExportParameters(adapters=adapters))
+    card = write(adapters, unlearning={"lora": {"rank": 8}})
+    ExportDataset(filepath=folder.as_posix()).save(ExportedModel(adapted, card))
+    snippet = re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)[1]
+    first, second = {"folder": str(folder)}, {"folder": str(folder)}
+    for names in (first, second):
+        exec(snippet, names)  # noqa: S102
+        assert names["model"].generation_config.do_sample is False
+    assert first["answer"].equal(second["answer"])
+    assert first["answer"].shape[1] > first["inputs"]["input_ids"].shape[1]
 
 
 def test_without_adapters_nothing_is_separate(write):
