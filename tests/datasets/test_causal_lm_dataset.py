@@ -147,6 +147,15 @@ def test_a_pretrained_model_s_own_folder_is_a_source(dataset, folder, language_m
     assert dataset.sources() == [str(folder)]
 
 
+def test_the_model_below_a_pretrained_model_s_adapters_is_a_source(adapted, folder, tmp_path):
+    """They are merged when it is loaded."""
+    adapters = str(tmp_path / "adapters")
+    CausalLMDataset(filepath=adapters).save(adapted)
+    dataset = CausalLMDataset(filepath=str(tmp_path / "other"))
+    dataset.save(PretrainedModel(adapters, "plain"))
+    assert dataset.sources() == [str(tmp_path / "other"), adapters, str(folder)]
+
+
 def test_save_after_a_crash_succeeds(dataset, folder, language_model, other, monkeypatch):
     crash(monkeypatch, other.model)
     with pytest.raises(KeyboardInterrupt):

@@ -22,7 +22,7 @@ from closer_look.models.language_model import (
     load_pretrained,
     saved_bytes,
 )
-from closer_look.models.model_folder import read_settings
+from closer_look.models.model_folder import check_folder, read_settings
 from closer_look.parameters.models import PromptParameters
 from closer_look.system import whole_folders
 from closer_look.system.storage import is_url
@@ -189,7 +189,7 @@ class CausalLMDataset(AbstractDataset[LanguageModel | PretrainedModel, LanguageM
         record = self._settings(configuration) if configuration == PRETRAINED else {}
         name = record.get("name", "")
         held = whole_folders.marker(self._filepath) if is_url(self._filepath) else self._filepath
-        return [held, *([name] if Path(name).is_dir() and name else [])]
+        return [held, *check_folder(name)]
 
     def preview(self) -> JSONPreview:
         """Show the configuration of the model or its adapters, or its name, in kedro-viz."""
