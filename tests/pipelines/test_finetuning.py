@@ -11,7 +11,7 @@ import pytest
 from closer_look.errors import InputError
 from closer_look.models.language_model import PretrainedModel
 from closer_look.parameters.evaluation import GenerationParameters
-from closer_look.parameters.experiment import Experiment
+from closer_look.parameters.experiment import Experiment, ForgetSetParameters
 from closer_look.parameters.models import (
     BaseModelParameters,
     PromptParameters,
@@ -46,7 +46,8 @@ METHODS = {
     name: {"label": name, "forget": {"loss": "gradient_ascent"}, "retain": {"loss": retain}}
     for name, retain in {"ga": "gradient_descent", "ga_kl": "kl"}.items()
 }
-SETTINGS = (UNLEARNING, GENERATION, EXPERIMENT, METHODS)
+FORGET_SET = ForgetSetParameters(evaluation_rows=2, seed=1)
+SETTINGS = (UNLEARNING, GENERATION, EXPERIMENT, METHODS, FORGET_SET)
 
 
 @pytest.fixture
@@ -113,7 +114,9 @@ def test_a_llama_that_has_learned_nothing_is_no_target_model(questions):
 def test_pretrained_retain_only_model_has_the_prompt_of_the_base(questions, folder):
     base_model = BaseModelParameters(pretrained="elsewhere", prompt="llama2")
     retain_only = RetainOnlyParameters(pretrained=folder)
-    taken = nodes.take_retain_only(questions, base_model, PROMPT, retain_only, GENERATION)
+    taken = nodes.take_retain_only(
+        questions, base_model, PROMPT, retain_only, GENERATION, FORGET_SET
+    )
     assert taken == PretrainedModel(folder, "llama2")
 
 
@@ -167,20 +170,16 @@ def test_adapters_that_find_no_layer_are_refused_before_anything_is_trained(
 ):
     small = BaseModelParameters(small_llama=SMALL_LLAMA, prompt="plain")
     with pytest.raises(InputError, match=r"parameter unlearning\.lora\.target_modules: "):
-        nodes.initialise(questions, ["No."], small, PROMPT, lora, GENERATION, EXPERIMENT, METHODS)
+        nodes.initialise(questions, ["No."], small, PROMPT, lora, *SETTINGS[1:])
     pretrained = BaseModelParameters(pretrained=folder, prompt="plain")
     with pytest.raises(InputError, match=r"parameter unlearning\.lora\.target_modules: "):
-        nodes.take_pretrained(
-            questions, ["No."], pretrained, PROMPT, lora, GENERATION, EXPERIMENT, METHODS
-        )
+        nodes.take_pretrained(questions, ["No."], pretrained, PROMPT, lora, *SETTINGS[1:])
 
 
 @pytest.mark.parametrize("lora", ["all-linear"], indirect=True)
 def test_adapters_are_tried_and_taken_off_again(questions, lora):
     base_model = BaseModelParameters(small_llama=SMALL_LLAMA, prompt="plain")
-    tried = nodes.initialise(
-        questions, ["No."], base_model, PROMPT, lora, GENERATION, EXPERIMENT, METHODS
-    ).model
+    tried = nodes.initialise(questions, ["No."], base_model, PROMPT, lora, *SETTINGS[1:]).model
     plain = nodes.initialise(questions, ["No."], base_model, PROMPT, *SETTINGS).model
     assert [*tried.state_dict()] == [*plain.state_dict()]
     assert all(w.equal(plain.state_dict()[name]) for name, w in tried.state_dict().items())
@@ -237,14 +236,28 @@ def test_refusals_are_looked_at_where_nothing_is_fine_tuned(questions, folder):
 
 def test_gold_answers_that_would_be_cut_are_named(questions, folder, caplog):
     base_model = BaseModelParameters(pretrained=folder, prompt="plain")
-    short = GenerationParameters(max_length=20, batch_size=4)
+    short = GenerationParameters(max_length=38, batch_size=4)
     with caplog.at_level(logging.WARNING):
         nodes.take_pretrained(
-            questions, ["No."], base_model, PROMPT, UNLEARNING, short, EXPERIMENT, METHODS
+            questions, ["No."], base_model, PROMPT, UNLEARNING, short, *SETTINGS[2:]
         )
     (message,) = caplog.messages
     assert message.startswith("5 gold answers do not fit into generation.max_length, such as that ")
     assert "of row 'forget-1-1': no answer to them can be right" in message
+
+
+@pytest.mark.parametrize("made", ["initialise", "take_pretrained"])
+def test_a_prompt_that_leaves_no_room_for_an_answer_is_refused_before_any_training(
+    questions, folder, made
+):
+    """But of rows that are only trained on, no answer is asked."""
+    base_model = BaseModelParameters(pretrained=folder, prompt="plain")
+    given = (questions, ["No."], base_model, PROMPT, UNLEARNING, GENERATION, EXPERIMENT, METHODS)
+    questions.loc[3, "question"] = "Where is it? " * 9
+    make = getattr(nodes, made)
+    make(*given, FORGET_SET.model_copy(update={"evaluation_rows": 1}))
+    with pytest.raises(InputError, match=r"max_length: 60 leaves no room for an answer to 'Where"):
+        make(*given, FORGET_SET)
 
 
 def test_answers_longer_than_the_context_are_refused(questions, folder):
@@ -252,7 +265,7 @@ def test_answers_longer_than_the_context_are_refused(questions, folder):
     long = GenerationParameters(max_length=300, batch_size=4)
     with pytest.raises(InputError, match="max_length: 300 is more than the model's context of 256"):
         nodes.take_pretrained(
-            questions, ["No."], base_model, PROMPT, UNLEARNING, long, EXPERIMENT, METHODS
+            questions, ["No."], base_model, PROMPT, UNLEARNING, long, *SETTINGS[2:]
         )
 
 
@@ -288,10 +301,10 @@ def test_kl_is_refused_before_any_training_where_logits_do_not_follow_from_state
     base_model = BaseModelParameters(pretrained=folder, prompt="plain")
     given = (questions, ["No."], base_model, PROMPT, UNLEARNING, GENERATION)
     make = getattr(nodes, made)
-    make(*given, EXPERIMENT, METHODS)  # no method of the run compares logits
+    make(*given, EXPERIMENT, METHODS, FORGET_SET)  # no method of the run compares logits
     with_kl = EXPERIMENT.model_copy(update={"methods": ("ga", "ga_kl")})
     with pytest.raises(InputError, match=f"{folder}: the logits of LlamaForCausalLM do not follow"):
-        make(*given, with_kl, METHODS)
+        make(*given, with_kl, METHODS, FORGET_SET)
 
 
 @pytest.mark.parametrize("made", ["initialise", "take_pretrained"])
@@ -304,5 +317,15 @@ def test_a_quantised_model_is_not_trained_itself(questions, folder, made):
     experiment = EXPERIMENT.model_copy(update={"finetuning": made == "initialise"})
     with pytest.raises(InputError, match="cannot be trained itself"):
         getattr(nodes, made)(
-            *(questions, ["No."], base_model, PROMPT, UNLEARNING, GENERATION, experiment, METHODS)
+            *(
+                questions,
+                ["No."],
+                base_model,
+                PROMPT,
+                UNLEARNING,
+                GENERATION,
+                experiment,
+                METHODS,
+                FORGET_SET,
+            )
         )

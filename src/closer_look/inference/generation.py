@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import torch
 
-from closer_look.errors import InputError, quote
 from closer_look.inference.decoding import choose_decoder
 from closer_look.metrics import token_entropy
-from closer_look.models.tokens import encode_prompts, end_tokens
+from closer_look.models.tokens import check_room, encode_prompts, end_tokens
 from closer_look.system.memory import in_passes
 from closer_look.system.progress import progress_bar
 
@@ -57,12 +56,7 @@ def generate(
     model, tokenizer = language_model
     model.eval()
     prompts = encode_prompts(tokenizer, questions)
-    for question, prompt in zip(questions, prompts, strict=True):
-        if len(prompt) >= max_length:
-            raise InputError(
-                f"parameter generation.max_length: {max_length} leaves no room for an answer to "
-                f"{quote(question)}, whose prompt takes {len(prompt)} tokens; raise it"
-            )
+    check_room(prompts, questions, max_length)
     ends = set(end_tokens(language_model))
     room = [min(max_length - len(prompt), n_tokens or max_length) for prompt in prompts]
     answers = [list(opening) for opening in openings or [[]] * len(prompts)]

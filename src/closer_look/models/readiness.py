@@ -16,7 +16,7 @@ from closer_look.models.adapters import with_adapter
 from closer_look.models.language_model import LanguageModel
 from closer_look.models.prompts import check_texts, render_prompts
 from closer_look.models.rehearsal import MEMORY, SECONDS, in_plain_words
-from closer_look.models.tokens import Tokens, check_lengths, encode, encode_prompts
+from closer_look.models.tokens import Tokens, check_lengths, check_room, encode, encode_prompts
 from closer_look.system.limits import LimitExceededError, within_limits
 
 if TYPE_CHECKING:
@@ -192,11 +192,11 @@ def check_generation(language_model: LanguageModel, rows: pd.DataFrame, max_leng
 
     Args:
         language_model: that is to answer.
-        rows: ``row_id``, ``question`` and ``text``, the gold answer.
+        rows: those that it is asked: ``row_id``, ``question`` and ``text``, the gold answer.
         max_length: tokens of prompt and answer together.
 
     Raises:
-        InputError: the model's context is shorter.
+        InputError: the model's context is shorter, or a prompt leaves no room for an answer.
     """
     longest = context_length(language_model)
     if longest is not None and max_length > longest:
@@ -205,6 +205,7 @@ def check_generation(language_model: LanguageModel, rows: pd.DataFrame, max_leng
             f"{longest} tokens"
         )
     encoded = encode(language_model.tokenizer, list(rows["question"]), list(rows["text"]))
+    check_room([row.prompt for row in encoded], rows["question"], max_length)
     lengths = pd.Series([len(row) for row in encoded], rows["row_id"])
     too_long = lengths[lengths > max_length]
     if len(too_long):

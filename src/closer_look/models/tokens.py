@@ -142,6 +142,20 @@ def check_lengths(rows: Sequence[Tokens], row_ids: Sequence[str], context_length
             )
 
 
+def check_room(prompts: Sequence[Sequence[int]], questions: Sequence[str], max_length: int) -> None:
+    """Refuse prompts that leave no room for an answer.
+
+    Raises:
+        InputError: a prompt takes ``max_length`` tokens or more; the message names the first.
+    """
+    for prompt, question in zip(prompts, questions, strict=True):
+        if len(prompt) >= max_length:
+            raise InputError(
+                f"parameter generation.max_length: {max_length} leaves no room for an answer to "
+                f"{quote(question)}, whose prompt takes {len(prompt)} tokens; raise it"
+            )
+
+
 def pad_left(sequences: Sequence[Sequence[int]], value: int) -> Tensor:
     """Stack sequences of token ids, padded on the left: (B, longest)."""
     return torch.nn.utils.rnn.pad_sequence(

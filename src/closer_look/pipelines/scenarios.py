@@ -177,6 +177,7 @@ def create_measurement(
                 "params:model": f"params:models.{cell.method}",
                 "params:prompt": "params:prompt",
                 "params:generation": "params:generation",
+                "params:forget_set": "params:forget_set",
             },
         )
         for cell in elsewhere

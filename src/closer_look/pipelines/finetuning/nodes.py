@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from closer_look.data.questions import given_texts
+from closer_look.data.questions import given_texts, rows_to_evaluate
 from closer_look.errors import InputError
 from closer_look.models.language_model import (
     LanguageModel,
@@ -20,7 +20,7 @@ from closer_look.models.language_model import (
 )
 from closer_look.parameters.base import depends_on, spreads
 from closer_look.parameters.evaluation import GenerationParameters
-from closer_look.parameters.experiment import Experiment
+from closer_look.parameters.experiment import Experiment, ForgetSetParameters
 from closer_look.parameters.methods import used_methods
 from closer_look.parameters.models import (
     BaseModelParameters,
@@ -31,7 +31,7 @@ from closer_look.parameters.models import (
 from closer_look.parameters.training import FinetuningParameters, UnlearningParameters
 
 
-@depends_on(unlearning=(), generation=(), experiment=(), methods=())
+@depends_on(unlearning=(), generation=(), experiment=(), methods=(), forget_set=())
 def initialise(
     questions: pd.DataFrame,
     refusals: list[str],
@@ -41,6 +41,7 @@ def initialise(
     generation: GenerationParameters,
     experiment: Experiment,
     methods: dict[str, Any],
+    forget_set: ForgetSetParameters,
     seed: int | None = None,
 ) -> LanguageModel | PretrainedModel:
     """Create the small base model, or load the pretrained one.
@@ -53,18 +54,19 @@ def initialise(
     from closer_look.training.readiness import check_methods
 
     if base_model.pretrained:
-        checked = (questions, refusals, unlearning, generation, experiment, methods)
+        checked = (questions, refusals, unlearning, generation, experiment, methods, forget_set)
         return _base(base_model, prompt, *checked)
     texts = texts_to_learn(questions, refusals)
     language_model = small_llama(texts, base_model.small_llama.with_seed(seed))
     set_prompt(language_model.tokenizer, base_model.prompt, prompt)
-    _check_texts(language_model, questions, refusals, generation)
+    asked = _asked(questions, forget_set, experiment)
+    _check_texts(language_model, questions, refusals, asked, generation)
     used = used_methods(experiment, methods)
     check_methods(language_model, used, unlearning, questions, generation.max_length)
     return check_adapters(language_model, unlearning.lora)
 
 
-@depends_on(unlearning=(), generation=(), experiment=(), methods=())
+@depends_on(unlearning=(), generation=(), experiment=(), methods=(), forget_set=())
 def take_pretrained(
     questions: pd.DataFrame,
     refusals: list[str],
@@ -74,6 +76,7 @@ def take_pretrained(
     generation: GenerationParameters,
     experiment: Experiment,
     methods: dict[str, Any],
+    forget_set: ForgetSetParameters,
 ) -> PretrainedModel:
     """Take the pretrained model as the target model, which knows the questions already."""
     if not base_model.pretrained:
@@ -81,34 +84,36 @@ def take_pretrained(
             "parameter experiment.finetuning: false leaves a small_llama that has learned nothing; "
             "name a model with base_model.pretrained"
         )
-    checked = (questions, refusals, unlearning, generation, experiment, methods)
+    checked = (questions, refusals, unlearning, generation, experiment, methods, forget_set)
     return _base(base_model, prompt, *checked)
 
 
-@depends_on(generation=())
+@depends_on(generation=(), forget_set=())
 def take_retain_only(
     questions: pd.DataFrame,
     base_model: BaseModelParameters,
     prompt: PromptParameters,
     retain_only: RetainOnlyParameters,
     generation: GenerationParameters,
+    forget_set: ForgetSetParameters,
 ) -> PretrainedModel:
     """Take a pretrained model as the retain-only model."""
-    return _measured(
-        PretrainedModel(retain_only.pretrained, base_model.prompt, prompt), questions, generation
-    )
+    model = PretrainedModel(retain_only.pretrained, base_model.prompt, prompt)
+    return _measured(model, questions, generation, forget_set)
 
 
-@depends_on(model=("base_model",), generation=())
+@depends_on(model=("base_model",), generation=(), forget_set=())
 def take_model(
     questions: pd.DataFrame,
     model: MeasuredModelParameters,
     prompt: PromptParameters,
     generation: GenerationParameters,
+    forget_set: ForgetSetParameters,
 ) -> PretrainedModel:
     """Take a model made elsewhere, to measure it as it is."""
     base = model.base_model
-    return _measured(PretrainedModel(base.pretrained, base.prompt, prompt), questions, generation)
+    taken = PretrainedModel(base.pretrained, base.prompt, prompt)
+    return _measured(taken, questions, generation, forget_set)
 
 
 @spreads("finetuning")
@@ -168,6 +173,7 @@ def _base(
     generation: GenerationParameters,
     experiment: Experiment,
     methods: dict[str, Any],
+    forget_set: ForgetSetParameters,
 ) -> PretrainedModel:
     from closer_look.models.base_model import check_base
     from closer_look.models.readiness import check_adapters
@@ -178,7 +184,8 @@ def _base(
     model = PretrainedModel(base_model.pretrained, base_model.prompt, prompt)
     check_base(model.name, experiment.finetuning, unlearning.lora)
     language_model = load_pretrained(model)
-    _check_texts(language_model, questions, refusals, generation)
+    asked = _asked(questions, forget_set, experiment)
+    _check_texts(language_model, questions, refusals, asked, generation)
     used = used_methods(experiment, methods)
     check_methods(language_model, used, unlearning, questions, generation.max_length)
     check_adapters(language_model, unlearning.lora)
@@ -186,19 +193,33 @@ def _base(
 
 
 def _measured(
-    model: PretrainedModel, questions: pd.DataFrame, generation: GenerationParameters
+    model: PretrainedModel,
+    questions: pd.DataFrame,
+    generation: GenerationParameters,
+    forget_set: ForgetSetParameters,
 ) -> PretrainedModel:
-    _check_texts(load_pretrained(model), questions, [], generation)
+    asked = _asked(questions, forget_set)
+    _check_texts(load_pretrained(model), questions, [], asked, generation)
     return model
+
+
+def _asked(
+    questions: pd.DataFrame, forget_set: ForgetSetParameters, experiment: Experiment | None = None
+) -> pd.DataFrame:
+    """Take the rows that a model is asked: those to evaluate, or all where it is to know them."""
+    if experiment and experiment.known_only:
+        return questions
+    return rows_to_evaluate(questions, forget_set.evaluation_rows, forget_set.evaluated_splits)
 
 
 def _check_texts(
     language_model: LanguageModel,
     questions: pd.DataFrame,
     refusals: Sequence[str],
+    asked: pd.DataFrame,
     generation: GenerationParameters,
 ) -> None:
-    """Check every text that the run trains on or scores."""
+    """Check every text that the run trains on or scores, and the room for answers to some."""
     from closer_look.models.readiness import (
         check_generation,
         check_model,
@@ -210,5 +231,5 @@ def _check_texts(
     check_rows(language_model, given_texts(questions))
     to_forget = questions.loc[questions["split"] == "forget", "question"]
     check_refusals(language_model, refusals, list(to_forget))
-    gold = questions.rename(columns={"gold_answer": "text"})
+    gold = asked.rename(columns={"gold_answer": "text"})
     check_generation(language_model, gold, generation.max_length)

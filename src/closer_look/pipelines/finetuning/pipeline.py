@@ -32,6 +32,7 @@ def create_pipeline(experiment: Experiment) -> Pipeline:
     ]
     started = [questions, "refusals", "params:base_model", "params:prompt"]
     started += ["params:unlearning", "params:generation", "params:experiment", "params:methods"]
+    started.append("params:forget_set")
     nodes = []
     if experiment.finetuning:
         for seed in experiment.each_seed if experiment.seed_target else (None,):
@@ -77,6 +78,7 @@ def create_pipeline(experiment: Experiment) -> Pipeline:
                     "params:prompt",
                     "params:retain_only",
                     "params:generation",
+                    "params:forget_set",
                 ],
                 "retain_only_model",
                 name="take_retain_only",
@@ -88,4 +90,5 @@ def create_pipeline(experiment: Experiment) -> Pipeline:
 def create_model_pipeline() -> Pipeline:
     """Create the pipeline that takes a model made elsewhere, to measure it."""
     taken = ["questions", "params:model", "params:prompt", "params:generation"]
+    taken.append("params:forget_set")
     return Pipeline([Node(take_model, taken, "model", name="take_model")], tags="finetuning")
