@@ -7,7 +7,7 @@ forbids the browser any request.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -49,14 +49,13 @@ from closer_look.reporting.sentences import (
     describe_unlearning,
     method_labels,
     missing_numbers,
+    other_runs,
 )
 from closer_look.reporting.wording import (
     BEFORE_LABEL,
-    NEVER_MEASURED,
     NO_ATTACKS,
     NO_BENCHMARKS,
     OTHER_ATTACKS,
-    OTHER_TARGET_MODELS,
     SPLIT_LABELS,
 )
 
@@ -212,7 +211,7 @@ def render_report(
         answer_labels=[BEFORE_LABEL if column == BEFORE else column for column in columns],
         split_labels=SPLIT_LABELS,
         table=tabulate_answers(answers, columns, row_metrics, labels),
-        unmeasured=[*unmeasured, *_other_runs(seeds, parameters)],
+        unmeasured=[*unmeasured, *other_runs(parameters)],
         costs=describe_costs(node_costs, of_seeds, labels),
         machines=machines(node_costs),
         fingerprints=fingerprints.to_dict("records"),
@@ -223,13 +222,6 @@ def render_report(
         written=datetime.now(UTC),
         plotly_js=get_plotlyjs(),
     )
-
-
-def _other_runs(seeds: Collection[int], parameters: Mapping[str, Any]) -> tuple[str, ...]:
-    """Say which other runs the numbers tell nothing about."""
-    if len(seeds) < 2:
-        return NEVER_MEASURED
-    return () if parameters["experiment"].get("seed_target") else OTHER_TARGET_MODELS
 
 
 def tabulate_downstream(

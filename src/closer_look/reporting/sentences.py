@@ -20,8 +20,10 @@ from closer_look.reporting.wording import (
     AIDS_OF_MANY,
     FIGURES,
     JUDGES,
+    NEVER_MEASURED,
     NO_FORGET_QUALITY,
     NO_MEMBERSHIP,
+    OTHER_TARGET_MODELS,
     RETAIN_ONLY_AID,
     RETAIN_ONLY_MODELS,
     RETAIN_ONLY_RATIOS_AID,
@@ -186,6 +188,14 @@ def describe_seeds(parameters: Mapping[str, Any]) -> list[str]:
         what = "target models, plans and unlearning"
     others = {group: values for group, values in parameters.items() if group not in replaced}
     return [f"{what} {listed([*map(str, seeds)])}", *find_seeds(others)]
+
+
+def other_runs(parameters: Mapping[str, Any]) -> tuple[str, ...]:
+    """List the other runs that the numbers of a run tell nothing about."""
+    experiment = parameters["experiment"]
+    if len(experiment.get("seeds") or ()) < 2:
+        return NEVER_MEASURED
+    return () if experiment.get("seed_target") else OTHER_TARGET_MODELS
 
 
 def find_seeds(parameters: Mapping[str, Any]) -> list[str]:
