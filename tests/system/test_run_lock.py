@@ -77,6 +77,20 @@ def test_a_run_that_has_failed_lets_go_though_its_process_stays(
     lock_run(folder).release()
 
 
+def test_a_run_that_was_interrupted_lets_go_though_its_process_stays(
+    kedro_run, folder, tmp_path, monkeypatch
+):
+    """Kedro calls no hook then."""
+
+    def is_interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(nodes, "check_questions", is_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        kedro_run(tmp_path, "forget_set")
+    lock_run(folder).release()
+
+
 def test_a_run_of_another_name_is_free(kedro_run, hold, tmp_path):
     hold()
     assert kedro_run(tmp_path, "forget_set", parameters={"run": "other"})

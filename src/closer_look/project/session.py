@@ -18,6 +18,7 @@ from kedro.validation.exceptions import ParameterValidationError
 from omegaconf.errors import OmegaConfBaseException
 
 from closer_look.errors import InputError, first_line
+from closer_look.project.hooks import ProvenanceHooks
 from closer_look.project.node_patterns import expand
 from closer_look.project.runner import ANEW, DepthFirstRunner
 
@@ -76,8 +77,17 @@ class Session(KedroSession):
             if fault is None:
                 raise
             raise fault from None
+        except KeyboardInterrupt:  # of which Kedro tells no hook
+            self._unlock()
+            raise
         finally:
             pipelines.set_requested(None)
+
+    def _unlock(self) -> None:
+        """Let others work on the run."""
+        for hooks in self._hook_manager.get_plugins():
+            if isinstance(hooks, ProvenanceHooks):
+                hooks.on_pipeline_error()
 
     def _names_of_nodes(self, pipeline_names: Iterable[str]) -> list[str]:
         self.load_context()  # which builds the pipelines
