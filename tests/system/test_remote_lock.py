@@ -158,6 +158,24 @@ time.sleep(60)
     assert done.returncode == -signal.SIGTERM
 
 
+@pytest.mark.parametrize("last", [signal.SIGTERM, signal.SIGKILL])
+def test_a_run_that_swallows_signals_stops_too(last):
+    """As Ray Train does with interrupts."""
+    script = f"""
+import signal, time
+from closer_look.system import remote_lock
+for number in {[int(one) for one in (signal.SIGINT, signal.SIGTERM) if one != last]}:
+    signal.signal(number, lambda *args: None)
+remote_lock.BEAT_SECONDS, remote_lock.SECONDS_TO_STOP = 0.01, 0.1
+lock = remote_lock.RemoteLock("memory://bucket/run")
+lock._write = lambda: None
+lock.filesystem.rm_file(lock.path)
+time.sleep(10)
+"""
+    done = subprocess.run([sys.executable, "-c", script], check=False)  # noqa: S603
+    assert done.returncode == -last
+
+
 def test_an_error_at_the_end_is_logged_and_hides_no_other(url, monkeypatch, caplog):
     lock = lock_run(url)
     monkeypatch.setattr(lock.filesystem, "rm_file", lambda path: 1 / 0)

@@ -18,6 +18,7 @@ import signal
 import socket
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from threading import Event, Thread
 from typing import Any
 from uuid import uuid4
@@ -29,6 +30,7 @@ from closer_look.system.storage import name_of, opened, usable
 
 BEAT_SECONDS = 30
 STALE_SECONDS = 120
+SECONDS_TO_STOP = 10  # for a process that has lost its lock, after each signal
 
 log = logging.getLogger(__name__)
 
@@ -108,10 +110,20 @@ class RemoteLock:
                 self.run,
                 STALE_SECONDS,
             )
-            # An interrupt ends the main thread, also where it waits; what a script has started in
-            # the background ignores it.
-            ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-            os.kill(os.getpid(), signal.SIGTERM if ignored else signal.SIGINT)
+            self._stop()
+
+    def _stop(self) -> None:
+        """End this process, first by an interrupt, at last by force: a handler may swallow signals.
+
+        An interrupt ends the main thread, also where it waits; what a script has started in the
+        background ignores it.
+        """
+        ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+        me = psutil.Process()
+        for end in (partial(os.kill, me.pid, signal.SIGINT), me.terminate, me.kill)[ignored:]:
+            end()
+            if self._released.wait(SECONDS_TO_STOP):
+                return
 
     def release(self, force: bool = False) -> None:
         """Let others work on the run.
