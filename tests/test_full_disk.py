@@ -10,7 +10,6 @@ import errno
 import io
 import os
 import re
-import socket
 from pathlib import Path
 
 import pandas as pd
@@ -18,10 +17,11 @@ import pytest
 
 from closer_look.errors import InputError
 from closer_look.project.configuration import ConfigLoader
+from closer_look.system.processes import here
 
 RESULTS = ("summary_table", "metrics", "answers", "training_logs", "fingerprints")
 VERSION = r"\d{4}-\d\d-\d\dT[\d.]+Z"
-PARTIAL = rf"(\.{re.escape(socket.gethostname())})?(\.\d+)?\.partial(?=/|$)"
+PARTIAL = rf"(\.[0-9a-f]{{8}}\.{re.escape(here())})?(\.\d+)?\.partial(?=/|$)"
 IN_WORDS = f"{os.strerror(errno.ENOSPC)} (os error {errno.ENOSPC})"
 FULL = (
     "the disk is full; finished results are kept. Free some space, then run the same command with "

@@ -1,7 +1,6 @@
 """What killed runs leave behind is gone after the next run, and a wrong clock is noticed."""
 
 import os
-import socket
 import subprocess
 import sys
 
@@ -13,6 +12,7 @@ from closer_look.datasets.raw_rows import QuestionsDataset
 from closer_look.datasets.table_dataset import TableDataset
 from closer_look.errors import InputError
 from closer_look.project.leftovers import remove_leftovers
+from closer_look.system.processes import here
 
 RUN = "07_model_output/test/continual/me_gd.task_01/scores.parquet"
 
@@ -27,7 +27,6 @@ def dead_process():
 
 def test_half_written_files_and_old_checkpoints_are_removed(kedro_run, copied_run, dead_process):
     (version,) = (copied_run / RUN).iterdir()
-    host = socket.gethostname()
     models, cache = copied_run / "06_models/test", copied_run / "05_model_input/reference_cache"
     cache.mkdir(exist_ok=True)
     left = [
@@ -36,12 +35,13 @@ def test_half_written_files_and_old_checkpoints_are_removed(kedro_run, copied_ru
         models / "continual/me_gd.task_01.replaced/model.safetensors",
         models / "continual/me_gd.task_01.checkpoints/key/checkpoint-3/model.safetensors",
         copied_run / f"03_primary/test/questions.parquet.{dead_process}.partial",
-        cache / f"key.{host}.{dead_process}.partial",
+        cache / f"key.{here()}.{dead_process}.partial",
         cache / f"old.other-host.{os.getpid()}.partial",
     ]
     spared = [
-        cache / f"key.{host}.{os.getpid()}.partial",  # of a run of another name, at work
+        cache / f"key.{here()}.{os.getpid()}.partial",  # of a run of another name, at work
         cache / f"key.other-host.{dead_process}.partial",  # it may live there
+        cache / f"key.{here()}0.{dead_process}.partial",  # or in a container with this host's name
     ]
     for path in [*left, *spared]:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,10 +10,12 @@ import time
 from contextlib import suppress
 
 import fsspec
+import psutil
 import pytest
 
 from closer_look.errors import InputError
 from closer_look.system import remote_lock
+from closer_look.system.processes import here
 from closer_look.system.run_lock import lock_run
 
 HERE = socket.gethostname()
@@ -39,8 +41,9 @@ def owners(url):
 def held_by(url):
     """Let another process hold the lock."""
 
-    def held_by(host, process, started=1.0):
+    def held_by(host, process, started=1.0, place=None):
         owner = {"host": host, "process": process, "started": started, "since": "2026-01-01 10:00"}
+        owner["here"] = place or here().replace(HERE, host)
         store = fsspec.filesystem("memory")
         store.pipe_file(f"{url}/run.lock/other.json", json.dumps(owner).encode())
 
@@ -94,6 +97,27 @@ def test_a_lock_of_a_dead_process_of_this_machine_is_taken_over_at_once(url, hel
 def test_another_process_that_has_the_number_of_a_dead_one_holds_nothing(url, held_by):
     held_by(HERE, os.getpid(), started=1.0)
     lock_run(url).release()
+
+
+@pytest.mark.parametrize("other", ["boot", "container"])
+def test_a_machine_or_container_with_the_name_of_this_one_holds_it(url, held_by, other):
+    """Its processes have numbers of their own."""
+    boot, _, container = here().removeprefix(f"{HERE}-").rpartition("-")
+    parts = {"boot": boot, "container": container} | {other: "1"}
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        dead.wait()
+    held_by(HERE, dead.pid, place=f"{HERE}-{parts['boot']}-{parts['container']}")
+    with pytest.raises(InputError, match=f"process {dead.pid} of {HERE}, since 2026-01-01 10:00"):
+        lock_run(url)
+
+
+def test_a_clock_that_is_set_kills_nobody(url, monkeypatch):
+    lock = lock_run(url)
+    set_back = psutil.boot_time() - 3600
+    monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: set_back)
+    with pytest.raises(InputError, match="another process is working on run 'people'"):
+        lock_run(url)
+    lock.release()
 
 
 def test_it_is_renewed(url, monkeypatch):

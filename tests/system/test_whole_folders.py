@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 from types import SimpleNamespace
 
 import fsspec
@@ -11,6 +10,7 @@ import pytest
 
 from closer_look.errors import InputError
 from closer_look.system import whole_folders
+from closer_look.system.processes import here
 from closer_look.system.whole_folders import fetch, marker, names, remove_others, written
 
 
@@ -193,7 +193,7 @@ def test_no_room_even_so(url, cache, disk):
 
 
 def test_what_a_killed_process_left_in_the_cache_is_removed(url, cache):
-    left = cache / f"files-01.{socket.gethostname()}.{2**22 + 1}.partial"
+    left = cache / f"files-01.{here()}.{2**22 + 1}.partial"
     of_others = cache / "files-01.another-machine.1.partial"
     left.mkdir(parents=True)
     of_others.mkdir()

@@ -5,7 +5,7 @@ object of its own, and works only if there is no other: whoever comes second see
 two that come at the same moment, neither works. This needs no more of a store than that what is
 written is listed at once, which holds for S3, Google Cloud Storage and Azure. The owner writes its
 object anew at intervals; one that is no longer renewed, or whose owner was a process of this
-machine that is dead, is deleted. All times are those of the store's clock.
+machine that is dead, is deleted. Its times are those of the store's clock.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ from uuid import uuid4
 import psutil
 
 from closer_look.errors import InputError
+from closer_look.system.processes import here
 from closer_look.system.storage import name_of, opened, usable
 
 BEAT_SECONDS = 30
 STALE_SECONDS = 120
+SAME_START_SECONDS = 5
 SECONDS_TO_STOP = 10  # for a process that has lost its lock, after each signal
 
 log = logging.getLogger(__name__)
@@ -50,11 +52,11 @@ class RemoteLock:
         self.run = name_of(url)
         self.filesystem, folder = opened(f"{url}/run.lock")
         self.path = f"{folder}/{uuid4().hex}.json"
-        process = psutil.Process()
         self.owner = {
             "host": socket.gethostname(),
-            "process": process.pid,
-            "started": process.create_time(),
+            "here": here(),
+            "process": os.getpid(),
+            "started": _started(os.getpid()),
             "since": datetime.now(UTC).isoformat(" ", "seconds"),
         }
         self._released = Event()
@@ -146,9 +148,14 @@ class RemoteLock:
 
 def _is_dead(owner: dict[str, Any]) -> bool:
     """Return whether the owner was a process of this machine that has ended."""
-    if owner["host"] != socket.gethostname():
+    if owner.get("here") != here():  # its numbers of processes are others
         return False
     try:
-        return psutil.Process(owner["process"]).create_time() != owner["started"]
+        return abs(_started(owner["process"]) - owner["started"]) > SAME_START_SECONDS
     except psutil.NoSuchProcess:
         return True
+
+
+def _started(process: int) -> float:
+    """Return when a process was started: in seconds since the machine was, as clocks are set."""
+    return psutil.Process(process).create_time() - psutil.boot_time()

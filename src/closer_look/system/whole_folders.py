@@ -66,7 +66,6 @@ def written(url: str) -> Iterator[Path]:
     It stays in the cache. The files that it replaces are deleted.
     """
     partial = partial_of(_cached("new"))
-    shutil.rmtree(partial, ignore_errors=True)
     partial.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield partial
@@ -110,7 +109,6 @@ def _download(url: str, manifest: Manifest) -> Path:
     make_room(sum(file["bytes"] for file in manifest["files"].values()) + SPARE_BYTES)
     filesystem, path = opened(url)
     partial = partial_of(_cached(manifest["folder"]))
-    shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         filesystem.get(*reversed(_both(manifest, partial, path)))
