@@ -3,7 +3,10 @@
 import copy
 import json
 import logging
+import os
 import re
+import signal
+import sys
 import time
 from threading import Thread
 
@@ -166,6 +169,21 @@ def test_lines_of_a_worker_are_logged_here(tmp_path, caplog):
     assert caplog.record_tuples == [("closer_look.x", logging.WARNING, "100 % done")]
 
 
+def test_an_interrupt_is_one_during_a_training_and_after_it(tmp_path, monkeypatch):
+    """Ray Train takes it for a wish to end the process, with status 0."""
+
+    def fit(trainer):
+        signal.signal(signal.SIGINT, lambda *args: sys.exit(0))
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(workers, "device_kind", lambda: "CPU")
+    monkeypatch.setattr("ray.train.torch.TorchTrainer.fit", fit)
+    with pytest.raises(KeyboardInterrupt):
+        workers._run(tmp_path, 2, None)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 @pytest.fixture(scope="module")
 def ray_of_two():
     import ray
@@ -175,6 +193,13 @@ def ray_of_two():
     connect()
     yield ray
     ray.shutdown()
+
+
+def workers_at_work(folder):
+    """Wait for a checkpoint, and return the processes that train."""
+    while not list(folder.glob("*/checkpoint-*")):
+        time.sleep(0.05)
+    return [one for one in psutil.Process().children(True) if "TrainWorker" in one.name()]
 
 
 @pytest.mark.slow
@@ -189,9 +214,7 @@ def test_worker_that_is_killed_ends_the_training_which_then_goes_on(ray_of_two, 
     killed = []
 
     def kill():
-        while not list(folder.glob("*/checkpoint-*")):
-            time.sleep(0.05)
-        found = [one for one in psutil.Process().children(True) if "TrainWorker" in one.name()]
+        found = workers_at_work(folder)
         killed.extend(found)
         found[-1].kill()
 
@@ -204,3 +227,19 @@ def test_worker_that_is_killed_ends_the_training_which_then_goes_on(ray_of_two, 
     (latest,) = folder.glob("*/checkpoint-*")
     assert_equal(learned(folder, **options), learned(**options))
     assert int(latest.name.removeprefix("checkpoint-")) < 80
+
+
+@pytest.mark.slow
+def test_an_interrupt_ends_the_workers(ray_of_two, learned, tmp_path):
+    ended = []
+
+    def interrupt():
+        ended.extend(workers_at_work(tmp_path))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        learned(tmp_path, workers=2, epochs=400, checkpoint_minutes=1e-9)
+    psutil.wait_procs(ended, timeout=10)
+    assert len(ended) == 2
+    assert not any(one.is_running() for one in ended)

@@ -11,11 +11,12 @@ import json
 import logging
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Thread, current_thread, main_thread
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -173,11 +174,28 @@ def _run(folder: Path, n_workers: int, most_rows: int | None) -> None:
             failure_config=FailureConfig(max_failures=0),
         ),
     )
-    with _followed(folder / LINES):
+    with _followed(folder / LINES), _interrupted_as_ever():
         try:
             trainer.fit()
         except TrainingFailedError as error:
             raise _reason(folder, error) from None
+
+
+@contextmanager
+def _interrupted_as_ever() -> Iterator[None]:
+    """Let an interrupt raise ``KeyboardInterrupt`` inside the block and after it.
+
+    Ray Train takes the signal over for good: it ends the workers and then, by ``SystemExit``, the
+    process, as if all were done.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        raise KeyboardInterrupt from None
+    finally:
+        if current_thread() is main_thread():  # in another, neither may set it
+            signal.signal(signal.SIGINT, before)
 
 
 def _reason(folder: Path, error: Exception) -> Exception:
