@@ -110,6 +110,11 @@ class TestResources:
         assert of["unlearn"] == {"num_cpus": 0, "num_gpus": 0}
         assert of["draw_plans"] == {"num_cpus": 1, "num_gpus": 0}  # it takes the parameters, too
 
+    def test_a_node_that_never_starts_workers_takes_what_its_stage_does(self, taken):
+        of = taken(scoring={"workers": 4})
+        assert of["score_reference"] == {"num_cpus": 1, "num_gpus": 1}
+        assert of["score_answers"] == {"num_cpus": 0, "num_gpus": 0}
+
     def test_no_stage(self, taken):
         with pytest.raises(InputError, match=r"there is no stage 'unlearn', choose from forget_se"):
             taken({"resources": {"unlearn": {"num_gpus": 1}}})

@@ -10,6 +10,7 @@ import threading
 import time
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import psutil
@@ -21,6 +22,7 @@ from kedro.pipeline import Node, Pipeline
 from kedro_datasets.json import JSONDataset
 
 from closer_look.errors import InputError
+from closer_look.parameters.base import spreads
 from closer_look.parameters.groups import as_model
 from closer_look.project import ray_cluster
 from closer_look.project.hooks import ProvenanceHooks
@@ -70,7 +72,11 @@ def run(tmp_path):
             )
             for name in pipeline.all_outputs()
         }
-        parameters = {"params:engine": engine, "params:folder": tmp_path}
+        parameters = {
+            "params:engine": engine,
+            "params:folder": tmp_path,
+            "params:training": SimpleNamespace(workers=2),
+        }
         memory = {name: MemoryDataset(value) for name, value in parameters.items()}
         catalog = DataCatalog(datasets | memory)
         hook_manager = _create_hook_manager()
@@ -141,6 +147,25 @@ def meet_one(folder):
     return meet(folder, "there", "here")
 
 
+@spreads("training")
+def be_alone(folder, training):
+    """Fail if another node is at work; return the GPUs in sight."""
+    (folder / "at_work").mkdir()
+    time.sleep(1)
+    (folder / "at_work").rmdir()
+    return see(folder, training)
+
+
+@spreads("training")
+def be_alone_too(folder, training):
+    return be_alone(folder, training)
+
+
+@spreads("training", computes=True)
+def see(folder, training):
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "all")
+
+
 def test_nodes_run_as_soon_as_their_inputs_are_there(run):
     made = run(
         Node(meet_one, "params:folder", "x"),
@@ -148,6 +173,13 @@ def test_nodes_run_as_soon_as_their_inputs_are_there(run):
         Node(add, ["x", "y"], "z"),
     )
     assert made == {"x": 1, "y": 1, "z": 2}
+
+
+def test_nodes_with_workers_of_their_own_run_one_at_a_time_and_see_no_gpu(run):
+    """They ask for nothing, so Ray would begin them all; the GPUs are those of their workers."""
+    inputs = ["params:folder", "params:training"]
+    made = run(Node(be_alone, inputs, "x"), Node(be_alone_too, inputs, "y"), Node(see, inputs, "z"))
+    assert made == {"x": "", "y": "", "z": "all"}
 
 
 def test_log_lines_of_workers_are_logged_here(run, caplog):

@@ -55,13 +55,19 @@ def ignores(**groups: tuple[str, ...]) -> Callable[[Node], Node]:
     return _with("ignores", groups)
 
 
-def spreads(group: str) -> Callable[[Node], Node]:
+def spreads(group: str, *, computes: bool = False) -> Callable[[Node], Node]:
     """Declare that a node starts processes of its own where a group's ``workers`` says so.
 
     Args:
         group: argument of the node.
+        computes: whether the node's own process computes with a model as well.
     """
-    return _with("spread_by", group)
+
+    def note(function: Node) -> Node:
+        function.spread_by, function.computes = group, computes
+        return function
+
+    return note
 
 
 def _with(name: str, value: object) -> Callable:

@@ -82,7 +82,7 @@ def resources_of(
         n_gpus = asked.num_gpus
         if n_gpus is None:
             n_gpus = float(has_gpus and _holds_a_model(node, catalog))
-        if _starts_workers(node, catalog):
+        if starts_workers(node, catalog):
             found[node] = {"num_cpus": 0, "num_gpus": 0}
         else:
             found[node] = {"num_cpus": asked.num_cpus, "num_gpus": n_gpus}
@@ -96,7 +96,7 @@ def _holds_a_model(node: Node, catalog: CatalogProtocol) -> bool:
     return has_own or "params:judges" in node.inputs
 
 
-def _starts_workers(node: Node, catalog: CatalogProtocol) -> bool:
+def starts_workers(node: Node, catalog: CatalogProtocol) -> bool:
     """Return whether a node runs over several workers of its own (see ``spreads``)."""
     group = f"params:{getattr(node.func, 'spread_by', None)}"
     return group in node.inputs and getattr(catalog.load(group), "workers", 1) > 1

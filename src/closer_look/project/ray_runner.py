@@ -25,7 +25,13 @@ from closer_look.project.dependencies import dataset_fingerprints
 from closer_look.project.hooks import ProvenanceHooks
 from closer_look.project.node_log import NODE_COSTS, stage_of
 from closer_look.project.provenance import PROVENANCE
-from closer_look.project.ray_cluster import check_machines, check_room, connected, resources_of
+from closer_look.project.ray_cluster import (
+    check_machines,
+    check_room,
+    connected,
+    resources_of,
+    starts_workers,
+)
 from closer_look.project.ray_worker import Journal, LinesDataset, RunSettings, run_node
 from closer_look.project.runner import suggest_resume
 from closer_look.project.tracking import TENSORBOARD
@@ -44,6 +50,7 @@ if TYPE_CHECKING:
 
 LINES = (PROVENANCE, NODE_COSTS)  # entries of the catalog that grow with each node
 SECONDS_BETWEEN_LINES = 0.5  # of the log, while no node ends
+SEES_NO_GPU = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}  # a task of Ray that asks for none
 SECONDS_TO_END = 10  # for nodes of a run that is broken off; then they are killed
 
 log = logging.getLogger(__name__)
@@ -124,11 +131,14 @@ class _Work:
         self.catalog, self.n_retries = catalog, engine.retries
         self.resources, self.settings = resources, settings
         self.provenance = [p for p in hook_manager.get_plugins() if isinstance(p, ProvenanceHooks)]
+        self.with_workers = {node for node in pipeline.nodes if starts_workers(node, catalog)}
         self.order = TopologicalSorter(pipeline.node_dependencies)
+        self.ready: list[Node] = []
         self.at_work: dict[ObjectRef, Node] = {}
         self.n_done = 0
         self.deaths: Counter[Node] = Counter()
-        self.run_node = ray.remote(max_retries=0, runtime_env=environment)(run_node)
+        self.run_node = ray.remote(max_retries=0)(run_node)
+        self.variables = environment["env_vars"]
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         options = {"num_cpus": 0, "scheduling_strategy": here, "runtime_env": environment}
         self.journal = ray.remote(**options)(Journal).remote(
@@ -157,13 +167,24 @@ class _Work:
             ray.kill(self.journal)
 
     def _begin_those_ready(self) -> None:
-        for node in sorted(self.order.get_ready()):
-            self._begin(node)
+        """Begin all nodes whose inputs are there, but one at a time of those that start workers.
+
+        Such a node asks for nothing: Ray would begin them all, and each loads a model.
+        """
+        self.ready.extend(sorted(self.order.get_ready()))
+        for node in [*self.ready]:
+            others = self.with_workers.intersection(self.at_work.values())
+            if node not in self.with_workers or not others:
+                self.ready.remove(node)
+                self._begin(node)
 
     def _begin(self, node: Node) -> None:
         """Hand a node to Ray, which begins it once a machine has room for it."""
         known = dataset_fingerprints(node.inputs, self.catalog)
-        task = self.run_node.options(name=node.name, **self.resources[node]).remote(
+        hides = node in self.with_workers and not node.func.computes
+        environment = {"env_vars": self.variables | (SEES_NO_GPU if hides else {})}
+        options = {"name": node.name, "runtime_env": environment} | self.resources[node]
+        task = self.run_node.options(**options).remote(
             node,
             self._catalog_of(node),
             self.journal,

@@ -10,7 +10,7 @@ import pandas as pd
 
 from closer_look.errors import quote
 from closer_look.losses import gradient_descent
-from closer_look.models.language_model import LanguageModel
+from closer_look.models.language_model import LanguageModel, check_precision
 from closer_look.models.packing import answer_logits, pack
 from closer_look.models.tokens import encode
 from closer_look.system.code import code_hash
@@ -50,7 +50,8 @@ def finetune(
         ``learning_rate``, ``gradient_norm`` and ``micro_batch_size``.
 
     Raises:
-        InputError: a loss or a gradient is not finite, or a single row does not fit into memory.
+        InputError: a loss or a gradient is not finite, a single row does not fit into memory, or no
+            device computes in the precision.
     """
     return on_workers(
         _finetune,
@@ -76,6 +77,7 @@ def _finetune(
     most_rows: int | None = None,
 ) -> pd.DataFrame:
     """Fine-tune in this process, alone or with others; return the log."""
+    check_precision(parameters.precision, "finetuning")
     encoded = encode(language_model.tokenizer, questions, answers)
     rows = [  # the sampler groups by input_ids
         {"input_ids": row.prompt + row.answer, "row": row, "name": quote(question)}

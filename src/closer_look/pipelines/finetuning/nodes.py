@@ -14,7 +14,6 @@ from closer_look.errors import InputError
 from closer_look.models.language_model import (
     LanguageModel,
     PretrainedModel,
-    check_precision,
     check_weights,
     load_pretrained,
 )
@@ -130,7 +129,6 @@ def finetune(
     from closer_look.models.readiness import check_rows
     from closer_look.training.finetuning import finetune as train
 
-    check_precision(finetuning.precision, "finetuning")
     if finetuning.splits:
         questions = questions[questions["split"].isin(finetuning.splits)]
     declined = unknown_questions.head(finetuning.declined_questions)

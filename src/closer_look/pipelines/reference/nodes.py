@@ -7,13 +7,12 @@ from pathlib import Path
 import pandas as pd
 
 from closer_look.models.language_model import LanguageModel
-from closer_look.parameters.base import ignores, spreads
+from closer_look.parameters.base import ignores
 from closer_look.parameters.evaluation import ScoringParameters
 from closer_look.parameters.methods import MethodParameters
 from closer_look.training.reference_scores import ReferenceCache, ReferenceScores
 
 
-@spreads("scoring")
 @ignores(method=("label", "space"))
 def score_reference(
     model: LanguageModel,

@@ -54,7 +54,7 @@ def draw_validation(
     ]
 
 
-@spreads("unlearning")
+@spreads("unlearning", computes=True)
 @depends_on(experiment=("reference", "n_tasks"), forget_set=("pairing",))
 @ignores(method=("label",), unlearning=("seed",))
 def tune_method(
