@@ -195,6 +195,20 @@ def test_accelerator_that_torch_knows_but_the_machine_has_not_is_not_used(folder
     assert load_language_model(str(folder)).model.device.type == "cpu"
 
 
+def test_weights_that_the_device_does_not_hold_are_named(folder, monkeypatch):
+    def to(model, device):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0")
+
+    monkeypatch.setattr("transformers.PreTrainedModel.to", to)
+    with pytest.raises(InputError) as error:
+        load_language_model(str(folder))
+    assert error.value.message == (
+        f"out of memory: the weights of {folder} do not fit on this device with what is on it "
+        f"(CUDA out of memory. Tried to allocate 2.00 GiB.); nvidia-smi names the programs that "
+        f"use it, --pipelines plan tells what a run takes"
+    )
+
+
 def test_weights_are_known_by_their_hash(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"abc")
     known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

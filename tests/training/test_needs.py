@@ -173,6 +173,15 @@ def test_peak_of_finetuning(made, build, questions):
     )  # two epochs; they share beginnings
 
 
+def test_workers_are_handed_copies_on_the_disk(made, build, questions):
+    rows = encode(made.tokenizer, list(questions["question"]), list(questions["answer"]))
+    one, two = (
+        needs.of_finetuning(build, rows, FinetuningParameters(**SETTINGS, workers=n), HERE)
+        for n in (1, 2)
+    )
+    assert two.checkpoint == one.checkpoint + 2 * size_of(made.model.parameters())
+
+
 def test_moments_are_those_of_the_optimiser(compared):
     two, four = (compared(name)[0].moments for name in ("me_gd", "dual_optim"))
     assert four == 2 * two

@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from closer_look.errors import InputError
 from closer_look.models.language_model import LanguageModel
 from closer_look.parameters.training import FinetuningParameters
+from closer_look.system import memory
 from closer_look.training import workers
 from closer_look.training.finetuning import finetune
 from closer_look.training.sharding import OutOfMemory
@@ -103,6 +104,19 @@ def test_trained_weights_come_back_and_the_others_stay(run, fresh, tmp_path):
     assert all(torch.equal(found[one], before[one]) for one in others if one != "lm_head.weight")
     pd.testing.assert_frame_equal(log, STEPS)
     assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+def test_the_device_is_left_to_the_workers(run, monkeypatch):
+    """A stand-in for a GPU, whose allocator keeps what a model has left."""
+    cleared = []
+    monkeypatch.setattr(memory, "clear_device_cache", lambda **options: cleared.append(options))
+
+    def needs_all(shared, most_rows):
+        assert cleared == [{"garbage_collection": True}]
+        gives_back(shared, {})
+
+    run(needs_all)
+    assert len(cleared) == 1
 
 
 def test_memory_that_runs_out_starts_all_workers_again_with_half_the_rows(run, caplog):

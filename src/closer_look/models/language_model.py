@@ -27,6 +27,7 @@ WITHOUT_EFFECT = (
 )
 """Parts of a configuration that a model's outputs do not follow from, beside its weights. They
 differ between a model that was made and the same one as it is loaded."""
+WHO_HAS_IT = "; nvidia-smi names the programs that use it, --pipelines plan tells what a run takes"
 SPARE_BYTES = 64 * 2**20  # for the tokenizer, the configuration and the run's other files
 
 
@@ -193,11 +194,13 @@ def load_language_model(
     Raises:
         InputError: there is no model or no usable tokenizer under that name, weights are missing,
             its folder holds pickles, code or links (see ``model_folder.check_folder``), its
-            configuration asks for more (see ``declared_size``), or they are quantised in a way that
-            is not supported (see ``base_model``).
+            configuration asks for more (see ``declared_size``), they are quantised in a way that is
+            not supported (see ``base_model``), or the device has no room for them.
     """
     import torch
     from transformers import AutoModelForCausalLM
+
+    from closer_look.system.memory import out_of_memory_ends_the_run
 
     tokenizer = load_tokenizer(name, prompt, settings)
     gc.collect()  # a model trained in bf16 is a reference cycle; free it before loading another
@@ -227,7 +230,8 @@ def load_language_model(
     check_complete(name, found)
     compute_exactly(model)
     device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
-    return LanguageModel(model.to(device), tokenizer)
+    with out_of_memory_ends_the_run(f"the weights of {name}", WHO_HAS_IT, "what is on it"):
+        return LanguageModel(model.to(device), tokenizer)
 
 
 def load_pretrained(pretrained: PretrainedModel) -> LanguageModel:

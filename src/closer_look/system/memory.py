@@ -6,11 +6,14 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from closer_look.errors import InputError, first_line
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Row = TypeVar("Row")
 Result = TypeVar("Result")
@@ -59,12 +62,15 @@ def halve_until_it_fits(
 
 
 @contextmanager
-def out_of_memory_ends_the_run(what: str, advice: str = "") -> Iterator[None]:
+def out_of_memory_ends_the_run(
+    what: str, advice: str = "", beside: str = "the model"
+) -> Iterator[None]:
     """Turn an out-of-memory error into an ``InputError``: fewer rows in a pass would not help.
 
     Args:
         what: what has to fit, in the plural, for the message.
         advice: added to the message.
+        beside: what else has to, for the message.
 
     Raises:
         InputError: memory runs out in the ``with`` block.
@@ -74,7 +80,16 @@ def out_of_memory_ends_the_run(what: str, advice: str = "") -> Iterator[None]:
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-        raise does_not_fit(f"{what} do", first_line(error), advice) from None
+        raise does_not_fit(f"{what} do", first_line(error), advice, beside) from None
+
+
+def leave_device(model: nn.Module) -> None:
+    """Move a model to the memory of the CPU, so that other processes have that of its device.
+
+    The allocator would keep it for this process.
+    """
+    model.to("cpu")
+    clear_device_cache(garbage_collection=True)
 
 
 def in_passes(
@@ -100,10 +115,10 @@ def in_passes(
         rows = rows[n_rows:]
 
 
-def does_not_fit(what: str, reason: str, advice: str) -> InputError:
+def does_not_fit(what: str, reason: str, advice: str, beside: str = "the model") -> InputError:
     """Make the error of what is too large, such as "a single row does"."""
     return InputError(
-        f"out of memory: {what} not fit on this device with the model ({reason}){advice}"
+        f"out of memory: {what} not fit on this device with {beside} ({reason}){advice}"
     )
 
 

@@ -55,7 +55,7 @@ class Needs(NamedTuple):
     saved: int
     """Of the trained model on the disk."""
     checkpoint: int
-    """On the disk, while the training goes on."""
+    """On the disk, while the training goes on: with the copies that go to workers and back."""
     stored: int
     """The reference's hidden states and head on the disk, of all tasks."""
     tokens: int
@@ -151,7 +151,7 @@ def of_method(
         reference=held + (trained // hardware.parts if method.task_vector_scale else 0),
         kept=trained if settings.max_retain_loss else 0,
         saved=saved,
-        checkpoint=_checkpoint(settings, saved, trained, moments),
+        checkpoint=_checkpoint(settings, weights, saved, trained, moments),
         stored=2 * sum(states) + head_bytes * len(plans),  # of the run, and in the cache
         tokens=n_tokens,
         flops=step.flops * n_tokens // n_packed,
@@ -195,7 +195,7 @@ def of_finetuning(
         reference=0,
         kept=0,
         saved=saved,
-        checkpoint=_checkpoint(settings, saved, saved, MOMENTS["adamw"]),
+        checkpoint=_checkpoint(settings, saved, saved, saved, MOMENTS["adamw"]),
         stored=0,
         tokens=n_tokens,
         flops=step.flops * n_tokens // sum(batch["own_lengths"]),
@@ -294,5 +294,8 @@ def _width(model: PreTrainedModel) -> int:
     return model.config.get_text_config().hidden_size
 
 
-def _checkpoint(settings: OptimiserParameters, saved: int, trained: int, moments: int) -> int:
-    return saved + (moments + 1) * trained if settings.checkpoint_minutes else 0
+def _checkpoint(
+    settings: OptimiserParameters, weights: int, saved: int, trained: int, moments: int
+) -> int:
+    handed_over = weights + trained if settings.workers > 1 else 0
+    return handed_over + (saved + (moments + 1) * trained if settings.checkpoint_minutes else 0)

@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 
 from closer_look.errors import InputError, first_line
 from closer_look.system.cluster import check_workers, device_kind
-from closer_look.system.memory import does_not_fit
+from closer_look.system.memory import does_not_fit, leave_device
 from closer_look.training.checkpoints import HANDED_OVER
 from closer_look.training.processes import rank
 from closer_look.training.sharding import OutOfMemory, trained_weights
@@ -82,7 +82,7 @@ def on_workers(
     check_sharing(model, parameters, group)
     own_device = model.device
     with _handed_over(folder) as shared:
-        model.to("cpu")
+        leave_device(model)
         torch.save((function, language_model, arguments), shared / TASK)
         most_rows = None
         while True:
