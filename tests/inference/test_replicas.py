@@ -1,13 +1,17 @@
 """Rows that several copies of a model share get what they get in one process."""
 
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
+import torch
 
 from closer_look.errors import InputError
 from closer_look.inference import replicas
 from closer_look.inference.generation import generate
 from closer_look.inference.replicas import on_replicas
 from closer_look.inference.scoring import score
+from closer_look.system import memory
 
 QUESTIONS = [f"Question {n % 3} of {'abc' * n}?" for n in range(7)]
 SHARED = {"parameter": "scoring.workers", "description": "Scoring"}
@@ -39,6 +43,34 @@ def test_scores_answers_and_errors_of_two_replicas(ray_of_two, language_model):
 
     with pytest.raises(InputError, match=r"^parameter generation\.max_length: 9 leaves no room"):
         on_replicas(generate, language_model, columns, n_workers=2, **options | {"max_length": 9})
+
+
+def test_replicas_share_the_device_and_threads_of_their_process(language_model, monkeypatch):
+    """Stand-ins for Ray, and for a GPU whose allocator keeps what a model has left."""
+    import ray
+
+    asked, cleared = [], []
+
+    def remote(**options):
+        assert cleared == [{"garbage_collection": True}]
+        asked.append(options)
+        return lambda function: SimpleNamespace(remote=lambda *arguments: len(asked))
+
+    monkeypatch.setattr(memory, "clear_device_cache", lambda **options: cleared.append(options))
+    monkeypatch.setattr(ray, "remote", remote)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    monkeypatch.setattr(replicas, "check_workers", lambda *arguments: None)
+    monkeypatch.setattr(replicas, "this_machine", lambda: "ab" * 28)
+    monkeypatch.setattr(replicas, "device_kind", lambda: "CPU")
+    monkeypatch.setattr(
+        replicas,
+        "_ended",
+        lambda started, _: [(pd.DataFrame({"n": part}), part) for part in started.values()],
+    )
+    found = on_replicas(score, language_model, {"questions": QUESTIONS}, n_workers=2, **SHARED)
+    assert [*found["n"]] == [*range(7)]
+    threads = [options["runtime_env"]["env_vars"]["OMP_NUM_THREADS"] for options in asked]
+    assert threads == ["3", "3"]
 
 
 def test_replica_that_dies(language_model, monkeypatch):

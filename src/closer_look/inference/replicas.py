@@ -16,7 +16,13 @@ import pandas as pd
 import torch
 
 from closer_look.errors import InputError, first_line
-from closer_look.system.cluster import check_workers, device_kind, this_machine
+from closer_look.system.cluster import (
+    check_workers,
+    device_kind,
+    this_machine,
+    thread_variables,
+)
+from closer_look.system.memory import leave_device
 from closer_look.system.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -59,15 +65,17 @@ def on_replicas(
     first = next(iter(columns.values()))
     order = sorted(range(len(first)), key=first.__getitem__)
     parts = [part.tolist() for part in np.array_split(np.array(order, dtype=int), n_workers)]
+    n_threads = max(1, torch.get_num_threads() // n_workers)
     model, own_device = language_model.model, language_model.model.device
     with (
         tempfile.TemporaryDirectory() as folder,
         progress_bar(len(order), description, "answer") as progress,
     ):
-        model.to("cpu")
+        leave_device(model)
         torch.save(language_model, Path(folder, "model.pt"))
         started = {
             _start(
+                n_threads,
                 function,
                 Path(folder, "model.pt"),
                 options | {name: [column[i] for i in part] for name, column in columns.items()},
@@ -83,14 +91,15 @@ def on_replicas(
     return pd.concat(tables).sort_index()
 
 
-def _start(*arguments: object) -> ObjectRef:
-    """Begin to work on a part of the rows; the arguments are those of ``_on_part``."""
+def _start(n_threads: int, *arguments: object) -> ObjectRef:
+    """Begin to work on a part of the rows; further arguments are those of ``_on_part``."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     task = ray.remote(
         **{f"num_{device_kind().lower()}s": 1},
         max_retries=0,
+        runtime_env={"env_vars": thread_variables(n_threads)},
         scheduling_strategy=NodeAffinitySchedulingStrategy(this_machine(), soft=False),
     )(_on_part)
     return task.remote(*arguments)

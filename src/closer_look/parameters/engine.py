@@ -27,7 +27,7 @@ class StageResources(Parameters):
 
 
 class EngineParameters(Parameters):
-    """Where nodes run; no result of a run depends on it."""
+    """Where nodes run; of a run's results, no more than rounding depends on it."""
 
     address: str | None = None
     """``HOST:PORT`` of a cluster's head, or "auto" for the cluster that this machine belongs to; if

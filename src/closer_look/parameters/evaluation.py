@@ -20,9 +20,9 @@ class GenerationParameters(Parameters):
     max_length: PositiveInt
     """Largest number of tokens of prompt and answer together; longer answers are cut."""
     batch_size: PositiveInt
-    workers: PositiveInt = Field(1, exclude=True)  # no result depends on it
+    workers: PositiveInt = Field(1, exclude=True)  # results are the same within rounding
     """Processes of this machine that share the questions, each with a whole copy of the model, on
-    a device of its own: GPUs if there are any."""
+    a device of its own: GPUs if there are any. On CPUs they share the threads of one process."""
 
 
 class ScoringParameters(Parameters):

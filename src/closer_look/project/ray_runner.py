@@ -35,6 +35,7 @@ from closer_look.project.ray_cluster import (
 from closer_look.project.ray_worker import Journal, LinesDataset, RunSettings, run_node
 from closer_look.project.runner import suggest_resume
 from closer_look.project.tracking import TENSORBOARD
+from closer_look.system.cluster import thread_variables
 from closer_look.system.fingerprints import remember
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class RayRunner(AbstractRunner):
         _check_all_in_files(pipeline, catalog)
         if not pipeline.nodes:
             return
-        environment = {"env_vars": _variables(engine.threads or _torch_threads())}
+        environment = {"env_vars": thread_variables(engine.threads or _torch_threads())}
         with connected(engine):
             resources = resources_of(pipeline, catalog, engine)
             check_room(resources)
@@ -269,15 +270,6 @@ class _Work:
             )
             for task in ended:
                 del self.at_work[task]
-
-
-def _variables(threads: int) -> dict[str, str]:
-    """Return environment variables of workers that compute with a number of threads each.
-
-    Ray would give them a thread for each of their CPUs. Those of several workers share the cores:
-    threads that wait must not spin.
-    """
-    return {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
 
 
 def _torch_threads() -> int:

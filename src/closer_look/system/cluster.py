@@ -161,6 +161,15 @@ def device_kind() -> str:
     return "GPU" if _resources().get("GPU") else "CPU"
 
 
+def thread_variables(n_threads: int) -> dict[str, str]:
+    """Return environment variables of workers that compute with a number of threads each.
+
+    Ray would give them a thread for each of their CPUs. Those of several workers share the cores:
+    threads that wait must not spin.
+    """
+    return {"OMP_NUM_THREADS": str(n_threads), "OMP_WAIT_POLICY": "passive"}
+
+
 def this_machine() -> str:
     """Return Ray's name of the machine of this process."""
     connect()
