@@ -77,8 +77,6 @@ def refused(monkeypatch, data):
     import transformers.modeling_utils
     from transformers import PreTrainedTokenizerFast
 
-    from closer_look.datasets import reference_scores_dataset
-
     found = _Refused()
 
     def fails(path):
@@ -126,7 +124,6 @@ def refused(monkeypatch, data):
     monkeypatch.setattr(io, "open", open_file)
     monkeypatch.setattr(os, "write", write)
     monkeypatch.setattr(safetensors.torch, "save_file", save_file)
-    monkeypatch.setattr(reference_scores_dataset, "save_file", save_file)
     monkeypatch.setattr(transformers.modeling_utils, "safe_save_file", save_file)
     monkeypatch.setattr(PreTrainedTokenizerFast, "_save_pretrained", save_tokenizer)
     return found
