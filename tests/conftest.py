@@ -395,7 +395,10 @@ def shipped_methods():
 
 @pytest.fixture(scope="session")
 def unlearn_task():
-    """A function that unlearns a task with a method; the model is changed."""
+    """A function that unlearns a task with a method; the model is changed.
+
+    In double precision (``is_double``), what Adam makes of gradients near 0 is not their rounding.
+    """
     import numpy as np
 
     from closer_look.data.planning import draw_plan
@@ -404,7 +407,9 @@ def unlearn_task():
     from closer_look.training import unlearning
     from closer_look.training.reference import reference_scores
 
-    def unlearn(language_model, questions, method, checkpoints=None, task_id=1, **options):
+    def unlearn(
+        language_model, questions, method, checkpoints=None, task_id=1, is_double=False, **options
+    ):
         method = MethodParameters.model_validate({"label": "X"} | method)
         settings = {"learning_rate": 5e-3, "epochs": 3, "batch_size": 2, "seed": 1} | options
         parameters = UnlearningParameters(**settings)
@@ -419,6 +424,8 @@ def unlearn_task():
         if method.alternates:
             plan = plan.assign(alternate="Another one " + plan["epoch"].astype(str))
         scores = reference_scores(language_model, plan, questions, method, batch_size=4)
+        if is_double:
+            language_model.model.double()
         return unlearning.unlearn(
             language_model, plan, questions, scores, method, parameters, checkpoints
         )

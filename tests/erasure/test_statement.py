@@ -81,4 +81,4 @@ def test_what_is_not_proven_hangs_on_what_was_done():
     assert "The weights are as they were" in attacked
     assert "run: relearning and hints. Others, and stronger ones, were not." in attacked
     assert "rows were deleted from this run's folder of artefacts, and nowhere else" in attacked
-    assert "Whether other files there still hold them is in the ledger's line" in attacked
+    assert "The ledger says whether other files there hold them." in attacked

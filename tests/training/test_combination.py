@@ -255,7 +255,8 @@ def test_weight_of_each_step_is_logged(unlearn, questions):
 @pytest.mark.parametrize("own", [SURGERY, {"optimiser": "dual_optim"}], ids=["surgery", "dual"])
 def test_merged_gradients_train_alike_with_micro_batches(unlearn, questions, own, checkpointing):
     def train(**options):
-        log = unlearn(questions, "npo", "kl", own=own, batch_size=4, **options)[1]
+        options |= {"batch_size": 4, "is_double": True}
+        log = unlearn(questions, "npo", "kl", own=own, **options)[1]
         return log.drop(columns="micro_batch_size").astype(float)
 
     whole = train()

@@ -76,11 +76,12 @@ def test_they_are_the_shipped_ones_that_train(shipped_methods):
 )
 def test_two_processes_train_as_one(in_processes, trained, lora):
     """Of three rows in a step, one process takes two and the other takes one."""
-    expected = {name: trained(name, lora=lora) for name in METHODS}
+    options = {"lora": lora, "is_double": True}
+    expected = {name: trained(name, **options) for name in METHODS}
 
     def all_methods():
         return {
-            (name, sharding): trained(name, lora=lora, sharding=sharding)
+            (name, sharding): trained(name, sharding=sharding, **options)
             for name in METHODS
             for sharding in SHARDINGS
         }

@@ -140,8 +140,8 @@ def not_proven(decision: Decision, attacks: Collection[str], *, purged: bool) ->
     )
     kept = (
         "The request's rows were deleted from this run's folder of artefacts, and nowhere else: "
-        "not from backups, from where they came from, or from the disk's unused blocks. Whether "
-        "other files there still hold them is in the ledger's line of the purge."
+        "not from backups, from where they came from, or from the disk's unused blocks. The ledger "
+        "says whether other files there hold them."
         if purged
         else "The request's rows are still kept with the run (erasure.purge was off)."
     )

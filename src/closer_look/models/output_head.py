@@ -58,7 +58,8 @@ class OutputHead:
     @torch.no_grad()
     def __call__(self, states: Tensor) -> Tensor:
         """Compute logits from last hidden states: (n, hidden size) -> (n, V)."""
-        return self.model(inputs_embeds=states[None], use_cache=False).logits[0]
+        states = states[None].to(self.model.dtype)
+        return self.model(inputs_embeds=states, use_cache=False).logits[0]
 
 
 class _GivenStates(torch.nn.Module):

@@ -68,7 +68,9 @@ def code_of(node: Node, catalog: CatalogProtocol) -> dict[str, str]:
 
 
 def _datasets(node: Node, catalog: CatalogProtocol) -> dict[str, AbstractDataset]:
-    return {name: catalog[name] for name in (*node.inputs, *node.outputs) if not is_parameter(name)}
+    """Return a node's datasets; before a run begins, those in memory are not in the catalog."""
+    names = [name for name in (*node.inputs, *node.outputs) if not is_parameter(name)]
+    return {name: catalog[name] for name in names if name in catalog}
 
 
 def dataset_fingerprints(names: Iterable[str], catalog: CatalogProtocol) -> dict[str, Fingerprint]:
