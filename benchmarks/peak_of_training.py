@@ -66,7 +66,7 @@ def measure(method, made, rows, parameters):
     if parameters.workers == 1:
         unlearn(made, *rows, scores, method, parameters)
     else:  # this is one of the processes
-        _unlearn(made, *rows, scores, method, parameters, None, "Unlearning")
+        _unlearn(made, *rows, scores, method, parameters, None, "Unlearning", None)
     return memory("VmHWM")
 
 
