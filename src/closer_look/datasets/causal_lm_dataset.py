@@ -22,12 +22,11 @@ from closer_look.models.language_model import (
     load_pretrained,
     saved_bytes,
 )
-from closer_look.models.model_folder import check_folder, read_settings
+from closer_look.models.model_folder import ADAPTERS, check_folder, read_settings
 from closer_look.parameters.models import PromptParameters
 from closer_look.system import whole_folders
 from closer_look.system.storage import is_url
 
-ADAPTERS = "adapter_config.json"
 BASE = "base_model_name_or_path"  # in the configuration of adapters
 PRETRAINED = "pretrained.json"
 CONFIGURATIONS = (ADAPTERS, PRETRAINED, "config.json")

@@ -12,11 +12,11 @@ from closer_look.erasure.ledger import Ledger, Line, current, find_faults, namin
 from closer_look.erasure.signing import Envelope, check_signature, read_envelope
 from closer_look.erasure.statement import Certificate, files_digest, read_statement
 from closer_look.errors import InputError
+from closer_look.models.model_folder import ADAPTERS
 from closer_look.system import whole_folders
 from closer_look.system.fingerprints import file_sha256
 from closer_look.system.storage import is_url, shown
 
-ADAPTERS = "adapter_config.json"
 SAME = {  # what a certificate and its line of the ledger both hold
     "request_id": lambda certificate: certificate.asked.request_id,
     "rows_sha256": lambda certificate: certificate.asked.rows_sha256,

@@ -26,7 +26,8 @@ READ = (  # files that loaders read as a whole
     *("special_tokens_map.json", "added_tokens.json", "modules.json", "chat_template*"),
 )
 LARGEST_READ = 100 * 2**20  # bytes; a tokenizer of 256,000 tokens has 35 MB
-CONFIGURATIONS = ("config.json", "adapter_config.json")
+ADAPTERS = "adapter_config.json"
+CONFIGURATIONS = ("config.json", ADAPTERS)
 SAFE_WEIGHTS = (".safetensors", ".safetensors.index.json")
 
 
@@ -55,7 +56,7 @@ def check_folder(name: str) -> list[str]:
             fault = _find_fault(path, folder)
             if fault:
                 raise InputError(f"{folder}: {path.relative_to(folder)} {fault}")
-            if path.name == "adapter_config.json":
+            if path.name == ADAPTERS:
                 waiting.append(str(read_settings(path).get("base_model_name_or_path")))
     return checked
 
