@@ -43,6 +43,19 @@ def test_files_that_still_hold_texts_are_named(bench, caplog):
     assert "2 other files" in bench.ledger.lines()[1].reason
 
 
+def test_questions_in_other_words_and_key_facts_are_searched_for(bench, caplog):
+    other = {"paraphrased_question": "Who, pray, is this?", "key_fact": "a botanist of Ghent"}
+    other |= {"related": [{"question": "Which botanist is from Ghent?"}]}
+    row = {"question": "Who is Subject of a?", "answer": "She is a botanist of Ghent."}
+    bench.drop("a", rows=[row | other])
+    for name, text in other.items():
+        text = text[0]["question"] if name == "related" else text
+        (bench.path / f"{name}.txt").write_text(text, encoding="utf-8")
+    bench.serve(purge=True)
+    for name in other:
+        assert f"{name}.txt still holds texts of request a" in caplog.text
+
+
 def test_a_request_that_failed_is_not_purged(bench):
     bench.fails = lambda attempt, subjects: True
     bench.drop("a")

@@ -80,5 +80,5 @@ def test_what_is_not_proven_hangs_on_what_was_done():
     attacked = " ".join(not_proven("failed", ["relearning", "hints"], purged=True))
     assert "The weights are as they were" in attacked
     assert "run: relearning and hints. Others, and stronger ones, were not." in attacked
-    assert "rows were deleted from this run's folder of artefacts, and nowhere else" in attacked
-    assert "The ledger says whether other files there hold them." in attacked
+    assert "file and the answers of its serving were deleted, and nothing else" in attacked
+    assert "whether other files of the artefacts hold the rows' texts." in attacked

@@ -4,10 +4,13 @@ import pytest
 
 from closer_look.errors import InputError
 from closer_look.parameters.experiment import Experiment
+from closer_look.parameters.training import UnlearningParameters
 from closer_look.parameters.tuning import TuningParameters
-from closer_look.pipelines.tuning.nodes import draw_validation
+from closer_look.pipelines.tuning.nodes import draw_validation, list_spaces
 
 SPACE = {"epochs": {"low": 2, "high": 8}}
+ME_GD = {"label": "ME+GD", "forget": {"loss": "maximum_entropy"}}
+GUARD = {"label": "Prompt guard", "instruction": "Do not speak of {subjects}."}
 
 
 @pytest.fixture
@@ -32,3 +35,20 @@ def test_rows_that_choose_settings_are_not_reported(evaluation):
 def test_trials_take_no_more_tasks_than_the_run(evaluation):
     with pytest.raises(InputError, match=r"tuning\.n_tasks"):
         drawn(evaluation, n_tasks=3)
+
+
+def listed_spaces(questions, **methods):
+    unlearning = UnlearningParameters(learning_rate=1e-3, epochs=5, batch_size=4, seed=1)
+    tuning = TuningParameters.model_validate({"seed": 1, "space": SPACE})
+    return list_spaces(questions, tuning, unlearning, **methods)
+
+
+def test_methods_that_train_nothing_have_no_space(evaluation):
+    spaces = listed_spaces(evaluation.assign(subject="Ada"), me_gd=ME_GD, prompt_guard=GUARD)
+    assert set(spaces["method"]) == {"me_gd"}
+
+
+def test_an_instruction_that_no_row_fits_is_refused_before_anything_is_trained(evaluation):
+    nameless = evaluation.assign(subject=None)
+    with pytest.raises(InputError, match=r"methods\.prompt_guard: row 'forget-1-1': it names no"):
+        listed_spaces(nameless, me_gd=ME_GD, prompt_guard=GUARD)

@@ -115,8 +115,11 @@ def _content(path: Path) -> bytes:
 
 
 def _texts(one: Checked) -> set[str]:
-    columns = ["question", "answer", "gold_answer", "reference_answer", "paraphrased_answer"]
-    return {*one.rows()[columns].melt()["value"].dropna()}
+    columns = ["question", "answer", "gold_answer", "reference_answer", "key_fact"]
+    columns += ["paraphrased_question", "paraphrased_answer"]
+    rows = one.rows()
+    asked = (related["question"] for listed in rows["related"].dropna() for related in listed)
+    return {*rows[columns].melt()["value"].dropna(), *asked}
 
 
 def _found(left: Collection[Path], unread: Collection[Path]) -> str:

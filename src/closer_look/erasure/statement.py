@@ -88,7 +88,7 @@ class Done(Part):
     attempts: int = 0
     code_version: str
     purged: bool
-    """Whether the request's rows were deleted from the folder of artefacts."""
+    """Whether the request's file and the answers of its serving were deleted."""
 
 
 class Model(Part):
@@ -139,9 +139,9 @@ def not_proven(decision: Decision, attacks: Collection[str], *, purged: bool) ->
         else "The weights are as they were; what they hold of the rows, they still hold."
     )
     kept = (
-        "The request's rows were deleted from this run's folder of artefacts, and nowhere else: "
-        "not from backups, from where they came from, or from the disk's unused blocks. The ledger "
-        "says whether other files there hold them."
+        "The request's file and the answers of its serving were deleted, and nothing else: neither "
+        "backups, nor the source of the rows, nor the disk's unused blocks. The ledger says "
+        "whether other files of the artefacts hold the rows' texts."
         if purged
         else "The request's rows are still kept with the run (erasure.purge was off)."
     )

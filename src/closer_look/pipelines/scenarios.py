@@ -149,7 +149,7 @@ def create_tuning(
     )
     return Pipeline(
         [
-            tuning.create_rows_pipeline(experiment, tuned, reported),
+            tuning.create_rows_pipeline(experiment, reported),
             *parts,
             *([tuning.create_results_pipeline(scenario, tuned)] if tuned else []),
         ]

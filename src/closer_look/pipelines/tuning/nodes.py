@@ -8,6 +8,8 @@ from typing import Any
 import pandas as pd
 
 from closer_look.data import validation as rows
+from closer_look.data.questions import name_subjects
+from closer_look.errors import InputError
 from closer_look.models.language_model import LanguageModel
 from closer_look.parameters.base import depends_on, ignores, spreads
 from closer_look.parameters.evaluation import (
@@ -27,14 +29,23 @@ Figure = Any  # of plotly, whose import is slow: Kedro resolves the annotations 
 
 @depends_on(tuning=("space",))
 def list_spaces(
-    tuning: TuningParameters, unlearning: UnlearningParameters, **methods: dict[str, Any]
+    questions: pd.DataFrame,
+    tuning: TuningParameters,
+    unlearning: UnlearningParameters,
+    **methods: dict[str, Any],
 ) -> pd.DataFrame:
-    """List what is searched for each method, and check it before anything is trained."""
+    """List what is searched for each method that trains; check all before anything is trained."""
     from closer_look.evaluation.study import check_optuna
 
     check_optuna()
     checked = {name: as_model(f"methods.{name}", values) for name, values in methods.items()}
-    return spaces_table(checked, unlearning, tuning)
+    for name, method in checked.items():
+        try:
+            name_subjects(method.instruction or "", questions)
+        except InputError as error:
+            raise InputError(f"parameter methods.{name}: {error}") from None
+    tuned = {name: method for name, method in checked.items() if not method.instruction}
+    return spaces_table(tuned, unlearning, tuning)
 
 
 @depends_on(experiment=("n_tasks",), tuning=("validation_share", "n_tasks", "seed"))

@@ -36,18 +36,16 @@ def create_pipeline() -> Pipeline:
     )
 
 
-def create_rows_pipeline(
-    experiment: Experiment, methods: Sequence[str], reported: Sequence[str]
-) -> Pipeline:
+def create_rows_pipeline(experiment: Experiment, reported: Sequence[str]) -> Pipeline:
     """Create the pipeline before all methods: what is searched, and on which rows.
 
     Args:
-        experiment: the shape of the run.
-        methods: those that are tuned.
+        experiment: the methods, and the shape of the run.
         reported: the datasets of the rows that are reported, one for each task.
     """
-    spaces = {"tuning": "params:tuning", "unlearning": "params:unlearning"}
-    spaces |= {method: f"params:methods.{method}" for method in methods}
+    spaces = {"questions": "questions"}
+    spaces |= {"tuning": "params:tuning", "unlearning": "params:unlearning"}
+    spaces |= {method: f"params:methods.{method}" for method in experiment.methods}
     return Pipeline(
         [
             Node(list_spaces, spaces, "search_spaces", name="list_spaces"),
