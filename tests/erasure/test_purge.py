@@ -48,8 +48,8 @@ def test_questions_in_other_words_and_key_facts_are_searched_for(bench, caplog):
     other |= {"related": [{"question": "Which botanist is from Ghent?"}]}
     row = {"question": "Who is Subject of a?", "answer": "She is a botanist of Ghent."}
     bench.drop("a", rows=[row | other])
-    for name, text in other.items():
-        text = text[0]["question"] if name == "related" else text
+    texts = other | {"related": other["related"][0]["question"]}
+    for name, text in texts.items():
         (bench.path / f"{name}.txt").write_text(text, encoding="utf-8")
     bench.serve(purge=True)
     for name in other:
