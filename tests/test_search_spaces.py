@@ -110,6 +110,14 @@ def test_space_that_does_not_go_with_the_methods_settings_is_refused(unlearning,
         spaces_table({"npo_gd": method(**space)}, unlearning, tuning())
 
 
+def test_whole_numbers_leave_out_a_fraction(unlearning):
+    own = NPO | {"retain": {"loss": "gradient_descent", "weight": 0.5}}
+    space = {"retain.weight": {"low": 0, "high": 2}}
+    halved = MethodParameters.model_validate(own | {"space": space})
+    with pytest.raises(InputError, match=r"0 to 2 leaves out 0\.5, .* such as 0, leave out fract"):
+        search_space(halved, unlearning, tuning())
+
+
 def test_what_is_made_before_the_first_trial_cannot_be_tuned(unlearning):
     altpo = MethodParameters.model_validate(
         {

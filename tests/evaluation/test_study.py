@@ -1,12 +1,13 @@
 """A study: the same trials whether it was interrupted or not, and the best is chosen as said."""
 
 import logging
+import os
 
 import pytest
 
 from closer_look.errors import InputError
 from closer_look.evaluation import study
-from closer_look.evaluation.study import Outcome, run_study
+from closer_look.evaluation.study import Outcome, open_study, run_study
 from closer_look.parameters.space import Dimension
 from closer_look.parameters.tuning import TuningParameters
 
@@ -154,6 +155,29 @@ def test_trial_that_collapses_later_is_given_up_however_well_it_began(tmp_path):
 
     _, table = run(tmp_path, attempt, settings(trials=6))
     assert list(table["state"]) == ["complete"] * 4 + ["pruned", "complete"]
+
+
+def test_what_was_given_up_is_further_from_feasible_than_all_that_was_completed(tmp_path):
+    made = []
+
+    def attempt(values, look):
+        made.append(values)
+        look(0, -0.9 if len(made) == 5 else -0.2)
+        return kept_or_forgotten(values, look)
+
+    _, table = run(tmp_path, attempt, settings(trials=6), least=2)
+    assert list(table["state"]) == ["complete"] * 4 + ["pruned", "complete"]
+    missed = [sum(one.constraints.values()) for one in open_study(tmp_path).trials]
+    assert missed[4] > max(missed[:4] + missed[5:]) > 0
+
+
+def test_line_of_the_journal_that_was_cut_off_is_lost_alone(tmp_path):
+    whole, table = run(tmp_path, kept_or_forgotten, settings(trials=3))
+    journal = tmp_path / study.JOURNAL
+    os.truncate(journal, journal.stat().st_size - 5)
+    for _ in range(2):
+        again, trials = run(tmp_path, kept_or_forgotten, settings(trials=3))
+        assert (again, settings_of(trials)) == (whole, settings_of(table))
 
 
 def test_front_is_what_no_other_trial_beats(tmp_path):

@@ -100,6 +100,15 @@ def test_what_is_not_searched_is_the_methods_own_from_then_on(tuned):
     assert (method.learning_rate, method.epochs) == (5e-3, 2)
 
 
+def test_study_of_a_loss_with_other_code_is_not_taken_up(tuned, tmp_path, monkeypatch):
+    tuned(trials=1)
+    (first,) = (tmp_path / "studies").iterdir()
+    monkeypatch.setattr(tuning, "code_hash", lambda code: f"another {code.__name__}")
+    tuned(trials=1)
+    (second,) = (tmp_path / "studies").iterdir()
+    assert first != second
+
+
 def test_only_validation_rows_are_looked_at(tuned, monkeypatch):
     asked = []
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import harmonic_mean
@@ -120,8 +121,11 @@ def open_study(folder: Path) -> Study:
     from optuna.storages.journal import JournalFileBackend
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    journal = folder / JOURNAL
+    if journal.exists():  # what follows would be written behind a line that was cut off
+        os.truncate(journal, journal.read_bytes().rfind(b"\n") + 1)
     return optuna.create_study(
-        storage=optuna.storages.JournalStorage(JournalFileBackend(str(folder / JOURNAL))),
+        storage=optuna.storages.JournalStorage(JournalFileBackend(str(journal))),
         study_name="tuning",
         direction="maximize",
         load_if_exists=True,
@@ -156,6 +160,10 @@ def _make(
     from optuna import TrialPruned
     from optuna.trial import TrialState
 
+    def constrain(name: str, value: float) -> None:
+        if name not in study.trials[trial.number].constraints:  # of a trial taken up again
+            trial.set_constraint(name, value)
+
     def look(step: int, value: float) -> None:
         if step not in study.trials[trial.number].intermediate_values:
             trial.report(value, step)
@@ -163,6 +171,8 @@ def _make(
         complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
         others = [one.intermediate_values.get(step, np.nan) for one in complete]
         if len(complete) >= N_RANDOM and value < np.nanmedian(others):
+            # Optuna learns from what is feasible first: let this come after all complete trials.
+            constrain("given_up", 2 - value)
             raise TrialPruned
 
     values = {name: _suggest(trial, name, dimension) for name, dimension in space.items()}
@@ -177,7 +187,7 @@ def _make(
         for name, value in outcome._asdict().items():
             trial.set_user_attr(name, value)
         if tuning.objective == "forget_efficacy":
-            trial.set_constraint("model_utility", least_utility - outcome.model_utility)
+            constrain("model_utility", least_utility - outcome.model_utility)
             study.tell(trial, outcome.forget_efficacy)
         else:
             study.tell(trial, harmonic_mean(outcome))

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from statistics import harmonic_mean
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from closer_look.evaluation.measurement import measure
 from closer_look.evaluation.study import Look, Outcome, run_study
 from closer_look.inference.scoring import score
 from closer_look.models.language_model import LanguageModel
+from closer_look.models.model_folder import local_folder
 from closer_look.parameters.evaluation import (
     GenerationParameters,
     JudgesParameters,
@@ -28,7 +30,8 @@ from closer_look.parameters.evaluation import (
 from closer_look.parameters.methods import MethodParameters, settings_of
 from closer_look.parameters.training import UnlearningParameters
 from closer_look.parameters.tuning import TuningParameters, own_values, search_space
-from closer_look.system.code import code_fingerprint
+from closer_look.system.code import code_fingerprint, code_hash
+from closer_look.system.fingerprints import fingerprint
 from closer_look.training.alternates import make_alternates, with_alternates
 from closer_look.training.checkpoints import training_folder, training_key
 from closer_look.training.reference import NO_CACHE, reference_scores
@@ -79,10 +82,24 @@ class TuningContext:
             self.reference,
             self.pairing,
             self.unlearning.model_dump(exclude={"seed"}),
+            self.can_look,
             *(one.model_dump() for one in (self.generation, self.scoring, self.judges)),
             self.tuning.model_dump(exclude={"trials", "n_tasks"}),
             self.n_tasks,
+            *(fingerprint([folder]).sha256 for folder in self._judges),
+            metadata.version("optuna"),
         )
+
+    @property
+    def can_look(self) -> bool:
+        """Whether trainings can be looked at halfway: those that this process itself computes."""
+        return self.unlearning.workers == 1
+
+    @property
+    def _judges(self) -> list[str]:
+        """List the folders of the judges that are on this machine."""
+        names = filter(None, (self.judges.embedder, self.judges.entailment))
+        return [folder for name in names if (folder := local_folder(name)) is not None]
 
 
 def tune(
@@ -122,8 +139,9 @@ def tune(
     plans = list(_plans(target, method, context, longest))
     before, known = _outcome(target, rows, context), _known(target, rows, context)
     asked = context.questions.to_dict("records") + rows.to_dict("records")
+    code = code_fingerprint(tune), *map(code_hash, method.named_code.values())
     described = method.model_dump(exclude={"label"}), *context.determining
-    key = partial(training_key, target, asked, code_fingerprint(tune), *described)
+    key = partial(training_key, target, asked, *code, *described)
     device = target.model.device
     target.model.to("cpu")  # beside the copies that are trained, it would take their memory
     with training_folder(studies, key) as folder:
@@ -197,7 +215,7 @@ def _attempt(
         if epoch == math.ceil(method.epochs / 2):
             stand(0, trained)
 
-    can_look = unlearning.workers == 1 and method.task_vector_scale is None
+    can_look = context.can_look and method.task_vector_scale is None
     # Against the target model, all scores are taken before it changes; else each in its turn.
     scored = (
         reference_scores(

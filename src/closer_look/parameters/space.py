@@ -60,7 +60,9 @@ class Dimension(Parameters):
         return (self.low, round(inside) if self.is_whole else inside, self.high)
 
     def __contains__(self, value: Value) -> bool:
-        return value in self.choices if self.choices else self.low <= value <= self.high
+        if self.choices:
+            return value in self.choices
+        return self.low <= value <= self.high and not (self.is_whole and value % 1)
 
     def __str__(self) -> str:
         return ", ".join(map(str, self.choices)) if self.choices else f"{self.low} to {self.high}"

@@ -77,7 +77,8 @@ def search_space(
         if own[name] not in dimension:
             raise InputError(
                 f"{where}: {dimension} leaves out {own[name]}, the method's own value, with which "
-                f"tuning begins; widen the space, or set another value"
+                f"tuning begins; widen the space, or set another value (ends without a decimal "
+                f"point, such as 0, leave out fractions)"
             )
         for point in dimension.points:
             try:
