@@ -163,7 +163,7 @@ def test_a_family_is_scored_and_answers_as_it_does_plainly(make_family, family):
     finetune(language_model, QUESTIONS, ANSWERS, parameters)
     compare(language_model)
     kind = model_kind(language_model.model)
-    is_packed = packing._proven.get(kind, (0, False))[1]
+    is_packed = packing.proven.get(kind, (0, False))[1]
     found = ("packed" if is_packed else "row by row", NAMES[decoding._chosen[kind][1]])
     assert read_table()[family] == found
 

@@ -20,6 +20,7 @@ from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 from safetensors.torch import save_file
 
 from closer_look.errors import InputError
+from closer_look.models import packing
 from closer_look.models.language_model import LanguageModel
 from closer_look.parameters.training import FinetuningParameters
 from closer_look.system import memory
@@ -104,6 +105,18 @@ def test_trained_weights_come_back_and_the_others_stay(run, fresh, tmp_path):
     assert all(torch.equal(found[one], before[one]) for one in others if one != "lm_head.weight")
     pd.testing.assert_frame_equal(log, STEPS)
     assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+def test_workers_learn_which_models_take_packed_rows(run, monkeypatch):
+    """To try it out takes minutes with a large model on a CPU."""
+    monkeypatch.setitem(packing.proven, ("some", "model"), (200, True))
+
+    def told(shared, most_rows):
+        *_, proven = torch.load(shared / workers.TASK, weights_only=False)
+        assert proven["some", "model"] == (200, True)
+        gives_back(shared, {})
+
+    run(told)
 
 
 def test_the_device_is_left_to_the_workers(run, monkeypatch):

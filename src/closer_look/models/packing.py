@@ -42,8 +42,10 @@ if TYPE_CHECKING:
 PACKED, FLEX, VARLEN = "packed_rows", "packed_rows_by_flex", "packed_rows_by_varlen"
 """How packed rows attend: here, in groups; or in one of the ways of ``packed_kernels``."""
 
-_proven: dict[tuple[str, str], tuple[int, bool]] = {}
-"""Kind of model -> length of the longest row tried, and whether it takes packed rows."""
+proven: dict[tuple[str, str], tuple[int, bool]] = {}
+"""Kind of model -> length of the longest row tried, and whether it takes packed rows.
+
+Processes that train together get it from the one that starts them."""
 
 Group = tuple["Tensor", "Tensor", "Tensor | None"]
 """R rows that attend in one call, as positions in the packed sequence, padded with 0.
@@ -160,9 +162,9 @@ def packed_attention(
         return
     longest = max(longest, 8)
     kind = model_kind(model)
-    if _proven.get(kind, (0, False))[0] < longest:
-        _proven[kind] = (longest, _takes_packed_rows_rightly(model, longest))
-    if _proven[kind][1]:
+    if proven.get(kind, (0, False))[0] < longest:
+        proven[kind] = (longest, _takes_packed_rows_rightly(model, longest))
+    if proven[kind][1]:
         model.set_attn_implementation(kernel)
     try:
         yield

@@ -25,6 +25,7 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 
 from closer_look.errors import InputError, first_line
+from closer_look.models import packing
 from closer_look.system.cluster import check_workers, device_kind
 from closer_look.system.memory import does_not_fit, leave_device
 from closer_look.training.checkpoints import HANDED_OVER
@@ -83,7 +84,7 @@ def on_workers(
     own_device = model.device
     with _handed_over(folder) as shared:
         leave_device(model)
-        torch.save((function, language_model, arguments), shared / TASK)
+        torch.save((function, language_model, arguments, packing.proven), shared / TASK)
         most_rows = None
         while True:
             try:
@@ -230,9 +231,10 @@ def _work(config: Mapping[str, Any]) -> None:
     if rank() == 0:
         _write_lines(folder / LINES)
     # Mapped: the processes of a machine hold one copy of what they do not change.
-    function, language_model, arguments = torch.load(  # nosec B614: this run wrote it
+    function, language_model, arguments, proven = torch.load(  # nosec B614: this run wrote it
         folder / TASK, mmap=True, weights_only=False
     )
+    packing.proven.update(proven)
     try:
         training_log = function(language_model, *arguments, most_rows=config["most_rows"])
         weights = trained_weights(language_model.model)
