@@ -145,6 +145,18 @@ def test_gradient_checkpointing_changes_no_number(language_model, questions, unl
     np.testing.assert_allclose(*totals, rtol=1e-5)
 
 
+@pytest.mark.parametrize("lora", [None, LoraParameters(rank=2)], ids=["full", "lora"])
+def test_a_model_can_be_handed_to_other_processes_after_gradient_checkpointing(
+    fresh, questions, lora, unlearn, tmp_path
+):
+    before = {name: len(module._forward_hooks) for name, module in fresh.model.named_modules()}
+    trained, _ = unlearn(fresh, questions, "idk", lora=lora, gradient_checkpointing=True)
+    torch.save(trained, tmp_path / "model.pt")
+    assert not trained.model.is_activation_checkpointing
+    model = trained.model.unload() if lora else trained.model
+    assert {name: len(module._forward_hooks) for name, module in model.named_modules()} == before
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_every_adapter_learns(language_model, questions, unlearn, checkpointing):
     """B of each adapter starts at 0: where the gradient is cut off, it stays there."""
