@@ -212,6 +212,29 @@ def test_mixed_precision_computes_in_bf16_and_keeps_weights_in_fp32(
     assert np.isfinite(log["loss"]).all()
 
 
+def test_halves_of_weights_that_nobody_reads_are_not_kept(
+    language_model, questions, monkeypatch, unlearn
+):
+    monkeypatch.setattr("transformers.training_args.is_torch_bf16_gpu_available", lambda: True)
+    kept, losses = [], []
+
+    def look(module, inputs, output):
+        if module.training:
+            kept.append(torch.is_autocast_cache_enabled())
+
+    for checkpointing, attention in ((True, "sdpa"), (True, "eager"), (False, "sdpa")):
+        copied = LanguageModel(copy.deepcopy(language_model.model), language_model.tokenizer)
+        copied.model.set_attn_implementation(attention)  # only sdpa takes packed rows
+        options = {"precision": "bf16", "gradient_checkpointing": checkpointing, "epochs": 2}
+        trains = copied.model.lm_head.register_forward_hook(look)
+        _, log = unlearn(copied, questions, "idk", **options)
+        trains.remove()
+        losses.append(log["loss"].to_numpy())
+        assert set(kept) == {not (checkpointing and attention == "sdpa")}
+        kept.clear()
+    np.testing.assert_allclose(losses[0], losses[2], rtol=1e-5)
+
+
 def test_lora_trains_adapters_alone_and_a_chain_goes_on_with_them(fresh, questions, unlearn):
     frozen = fresh.model.get_input_embeddings().weight.detach().clone()
     first, _ = unlearn(fresh, questions, "idk", lora=LoraParameters())

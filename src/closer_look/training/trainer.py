@@ -187,7 +187,7 @@ def train(
         needs = "gradients and the optimiser's moments"
         with (
             packed_attention(model, longest_text(rows)),
-            recomputing(model) if parameters.gradient_checkpointing else nullcontext(),
+            recomputing(trainer) if parameters.gradient_checkpointing else nullcontext(),
             tied_embeddings(model) if reads_logits and n_processes() == 1 else nullcontext(),
             out_of_memory_ends_the_run(needs, LESS_MEMORY),
         ):
