@@ -1,8 +1,10 @@
 """Models on disk: what was saved comes back, and a crash leaves no half model."""
 
 import copy
+import gc
 import json
 import shutil
+import weakref
 
 import pytest
 import torch
@@ -336,6 +338,24 @@ def test_model_that_was_changed_since_is_read_from_disk(dataset, language_model)
     with torch.no_grad():
         other.lm_head.weight.mul_(2)
     assert torch.equal(logits(dataset.load()), saved)
+
+
+@pytest.mark.usefixtures("handed_on")
+def test_model_that_was_changed_since_is_freed_before_another_is_read(
+    dataset, language_model, monkeypatch
+):
+    dataset.save(LanguageModel(copy.deepcopy(language_model.model), language_model.tokenizer))
+    held = weakref.ref(dataset.load().model)
+    with torch.no_grad():
+        held().lm_head.weight.mul_(2)
+
+    def read(self):
+        gc.collect()
+        return "freed" if held() is None else "kept"
+
+    monkeypatch.setattr(CausalLMDataset, "_read", read)
+    monkeypatch.setattr(CausalLMDataset, "_hand_on", lambda self, model: None)
+    assert dataset.load() == "freed"
 
 
 @pytest.mark.usefixtures("handed_on")

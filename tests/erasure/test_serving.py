@@ -1,7 +1,11 @@
 """The loop over requests: what is served, tried again, set aside, asked again and rolled back."""
 
+import gc
+import weakref
+
 import pytest
 
+from closer_look.datasets.served_models_dataset import ServedModels
 from closer_look.errors import InputError
 
 
@@ -50,6 +54,23 @@ def test_settings_are_tried_until_one_passes(bench):
     assert line.method == "GA+GD"
     assert line.parameters["unlearning"]["epochs"] == 4
     assert bench.current.model.config.forgotten == ["Subject of a"]
+
+
+def test_no_other_model_is_in_memory_where_an_attempt_reads_the_current_one(bench, monkeypatch):
+    load, read, alive = ServedModels.load, [], []
+
+    def counting(models, sha256):
+        gc.collect()
+        alive.append(sum(one() is not None for one in read))
+        language_model = load(models, sha256)
+        read.append(weakref.ref(language_model.model))
+        return language_model
+
+    monkeypatch.setattr(ServedModels, "load", counting)
+    bench.fails = lambda attempt, subjects: True
+    bench.drop("a")
+    bench.serve(attempts=ATTEMPTS)
+    assert alive == [0, 0, 0]
 
 
 def test_a_failed_request_waits_for_something_new_to_try(bench, caplog):

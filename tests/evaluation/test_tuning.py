@@ -1,6 +1,8 @@
 """Tuning: trials unlearn copies of the target model and are measured on validation rows."""
 
 import copy
+import gc
+import weakref
 
 import pandas as pd
 import pytest
@@ -183,6 +185,33 @@ def test_weights_that_are_not_finite_are_not_measured(tuned, monkeypatch):
     monkeypatch.setattr(tuning, "unlearn", broken)
     with pytest.raises(InputError, match="the weights are not finite"):
         tuned(trials=1)
+
+
+def test_a_trial_that_has_no_room_fails_alone_once_the_one_before_is_gone(tuned, monkeypatch):
+    deepcopy, copies, alive = copy.deepcopy, [], []
+
+    def full(model, *given):
+        if not isinstance(model, torch.nn.Module):
+            return deepcopy(model, *given)
+        alive.append(sum(one() is not None for one in copies))
+        if len(alive) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        copied = deepcopy(model, *given)
+        copied.itself = [copied]  # as after a training in bf16
+        copies.append(weakref.ref(copied))
+        return copied
+
+    monkeypatch.setattr(tuning.copy, "deepcopy", full)
+    monkeypatch.setattr(tuning, "unlearn", lambda model, *given, **options: (model, None))
+    gc.collect()
+    gc.disable()
+    try:
+        _, trials = tuned()
+    finally:
+        gc.enable()
+    assert trials["state"].tolist() == ["complete", "failed", "complete"]
+    assert trials["reason"][1].startswith("out of memory: the weights of a trial do not fit on")
+    assert alive == [0, 0, 0]
 
 
 def test_adapters_are_tuned_too(tuned, target):

@@ -48,6 +48,12 @@ TEMPLATES = {
         "message.content %}{% if part.type == 'text' %}{{ part.text }}{% endif %}{% endfor %}"
         "{{ '<|end|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
     ),
+    "r1": (
+        "{{ bos_token }}{% for message in messages %}{% if message.role == 'user' %}{{ '<|User|>' +"
+        " message.content }}{% elif message.role == 'assistant' %}{{ '<|Assistant|>' + "
+        "message.content.split('</think>')[-1] + '<|end|>' }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|Assistant|><think>\n' }}{% endif %}"
+    ),
 }
 SPECIAL = ["<start_of_turn>", "<end_of_turn>", "<|end|>", "<|eot_id|>", "<|im_start|>"]
 SPECIAL += ["<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|bos|>", "<|eos|>"]

@@ -38,6 +38,13 @@ def test_all_linear_means_the_experts_too(make_family, family):
     assert trained == [name for name, _ in model.named_parameters() if "lora_" in name]
 
 
+def test_all_linear_means_the_layers_that_read_text(make_family):
+    language_model = check_adapters(make_family("gemma3"), LORA)
+    found = adapted(with_adapter(language_model, LORA).model)
+    assert {name.rpartition(".")[2] for name in found} == LAYERS
+    assert all(name.startswith("model.language_model.layers.") for name in found)
+
+
 def test_experts_are_left_alone_where_other_layers_are_named(make_family):
     lora = LoraParameters(target_modules=["q_proj", "v_proj"])  # with dropout
     language_model = check_adapters(make_family("mixtral"), lora)

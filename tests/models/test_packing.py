@@ -165,6 +165,18 @@ def test_logits_are_those_of_each_row_by_itself(family):
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_no_logits_are_computed_at_prompts(family):
+    model = random_model(family, (FAMILIES | ONE_BY_ONE)[family])
+    computed = []
+    with packed_attention(model):
+        head = model.get_output_embeddings()
+        head.register_forward_hook(lambda module, inputs, output: computed.append(output.shape[1]))
+        n_answer_tokens = len(answer_logits(model, pack(ROWS)))
+    assert sum(computed) == n_answer_tokens
+
+
+@torch.inference_mode()
 @pytest.mark.parametrize("family", ["llama", "mamba"])
 def test_a_token_that_rows_share_has_its_logits_once(family):
     model = random_model(family, (FAMILIES | ONE_BY_ONE)[family])

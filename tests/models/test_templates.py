@@ -9,6 +9,7 @@ import torch
 from closer_look.errors import InputError
 from closer_look.inference.generation import generate
 from closer_look.inference.scoring import score
+from closer_look.models import prompts
 from closer_look.models.prompts import render_prompts, set_prompt, turn_end
 from closer_look.models.tokens import encode
 from closer_look.parameters.models import PromptParameters
@@ -20,6 +21,7 @@ ENDS = {
     "qwen3": "<|im_end|>",
     "mistral": "<|eos|>",
     "parts": "<|end|>",
+    "r1": "<|end|>",
 }
 QUESTIONS = ["Where was Ada born?", "Who taught Bo?"]
 ANSWERS = ["In Rome.", "Nobody did."]
@@ -73,6 +75,18 @@ def test_a_model_that_knows_its_answers_scores_and_says_them(chat_model, name):
 def test_no_answer_begins_with_its_reasoning(chat_model):
     (prompt,) = render_prompts(chat_model("qwen3").tokenizer, QUESTIONS[:1])
     assert prompt.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
+
+
+def test_a_template_that_asks_with_another_prompt_is_told(chat_model, name, caplog):
+    prompts.warn_once.cache_clear()
+    tokenizer = chat_model(name).tokenizer
+    set_prompt(tokenizer, "chat_template", PromptParameters())
+    told = [one for one in caplog.messages if "to ask for one" in one]
+    assert len(told) == (name == "r1")  # once
+    ends = (
+        r"'<|Assistant|>' before a given answer, and with '<|Assistant|><think>\n' to ask for one"
+    )
+    assert all(ends in one for one in told)
 
 
 @pytest.mark.parametrize(

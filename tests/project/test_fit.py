@@ -58,6 +58,14 @@ def test_a_pretrained_model_is_known_by_its_configuration(check, model, monkeypa
     check(model | known | {"plan": {"device_memory_gb": 108}})
 
 
+def test_workers_share_a_model_that_one_device_has_read_whole(check, model, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**12, 0, 10**12))
+    shared = model | {"finetuning": {"workers": 8}, "unlearning": {"workers": 8}}
+    with pytest.raises(InputError, match=r"the model surely does not fit: .* take 27\.0 GB"):
+        check(shared | {"plan": {"device_memory_gb": 20}})
+    check(shared | {"plan": {"device_memory_gb": 28}})
+
+
 def test_memory_of_other_machines_is_known_only_if_it_is_given(check, monkeypatch):
     monkeypatch.setattr(fit, "_memory_here", lambda: 1)
     check({}, runner="<closer_look.project.ray_runner.RayRunner object>")

@@ -6,7 +6,7 @@ from closer_look.models.blueprint import blueprint
 from closer_look.parameters.methods import MethodParameters
 from closer_look.parameters.models import BaseModelParameters
 from closer_look.parameters.training import FinetuningParameters, UnlearningParameters
-from closer_look.training.fit import least_bytes, too_large
+from closer_look.training.fit import least_bytes, too_large, whole_too_large
 
 SIZES = {"vocabulary_size": 300, "hidden_size": 16, "intermediate_size": 32, "layers": 2}
 SIZES |= {"heads": 2, "context_length": 256, "initializer_range": 0.02, "seed": 1}
@@ -72,3 +72,13 @@ def test_one_line_says_what_is_too_much():
 @pytest.mark.parametrize("least", [{}, {"A": 1, "B": 9}], ids=["nothing trains", "one of two"])
 def test_what_may_fit_is_not_refused(least):
     assert too_large(least, 2, "unlearning") is None
+
+
+def test_a_device_must_hold_all_weights_however_many_share_them(least, model, n_weights):
+    assert least("ga_gd", workers=8) == 2 * n_weights
+    assert whole_too_large(model, 4 * n_weights) is None
+    assert whole_too_large(model, 4 * n_weights - 1) == (
+        "the model surely does not fit: its weights take 0.0 GB, a device has 0.0 GB, and one "
+        "reads and asks the whole model before workers share it; take a smaller model or a larger "
+        "device"
+    )

@@ -145,6 +145,18 @@ def test_gradient_checkpointing_changes_no_number(language_model, questions, unl
     np.testing.assert_allclose(*totals, rtol=1e-5)
 
 
+@pytest.mark.parametrize("lora", [None, LoraParameters(rank=2)], ids=["full", "lora"])
+def test_a_model_can_be_handed_to_other_processes_after_gradient_checkpointing(
+    fresh, questions, lora, unlearn, tmp_path
+):
+    before = {name: len(module._forward_hooks) for name, module in fresh.model.named_modules()}
+    trained, _ = unlearn(fresh, questions, "idk", lora=lora, gradient_checkpointing=True)
+    torch.save(trained, tmp_path / "model.pt")
+    assert not trained.model.is_activation_checkpointing
+    model = trained.model.unload() if lora else trained.model
+    assert {name: len(module._forward_hooks) for name, module in model.named_modules()} == before
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_every_adapter_learns(language_model, questions, unlearn, checkpointing):
     """B of each adapter starts at 0: where the gradient is cut off, it stays there."""
@@ -198,6 +210,29 @@ def test_mixed_precision_computes_in_bf16_and_keeps_weights_in_fp32(
     assert {dtype for in_training, dtype in computed if in_training} == {torch.bfloat16}
     assert {weight.dtype for weight in trained.model.parameters()} == {torch.float32}
     assert np.isfinite(log["loss"]).all()
+
+
+def test_halves_of_weights_that_nobody_reads_are_not_kept(
+    language_model, questions, monkeypatch, unlearn
+):
+    monkeypatch.setattr("transformers.training_args.is_torch_bf16_gpu_available", lambda: True)
+    kept, losses = [], []
+
+    def look(module, inputs, output):
+        if module.training:
+            kept.append(torch.is_autocast_cache_enabled())
+
+    for checkpointing, attention in ((True, "sdpa"), (True, "eager"), (False, "sdpa")):
+        copied = LanguageModel(copy.deepcopy(language_model.model), language_model.tokenizer)
+        copied.model.set_attn_implementation(attention)  # only sdpa takes packed rows
+        options = {"precision": "bf16", "gradient_checkpointing": checkpointing, "epochs": 2}
+        trains = copied.model.lm_head.register_forward_hook(look)
+        _, log = unlearn(copied, questions, "idk", **options)
+        trains.remove()
+        losses.append(log["loss"].to_numpy())
+        assert set(kept) == {not (checkpointing and attention == "sdpa")}
+        kept.clear()
+    np.testing.assert_allclose(losses[0], losses[2], rtol=1e-5)
 
 
 def test_lora_trains_adapters_alone_and_a_chain_goes_on_with_them(fresh, questions, unlearn):

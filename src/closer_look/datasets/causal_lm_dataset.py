@@ -85,7 +85,8 @@ class CausalLMDataset(AbstractDataset[LanguageModel | PretrainedModel, LanguageM
             return self._read()
         held, weights = self._latest.get(self._filepath, (None, None))
         if held is None or _weights(held) != weights:
-            self._latest.clear()  # free it before reading another
+            held = None  # free it before reading another
+            self._latest.clear()
             held = self._read()
             self._hand_on(held)
         return held

@@ -142,9 +142,9 @@ class Service:
         if not group:
             return
         chain, lines = self.book.chain(), self.book.lines()
-        model = load_current(self.models, chain)
+        held = [load_current(self.models, chain)]
         common = {
-            "model_before": model_fingerprint(model),
+            "model_before": model_fingerprint(held[0]),
             "results": self.book.next_folder(),
             "code_version": self.code_version,
         }
@@ -153,7 +153,7 @@ class Service:
             retained, forget_set.evaluation_rows, forget_set.evaluated_splits
         )
         rows = stack(to_retain, [one.questions for one in group])
-        before = measure(model, rows, self.settings)
+        before = measure(held[0], rows, self.settings)
         self.book.keep(f"{common['results']}/before", before.tables)
         numbers = {one.request_id: before.of(task) for task, one in enumerate(group, start=REQUEST)}
         known = [one for one in group if numbers[one.request_id]["known"]["value"]]
@@ -165,7 +165,7 @@ class Service:
             again = choose_to_recheck(present, lines, self.settings.erasure.recheck_rows)
             table = before.tables["row_metrics"]
             work = _Work(known, retained, to_retain, again, numbers, table, common)
-            self._attempt(work, chain, model)
+            self._attempt(work, chain, held)
 
     def _not_known(self, one: Checked, before: dict[str, Any], common: dict[str, Any]) -> None:
         n_rows = before["known"]["n_rows"]
@@ -173,7 +173,7 @@ class Service:
         fields["reason"] = f"the model answers none of its {n_rows} rows: nothing was trained"
         self.book.decide("not_known", one, common | fields)
 
-    def _attempt(self, work: _Work, chain: Chain, model: LanguageModel) -> None:
+    def _attempt(self, work: _Work, chain: Chain, held: list[LanguageModel]) -> None:
         """Try one setting after another, until a candidate passes the gate."""
         failed = {one.request_id: chain.decided.get(one.request_id) for one in work.group}
         tried = {name: [*line.attempts] if line else [] for name, line in failed.items()}
@@ -182,8 +182,8 @@ class Service:
         )
         folder, reasons = work.common["results"], []
         for place, attempt in enumerate(self._untried(failed[work.group[0].request_id])):
-            if place:
-                model = load_current(self.models, chain)
+            # Taken out: while the next attempt reads it again, nobody holds this one.
+            model = held.pop() if held else load_current(self.models, chain)
             candidate, training_log = unlearn(
                 model,
                 questions,

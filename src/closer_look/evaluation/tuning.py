@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from closer_look.parameters.training import UnlearningParameters
 from closer_look.parameters.tuning import TuningParameters, own_values, search_space
 from closer_look.system.code import code_fingerprint, code_hash
 from closer_look.system.fingerprints import fingerprint
+from closer_look.system.memory import out_of_memory_ends_the_run
 from closer_look.training.alternates import make_alternates, with_alternates
 from closer_look.training.checkpoints import training_folder, training_key
 from closer_look.training.reference import NO_CACHE, reference_scores
@@ -206,7 +208,9 @@ def _attempt(
     method = method.with_values(values)
     own = {"seed": context.tuning.seed, "report_to": ()}  # a tracker shows the run, not its trials
     unlearning = context.unlearning.model_copy(update=own)
-    model = LanguageModel(copy.deepcopy(target.model).to(device), target.tokenizer)
+    gc.collect()  # a model trained in bf16 is a reference cycle; free that of the trial before
+    with out_of_memory_ends_the_run("the weights of a trial", beside="what is on it"):
+        model = LanguageModel(copy.deepcopy(target.model).to(device), target.tokenizer)
 
     def stand(step: int, trained: LanguageModel) -> None:
         look(step, _standing(known, _known(trained, rows, context), context.tuning))

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 def with_adapter(language_model: LanguageModel, lora: LoraParameters) -> LanguageModel:
     """Add LoRA adapters to a model, unless it has them from an earlier task.
 
-    "all-linear" means all: the experts of a mixture too, whose weights are no layers of their own.
+    "all-linear" means all that read text: the experts of a mixture too, whose weights are no layers
+    of their own, and none that see or hear.
 
     Raises:
         InputError: the target modules match no layer of the model, "all-linear" does not reach all,
@@ -41,7 +42,7 @@ def with_adapter(language_model: LanguageModel, lora: LoraParameters) -> Languag
         lora_dropout=lora.dropout,
         target_modules=lora.target_modules,
         target_parameters=experts or None,
-        exclude_modules=_layers_of_a_family(model) if reaches_all else None,
+        exclude_modules=_excluded(model) if reaches_all else None,
         task_type="CAUSAL_LM",
     )
     try:
@@ -72,14 +73,23 @@ def _experts(model: PreTrainedModel) -> list[str]:
     )
 
 
-def _layers_of_a_family(model: PreTrainedModel) -> list[str]:
-    """List linear layers that return something else than others, such as the router of Llama 4."""
+def _excluded(model: PreTrainedModel) -> list[str]:
+    """List the linear layers that take no adapter.
+
+    They return something else than others, as the router of Llama 4 does, or read no text.
+    """
     from torch.nn import Linear
 
+    whole = model
+    if model.config.get_text_config() is not model.config:  # it sees or hears, too
+        embeddings = model.get_input_embeddings()
+        whole = next(one for one in model.modules() if embeddings in one.children())
+    of_text = {*whole.modules(), model.get_output_embeddings()}
     return [
         name
         for name, layer in model.named_modules()
-        if isinstance(layer, Linear) and type(layer).__module__.startswith("transformers.models.")
+        if isinstance(layer, Linear)
+        and (layer not in of_text or type(layer).__module__.startswith("transformers.models."))
     ]
 
 

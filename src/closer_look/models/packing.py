@@ -206,7 +206,13 @@ def answer_logits(model: PreTrainedModel, batch: Batch) -> Tensor:
     if kernel := _kernel(model):
         output = _forward(model, batch, kernel, logits_to_keep=batch["predictors"])
         return output.logits.flatten(0, 1)
-    return _row_by_row(batch, lambda ids: model(input_ids=ids, use_cache=False).logits)
+    can_keep = model._supports_logits_to_keep()
+
+    def logits(ids: Tensor, n_answer: int) -> Tensor:
+        kept = {"logits_to_keep": n_answer} if can_keep else {}
+        return model(input_ids=ids, use_cache=False, **kept).logits
+
+    return _row_by_row(batch, logits)
 
 
 def distinct_logits(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -241,7 +247,7 @@ def states_behind(
     layers = partial(run, layers_of(model))
     if kernel := _kernel(model):
         return states(_forward(layers, batch, kernel))[0, batch["predictors"]]
-    return _row_by_row(batch, lambda ids: states(layers(input_ids=ids, use_cache=False)))
+    return _row_by_row(batch, lambda ids, _: states(layers(input_ids=ids, use_cache=False)))
 
 
 def layers_of(model: PreTrainedModel) -> Module:
@@ -271,11 +277,12 @@ def _forward(module: Callable, batch: Batch, kernel: str, **options):
     return module(**inputs, use_cache=False, **options)
 
 
-def _row_by_row(batch: Batch, forward: Callable[[Tensor], Tensor]) -> Tensor:
+def _row_by_row(batch: Batch, forward: Callable[[Tensor, int], Tensor]) -> Tensor:
+    """Run rows alone: (ids of a row, number of its answer tokens) -> (1, as many or all, size)."""
     paths = batch["paths"].split(batch["path_lengths"])
-    values = [forward(batch["input_ids"][:, path])[0] for path in paths]  # (path, V or size) each
-    lengths = batch["answer_lengths"]  # the last n positions of a path predict its n answer tokens
-    return torch.cat([of_row[-n:] for of_row, n in zip(values, lengths, strict=True)])
+    # The last n positions of a path predict its n answer tokens.
+    rows = zip(paths, batch["answer_lengths"], strict=True)
+    return torch.cat([forward(batch["input_ids"][:, path], n)[0, -n:] for path, n in rows])
 
 
 def _attend_within_rows(

@@ -9,8 +9,10 @@ which Transformers saves with the tokenizer: a model keeps its prompt in every f
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
 from closer_look.errors import InputError, first_line, quote
@@ -48,6 +50,10 @@ _CONTENT_AS_PARTS = """
 {%- endfor -%}
 {%- set messages = ns.messages -%}
 """
+
+
+log = logging.getLogger(__name__)
+warn_once = cache(log.warning)
 
 
 class _TooMuchError(InputError):
@@ -88,6 +94,7 @@ def set_prompt(
         tokenizer.chat_template = f"{before}{part}{own}"
         try:
             if QUESTION in render_prompts(tokenizer, [QUESTION])[0]:
+                _warn_of_another_prompt(tokenizer)
                 return
         except _TooMuchError:
             raise
@@ -98,6 +105,21 @@ def set_prompt(
     raise InputError(
         f"{tokenizer.name_or_path}: its chat template makes a prompt without the question; "
         f"use one of {', '.join(TEMPLATES)}"
+    )
+
+
+def _warn_of_another_prompt(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Say so if the template writes one prompt before an answer, and asks for one with another."""
+    if ANSWER not in _conversation(tokenizer):
+        return
+    (before,), (asking,) = render_prompts(tokenizer, [QUESTION]), _render(tokenizer, [(QUESTION,)])
+    if not asking or asking.rstrip(" ") == before:
+        return
+    warn_once(
+        "%s: its chat template ends the prompt with %r before a given answer, and with %r to ask "
+        "for one; this run trains, scores and generates with the first, and other tools ask with "
+        "the second, with which nothing is measured",
+        *(tokenizer.name_or_path, *(text.rpartition(QUESTION)[2] for text in (before, asking))),
     )
 
 

@@ -79,7 +79,7 @@ def _fault_of_memory(
     catalog: CatalogProtocol,
     runner: str,
 ) -> str | None:
-    from closer_look.training.fit import least_bytes, too_large
+    from closer_look.training.fit import least_bytes, too_large, whole_too_large
 
     plan = _parameters("plan", catalog)
     if plan.device_memory_gb:
@@ -98,7 +98,7 @@ def _fault_of_memory(
             method = _parameters(f"methods.{Cell.around(node.name).method}", catalog)
             settings = settings_of(method, _parameters("unlearning", catalog))
             least[method.label] = least_bytes(model, settings, method)
-    return too_large(least, memory, "unlearning")
+    return too_large(least, memory, "unlearning") or whole_too_large(model, memory)
 
 
 def _memory_here() -> int:

@@ -88,11 +88,16 @@ def _changes(
 
 
 def _held(found: Needs, settings: OptimiserParameters, changes: dict[str, Any]) -> float:
-    """Count the bytes of a device that changes leave, as far as that needs no trial."""
+    """Count the bytes of a device that changes leave, as far as that needs no trial.
+
+    It holds all weights before workers share them.
+    """
     workers = changes.get("workers", settings.workers)
-    parts = workers / settings.workers if settings.sharding == "full" else 1
+    shares = settings.sharding == "full"
+    whole = found.weights * (settings.workers if shares else 1)
+    parts = workers / settings.workers if shares else 1
     trained = 0 if "lora" in changes else found.gradients + found.moments
-    return (found.weights + trained) / parts
+    return max(whole, (found.weights + trained) / parts)
 
 
 def _written(changes: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -21,7 +21,7 @@ from closer_look.reporting.work import FINETUNING, Shape, disk_of, speed_of, wor
 from closer_look.system.hardware import Devices, devices_here
 from closer_look.system.progress import progress_bar
 from closer_look.training import needs
-from closer_look.training.fit import least_bytes, too_large
+from closer_look.training.fit import least_bytes, too_large, whole_too_large
 from closer_look.training.followed_step import Hardware
 
 if TYPE_CHECKING:
@@ -134,6 +134,7 @@ def _advice(
     devices: Devices,
 ) -> Iterator[str]:
     """Say why ``kedro run`` would refuse a stage, and with what its largest training fits."""
+    is_refused = False
     for group in ("finetuning", "unlearning"):
         of_group = {
             label: training
@@ -145,11 +146,14 @@ def _advice(
             for label, training in of_group.items()
         }
         if refusal := too_large(least, devices.memory, group):
+            is_refused = True
             yield refusal
         largest = max(of_group, key=lambda one: total(found[one], devices), default=None)
         if largest and verdict(found[largest], devices) != "fits":
             settings, trial, _ = of_group[largest]
             yield advise(group, largest, found[largest], settings, trial, devices)
+    if not is_refused and (refusal := whole_too_large(model, devices.memory)):
+        yield refusal
 
 
 def _trainings(

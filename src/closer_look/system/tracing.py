@@ -106,7 +106,10 @@ class Trace(TorchDispatchMode):
 
 @contextmanager
 def traced(
-    trace: Trace, precision: str = "fp32", sent: Iterable[Tensor] = ()
+    trace: Trace,
+    precision: str = "fp32",
+    sent: Iterable[Tensor] = (),
+    keeps_casts: bool = True,
 ) -> Iterator[Callable[[], None]]:
     """Trace what runs in the block, with attention and precision as on a real device.
 
@@ -114,11 +117,14 @@ def traced(
         trace: counts.
         precision: "fp32", or "bf16" for linear layers as under autocast.
         sent: weights of which devices get halves from each other: casts of them do not count.
+        keeps_casts: whether autocast keeps the halves of weights while it lasts.
 
     Yields:
-        What to call where autocast ends, after the forward pass: until then it keeps each cast.
+        What to call where autocast ends, after the forward pass.
     """
     half = _HalfLinear(trace, sent)
+    if not keeps_casts:
+        half.end_autocast()
     linear = half if precision == "bf16" else REAL_LINEAR
     # No TorchFunctionMode: it is off while a backward pass computes layers again.
     instead = (

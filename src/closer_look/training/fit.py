@@ -76,3 +76,23 @@ def too_large(least: Mapping[str, int], memory: int, stage: str) -> str | None:
         f"{SMALLER[stage]}; "
         f"kedro run --pipelines plan tells how much"
     )
+
+
+def whole_too_large(model: PreTrainedModel, memory: int) -> str | None:
+    """Say that a device has no room for all weights of a model, as it must for any training.
+
+    Args:
+        model: without memory for its weights (see ``models.blueprint``).
+        memory: bytes of a device.
+
+    Returns:
+        One line, or None.
+    """
+    size = _bytes(dict(model.named_parameters()))
+    if size <= memory:
+        return None
+    return (
+        f"the model surely does not fit: its weights take {size / 1e9:,.1f} GB, a device has "
+        f"{memory / 1e9:,.1f} GB, and one reads and asks the whole model before workers share it; "
+        f"take a smaller model or a larger device"
+    )

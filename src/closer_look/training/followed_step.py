@@ -9,7 +9,7 @@ import torch
 from accelerate.utils import convert_to_fp32
 
 from closer_look.models.hidden_states import decoder_layers
-from closer_look.models.packing import PACKED
+from closer_look.models.packing import PACKED, takes_packed_rows
 from closer_look.system.tracing import Trace, traced
 
 if TYPE_CHECKING:
@@ -104,7 +104,8 @@ def follow(
             parameter.register_post_accumulate_grad_hook(note)
     combination.start_step()
     sent = decoder_layers(model).parameters() if cut else ()
-    with traced(trace, settings.precision, sent) as end_autocast:
+    keeps_casts = not (settings.gradient_checkpointing and takes_packed_rows(model))
+    with traced(trace, settings.precision, sent, keeps_casts) as end_autocast:
         losses = compute_losses()
         end_autocast()
         combination.total(losses, model.parameters()).backward()

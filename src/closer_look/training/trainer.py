@@ -44,6 +44,7 @@ from closer_look.training.processes import (
     summed,
 )
 from closer_look.training.progress import ProgressBar
+from closer_look.training.recomputing import recomputing
 from closer_look.training.sharding import OutOfMemory, is_sharded, shard_states
 
 if TYPE_CHECKING:
@@ -138,7 +139,6 @@ def train(
             output_dir=own_checkpoints.partial,
             num_train_epochs=epochs,
             per_device_train_batch_size=parameters.batch_size,
-            activation_checkpointing=parameters.gradient_checkpointing,
             bf16=parameters.precision == "bf16",
             learning_rate=parameters.learning_rate,
             lr_scheduler_type="linear",
@@ -187,6 +187,7 @@ def train(
         needs = "gradients and the optimiser's moments"
         with (
             packed_attention(model, longest_text(rows)),
+            recomputing(trainer) if parameters.gradient_checkpointing else nullcontext(),
             tied_embeddings(model) if reads_logits and n_processes() == 1 else nullcontext(),
             out_of_memory_ends_the_run(needs, LESS_MEMORY),
         ):
