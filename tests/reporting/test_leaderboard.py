@@ -102,6 +102,13 @@ class TestNumbers:
     def test_forget_quality_is_that_of_the_last_task(self, table):
         assert of(table, "ME+GD")["forget_quality"] == 0.25
 
+    def test_forget_quality_that_the_last_task_lacks_is_missing(self, tables):
+        results = tables["summary_table"]
+        quality = np.where(results["after_task"] == 2, np.nan, 0.5)
+        lacking = results.assign(forget_quality=quality)
+        table = leaderboard.leaderboard(**tables | {"summary_table": lacking})
+        assert table["forget_quality"].isna().all()
+
     def test_extraction_strength_is_the_mean_over_tasks_and_seeds_at_the_end(self, table):
         assert of(table, "ME+GD")["extraction_strength"] == pytest.approx(0.3)
 

@@ -70,7 +70,7 @@ def leaderboard(
     costs = _costs(node_costs, labels, summary_table["after_task"].max())
     found = {
         "forget_efficacy_over_time": after["forget_efficacy_of_tasks_so_far"].mean(),
-        "forget_quality": after["forget_quality"].last(),
+        "forget_quality": after["forget_quality"].last(skipna=False),
         "extraction_strength": _final(metrics, "extraction_strength").rename(labels),
         "membership_auc": _told(membership).rename(labels),
         "residual_knowledge": _values(residual).rename(labels),
