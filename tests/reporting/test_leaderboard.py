@@ -159,6 +159,14 @@ def test_settings_are_those_of_the_best_trial():
     }
 
 
+def test_a_large_whole_number_that_another_method_lacks_is_written_out():
+    trials = pd.DataFrame(
+        [{"method": "rmu", "is_best": True, "steps": 1234}, {"method": "me_gd", "is_best": True}]
+    )
+    spaces = pd.DataFrame([("rmu", "steps")], columns=["method", "parameter"])
+    assert leaderboard.best_settings(trials, spaces) == {"rmu": "steps 1234"}
+
+
 class TestWords:
     def test_columns_without_any_value_are_left_out(self, table):
         heads = [column.head for column in leaderboard.shown_columns(table)]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from closer_look.data.cells import BEFORE, Cell
-from closer_look.parameters.space import shown
+from closer_look.parameters.space import Value, shown
 from closer_look.reporting.results import REFERENCE_LABELS, told_apart
 
 MAKING = ("reference", "unlearning")
@@ -91,11 +91,16 @@ def best_settings(trials: pd.DataFrame, search_spaces: pd.DataFrame) -> dict[str
     best = trials[trials["is_best"]].set_index("method")
     return {
         method: ", ".join(
-            f"{parameter} {shown(best.loc[method, parameter])}"
+            f"{parameter} {_setting(best.loc[method, parameter])}"
             for parameter in of_method["parameter"]
         )
         for method, of_method in search_spaces.groupby("method")
     }
+
+
+def _setting(value: Value) -> str:
+    # Beside methods without the parameter, a table holds whole numbers as floats.
+    return shown(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def _final(metrics: pd.DataFrame, metric: str) -> pd.Series:
