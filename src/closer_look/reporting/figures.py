@@ -13,6 +13,7 @@ from closer_look.metrics import METRICS, Metric, forget_quality
 from closer_look.reporting import drawing as draw
 from closer_look.reporting import figures_of_many
 from closer_look.reporting.results import (
+    are_means,
     average_tasks,
     current_tasks,
     efficacy,
@@ -54,7 +55,7 @@ def curves(summary: pd.DataFrame, labels: Mapping[str, str]) -> go.Figure:
         for panel, rows in enumerate((kept, current_tasks(summary, method))):
             x = rows["after_task"] + shift * (rows["after_task"] > 0)
             draw.add_line(figure, panel, x, rows, label=labels[method], style=style)
-        if "seed" in of_seeds:
+        if are_means(summary):
             found = utility(of_seeds, method), current_tasks(of_seeds, method)
             for panel, rows in enumerate(found):
                 x = rows["after_task"] + shift

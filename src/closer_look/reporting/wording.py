@@ -105,7 +105,7 @@ SEED_AIDS = {
     **dict.fromkeys(("trade_off", "forgetting_matrix", "metric_values"), "Means over seeds."),
     **dict.fromkeys(("truth_ratios", "training_curves"), "With the first seed."),
 }
-"""Added in a run with seeds."""
+"""Added in a run with more than one seed."""
 SEED_AIDS_OF_MANY = SEED_AIDS | {
     "curves": "Lines are means over seeds, and whiskers are over questions."
 }
