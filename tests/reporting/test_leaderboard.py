@@ -112,6 +112,12 @@ class TestNumbers:
     def test_extraction_strength_is_the_mean_over_tasks_and_seeds_at_the_end(self, table):
         assert of(table, "ME+GD")["extraction_strength"] == pytest.approx(0.3)
 
+    def test_extraction_strength_that_a_seed_lacks_is_missing(self, tables):
+        metrics = tables["metrics"]
+        lacking = metrics[(metrics["seed"] == 1001) | (metrics["after_task"] == 1)]
+        table = leaderboard.leaderboard(**tables | {"metrics": lacking})
+        assert np.isnan(of(table, "ME+GD")["extraction_strength"])
+
     def test_membership_is_that_of_min_k_over_all_tasks(self, table):
         assert of(table, "ME+GD")["membership_auc"] == pytest.approx(0.65)
 
