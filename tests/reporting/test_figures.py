@@ -601,6 +601,22 @@ class TestTruthRatios:
         assert panel(figure, "Retain-only", "x").x == (0.5, 0.5, 1.0, 1.25)
         assert [a.text for a in figure.layout.annotations] == ["ME+GD, p = 1"]
 
+    def test_rows_that_one_model_lacks_are_not_taken_from_the_others(self, row_metrics):
+        stored = (row_metrics["method"] == "me_gd") & (row_metrics["row_id"] != "c")
+        retain_only = row_metrics[stored].assign(method="retain_only")
+        rows = pd.concat([row_metrics, retain_only], ignore_index=True)
+        rows.loc[(rows["method"] == "ga_gd") & (rows["row_id"] == "a"), "truth_ratio"] = np.nan
+        figure = figures.truth_ratios(rows, LABELS)
+        assert panel(figure, "ME+GD", "x2").x == (0.5, 0.5, 1.0, 1.25)
+        assert panel(figure, "ME+GD", "x2").hovertemplate == "%{y:.0%} of 3 rows up to %{x:.3g}"
+        for name in ("GA+GD", "Retain-only"):
+            assert panel(figure, name, "x").y == (0, 0.5, 1)
+        assert [a.text for a in figure.layout.annotations] == [
+            "GA+GD, p = 1, 1 of 3 rows",
+            "ME+GD, p = 1, 2 of 3 rows",
+            "IDK+AP, p = 1, 2 of 3 rows",
+        ]
+
     def test_titles_name_the_methods_and_the_legend_what_they_share(self, row_metrics):
         figure = figures.truth_ratios(row_metrics, LABELS)
         assert [t.name for t in figure.data if t.showlegend] == ["Before"]

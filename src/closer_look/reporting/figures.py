@@ -226,31 +226,30 @@ def truth_ratios(row_metrics: pd.DataFrame, labels: Mapping[str, str]) -> go.Fig
     """Draw the cumulative distribution of truth ratios over the forget rows, a panel per method.
 
     If there is a retain-only model, a panel's title has the p-value of the Kolmogorov-Smirnov test
-    between the method and it, over the rows of all tasks.
+    between the method and it, over the rows of all tasks. Each curve, and each test, is over the
+    rows with a ratio; the title has their number where some have none.
     """
     forget = row_metrics[row_metrics["split"] == "forget"]
-    ratios = forget.pivot(index="row_id", columns="method", values="truth_ratio").dropna()
-    titles, are_many = dict(labels), len(labels) > draw.MANY
-    if RETAIN_ONLY in ratios and len(ratios):
-        for method, label in labels.items():
-            p_value = forget_quality(ratios[method], ratios[RETAIN_ONLY])
-            between = "\n" if are_many else ", "
-            titles[method] = f"{label}{between}p = {p_value:.2g}"
+    ratios = forget.pivot(index="row_id", columns="method", values="truth_ratio")
+    are_many = len(labels) > draw.MANY
+    between = "\n" if are_many else ", "
+    titles = [
+        between.join([label, *_of_ratios(ratios, method)]) for method, label in labels.items()
+    ]
     width, height = (170, 180) if are_many else (300, 320)
     title = "Truth ratios of what was forgotten"
-    figure = draw.panels(title, list(titles.values()), width=width, height=height)
-    if ratios.empty:
+    figure = draw.panels(title, titles, width=width, height=height)
+    if not ratios.notna().any(axis=None):
         return figure
     ratios = ratios.clip(*DRAWN_RATIOS)
     looks = draw.looks(row_metrics, labels)
-    share = [row / len(ratios) for row in range(len(ratios) + 1)]
     for panel, own in enumerate(labels):
         for name in (*draw.references(row_metrics), own):
             label, style = looks[name]
-            ordered = ratios[name].sort_values().tolist()
+            ordered = ratios[name].dropna().sort_values().tolist()
             figure.add_scatter(
-                x=[ordered[0], *ordered],
-                y=share,
+                x=[*ordered[:1], *ordered],
+                y=np.linspace(0, 1, len(ordered) + 1).tolist() if ordered else [],
                 name=label,
                 legendgroup=name,
                 showlegend=name != own and panel == 0,
@@ -261,10 +260,26 @@ def truth_ratios(row_metrics: pd.DataFrame, labels: Mapping[str, str]) -> go.Fig
                     "width": style.width,
                     "shape": "hv",
                 },
-                hovertemplate="%{y:.0%} of the rows up to %{x:.3g}",
+                hovertemplate=f"%{{y:.0%}} of {len(ordered)} rows up to %{{x:.3g}}",
                 **draw.axes(panel),
             )
     seen = np.log10(ratios.stack().quantile([0.01, 0.99]))
     figure.update_xaxes(type="log", title="Truth ratio, log", tickformat="~g", dtick=1)
     figure.update_xaxes(range=[seen.iloc[0] - 0.2, seen.iloc[1] + 0.2])
     return figure.update_yaxes(range=[0, 1.02], dtick=0.25, tickformat=".0%")
+
+
+def _of_ratios(ratios: pd.DataFrame, method: str) -> list[str]:
+    """Write the p-value of a method, if there is one, and its number of rows if some are missing.
+
+    Args:
+        ratios: truth ratios, a row per question and a column per model.
+        method: a column.
+    """
+    of_test = ratios[[name for name in (method, RETAIN_ONLY) if name in ratios]].dropna()
+    words = []
+    if RETAIN_ONLY in of_test and len(of_test):
+        words.append(f"p = {forget_quality(of_test[method], of_test[RETAIN_ONLY]):.2g}")
+    if 0 < len(of_test) < len(ratios):
+        words.append(f"{len(of_test)} of {len(ratios)} rows")
+    return words

@@ -52,7 +52,8 @@ FIGURES = {
         "The share of forgotten questions whose truth ratio is at most the value below. The truth "
         "ratio says how much likelier the model finds the true answer than wrong answers worded "
         "alike. A model that remembers is far to the right. Too far to the left is no better: a "
-        "model that avoids the truth gives it away. After the last task, all forget sets together.",
+        "model that avoids the truth gives it away. After the last task, all forget sets together; "
+        "a panel tells of how many rows, where some have no truth ratio.",
     ),
     "ranking": (
         "Who comes first, and how surely",
