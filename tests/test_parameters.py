@@ -5,6 +5,7 @@ from pydantic import ValidationError
 
 from closer_look import losses
 from closer_look.errors import InputError
+from closer_look.parameters.attacks import StressParameters
 from closer_look.parameters.evaluation import (
     DownstreamParameters,
     GenerationParameters,
@@ -19,7 +20,7 @@ from closer_look.parameters.models import (
     MeasuredModelParameters,
     SmallLlamaParameters,
 )
-from closer_look.parameters.training import UnlearningParameters
+from closer_look.parameters.training import FinetuningParameters, UnlearningParameters
 
 UNLEARNING = {"learning_rate": 1e-3, "epochs": 2, "batch_size": 4, "seed": 1}
 METHOD = {"label": "GA+GD", "forget": {"loss": "gradient_ascent"}}
@@ -43,6 +44,18 @@ def refused(model, values):
         model.model_validate(values)
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+@pytest.mark.parametrize(
+    "model",
+    [
+        *(FinetuningParameters, ForgetSetParameters, MetricsParameters),
+        *(SmallLlamaParameters, StressParameters, UnlearningParameters),
+    ],
+)
+def test_seed_that_numpy_does_not_take_is_refused_at_once(model, seed):
+    assert "seed: " in refused(model, {"seed": seed})
 
 
 def test_misspelt_parameter_is_named():

@@ -83,6 +83,13 @@ def test_key_facts_are_looked_for_in_their_own_rows():
     assert contains_key_fact(["one", "two"], ["two", "two"]).tolist() == [False, True]
 
 
+def test_row_whose_key_fact_no_answer_can_state_is_named(make_questions, monkeypatch):
+    monkeypatch.setattr(judges, "load_embedder", lambda name: None)
+    table = make_questions(("forget", 1, 2)).assign(key_fact=["C++", "★"])
+    with pytest.raises(InputError, match=r"^row 'forget-1-2': key_fact '★' has no word"):
+        check_judges(table, "embedder", "key_fact")
+
+
 def test_row_without_key_fact_is_named_where_key_facts_judge(make_questions, monkeypatch):
     monkeypatch.setattr(judges, "load_embedder", lambda name: None)
     table = make_questions(("forget", 1, 2)).assign(key_fact=["known", None])

@@ -1,5 +1,6 @@
 """Rows that several copies of a model share get what they get in one process."""
 
+import shutil
 from types import SimpleNamespace
 
 import pandas as pd
@@ -71,6 +72,14 @@ def test_replicas_share_the_device_and_threads_of_their_process(language_model, 
     assert [*found["n"]] == [*range(7)]
     threads = [options["runtime_env"]["env_vars"]["OMP_NUM_THREADS"] for options in asked]
     assert threads == ["3", "3"]
+
+
+def test_no_room_for_the_file_through_which_the_model_goes(language_model, monkeypatch):
+    monkeypatch.setattr(replicas, "check_workers", lambda *arguments: None)
+    monkeypatch.setattr(replicas, "this_machine", lambda: "here")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=3 * 2**20))
+    with pytest.raises(InputError, match=r"^parameter scoring\.workers: .* 3 MB left; .*TMPDIR"):
+        on_replicas(score, language_model, {"questions": QUESTIONS}, n_workers=2, **SHARED)
 
 
 def test_replica_that_dies(language_model, monkeypatch):

@@ -54,6 +54,14 @@ def test_what_a_seed_lacks_has_no_mean_and_the_reason_stays():
     assert row["reason"] == "no row"
 
 
+def test_what_has_no_row_of_a_seed_has_no_mean():
+    lines = line("a", 1, 0.6), line("a", 2, 0.7), line("a", 1, 0.5) | {"metric": "fe"}
+    kept, forgotten = average(*lines).to_dict("records")
+    assert kept["value"] == pytest.approx(0.65)
+    assert np.isnan(forgotten["value"])
+    assert forgotten["n_seeds"] == 2
+
+
 def test_rows_stand_in_the_order_of_the_first_seed():
     lines = [line(method, seed, 0.5) for seed in (2, 1) for method in ("b", "a")]
     assert average(*lines)["method"].tolist() == ["b", "a"]

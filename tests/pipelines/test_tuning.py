@@ -3,7 +3,6 @@
 import pytest
 
 from closer_look.errors import InputError
-from closer_look.parameters.experiment import Experiment
 from closer_look.parameters.training import UnlearningParameters
 from closer_look.parameters.tuning import TuningParameters
 from closer_look.pipelines.tuning.nodes import draw_validation, list_spaces
@@ -19,9 +18,8 @@ def evaluation(make_questions):
 
 
 def drawn(evaluation, **changes):
-    experiment = Experiment(methods=("x",), n_tasks=2, splits=("forget", "retain"))
     tuning = TuningParameters.model_validate({"seed": 1, "space": SPACE} | changes)
-    return draw_validation(evaluation, experiment, tuning)
+    return draw_validation(evaluation, tuning)
 
 
 def test_rows_that_choose_settings_are_not_reported(evaluation):
@@ -30,6 +28,12 @@ def test_rows_that_choose_settings_are_not_reported(evaluation):
     assert set(validation["row_id"]) | set(both["row_id"]) == set(evaluation["row_id"])
     assert not set(validation["row_id"]) & set(both["row_id"])
     assert list(first["row_id"]) == list(both.loc[both["task_id"] <= 1, "row_id"])
+
+
+def test_rows_are_reported_after_each_task_of_the_scenario(evaluation):
+    """``real_world`` has one task, however many the run asks for."""
+    validation, reported = drawn(evaluation[evaluation["task_id"] <= 1])
+    assert set(validation["task_id"]) == set(reported["task_id"]) == {0, 1}
 
 
 def test_trials_take_no_more_tasks_than_the_run(evaluation):

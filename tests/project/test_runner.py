@@ -53,6 +53,17 @@ def test_what_all_share_comes_before_any_method():
     assert names(pipeline) == ["rows", "plan", "check", "a.unlearn"]
 
 
+def test_what_was_made_elsewhere_is_read_before_anything_is_trained():
+    pipeline = nodes_of(
+        *("rows:", "draw: rows", "finetune: draw", "select: draw", "measure: finetune select"),
+        *("s.theirs.read_numbers: select", "s.mine.take_model: rows"),
+        *("s.mine.score: s_mine_take_model", "s.a.unlearn: finetune"),
+    )
+    before = names(pipeline)[: names(pipeline).index("finetune")]
+    assert {"s.theirs.read_numbers", "s.mine.take_model"} <= {*before}
+    assert "s.mine.score" not in before
+
+
 def test_a_run_looks_through_its_nodes_once_however_many_they_are(monkeypatch):
     looked = []
     look = Pipeline._remove_intermediates

@@ -8,7 +8,7 @@ import pytest
 
 from closer_look.data.questions import SPLITS
 from closer_look.metrics import METRICS
-from closer_look.reporting import drawing, figures, figures_of_many, wording
+from closer_look.reporting import drawing, figures, figures_of_many, figures_of_training, wording
 
 LABELS = {"ga_gd": "GA+GD", "me_gd": "ME+GD", "idk_ap": "IDK+AP"}
 ALL_LABELS = {
@@ -147,8 +147,8 @@ def every_figure(summary, metrics, logs, labels=LABELS):
         "trade_off": figures.trade_off(summary, labels),
         "forgetting_matrix": figures.forgetting_matrix(summary, labels),
         "metric_values": figures.metric_values(metrics, labels),
-        "training_curves": figures.training_curves(logs, labels),
-        "finetuning_curves": figures.finetuning_curves(
+        "training_curves": figures_of_training.training_curves(logs, labels),
+        "finetuning_curves": figures_of_training.finetuning_curves(
             logs.rename(columns={"forget_loss": "loss"})
         ),
     }
@@ -289,7 +289,7 @@ class TestManyMethods:
         assert list(facts.text[2]) == [".50", ".50"]
 
     def test_gradient_norms_are_said_and_not_drawn(self, many, labels_of_many):
-        figure = figures.training_curves(many[2], labels_of_many)
+        figure = figures_of_training.training_curves(many[2], labels_of_many)
         assert figure.layout.meta["n_panels"] == 24
         assert figure.data[-1].customdata[0] == [2.0, 1e-5]
 
@@ -601,6 +601,22 @@ class TestTruthRatios:
         assert panel(figure, "Retain-only", "x").x == (0.5, 0.5, 1.0, 1.25)
         assert [a.text for a in figure.layout.annotations] == ["ME+GD, p = 1"]
 
+    def test_rows_that_one_model_lacks_are_not_taken_from_the_others(self, row_metrics):
+        stored = (row_metrics["method"] == "me_gd") & (row_metrics["row_id"] != "c")
+        retain_only = row_metrics[stored].assign(method="retain_only")
+        rows = pd.concat([row_metrics, retain_only], ignore_index=True)
+        rows.loc[(rows["method"] == "ga_gd") & (rows["row_id"] == "a"), "truth_ratio"] = np.nan
+        figure = figures.truth_ratios(rows, LABELS)
+        assert panel(figure, "ME+GD", "x2").x == (0.5, 0.5, 1.0, 1.25)
+        assert panel(figure, "ME+GD", "x2").hovertemplate == "%{y:.0%} of 3 rows up to %{x:.3g}"
+        for name in ("GA+GD", "Retain-only"):
+            assert panel(figure, name, "x").y == (0, 0.5, 1)
+        assert [a.text for a in figure.layout.annotations] == [
+            "GA+GD, p = 1, 1 of 3 rows",
+            "ME+GD, p = 1, 2 of 3 rows",
+            "IDK+AP, p = 1, 2 of 3 rows",
+        ]
+
     def test_titles_name_the_methods_and_the_legend_what_they_share(self, row_metrics):
         figure = figures.truth_ratios(row_metrics, LABELS)
         assert [t.name for t in figure.data if t.showlegend] == ["Before"]
@@ -622,35 +638,37 @@ class TestTruthRatios:
 
 class TestTrainingCurves:
     def test_steps_go_on_through_the_tasks(self, logs):
-        figure = figures.training_curves(logs, LABELS)
+        figure = figures_of_training.training_curves(logs, LABELS)
         forget = next(t for t in figure.data if t.name == "GA+GD" and t.line.dash == "solid")
         assert list(forget.x) == [1, 2, 3, 4, 5, 6]
         assert list(forget.y) == [-1, -2, -3, -1, -2, -3]
 
     def test_retain_loss_is_dotted_beside_it(self, logs):
-        figure = figures.training_curves(logs, LABELS)
+        figure = figures_of_training.training_curves(logs, LABELS)
         dotted = [t for t in figure.data if t.name == "ME+GD" and t.line.dash == "dot"]
         assert [t.xaxis for t in dotted] == ["x2"]
         assert list(dotted[0].y) == pytest.approx([0.1, 0.2, 0.3] * 2)
 
     def test_a_method_without_retain_loss_has_no_dotted_line(self, logs):
         logs.loc[logs["method"] == "me_gd", "retain_loss"] = np.nan
-        figure = figures.training_curves(logs, LABELS)
+        figure = figures_of_training.training_curves(logs, LABELS)
         assert [t.line.dash for t in figure.data if t.xaxis == "x2"] == ["solid"]
 
     def test_a_method_without_steps_has_no_panel(self, logs):
-        figure = figures.training_curves(logs, LABELS | {"prompt_guard": "Prompt guard"})
-        assert figure == figures.training_curves(logs, LABELS)
+        figure = figures_of_training.training_curves(
+            logs, LABELS | {"prompt_guard": "Prompt guard"}
+        )
+        assert figure == figures_of_training.training_curves(logs, LABELS)
 
     def test_a_weight_that_training_changes_has_a_panel(self, logs):
         weights = logs["step"].where(logs["method"] == "ga_gd")
-        figure = figures.training_curves(logs.assign(retain_weight=weights), LABELS)
+        figure = figures_of_training.training_curves(logs.assign(retain_weight=weights), LABELS)
         assert figure.layout.annotations[-1].text == "Retain weight"
         (line,) = [trace for trace in figure.data if trace.xaxis == "x6"]
         assert (line.name, list(line.y)) == ("GA+GD", [1, 2, 3, 1, 2, 3])
 
     def test_gradient_norms_and_learning_rates_share_panels(self, logs):
-        figure = figures.training_curves(logs, LABELS)
+        figure = figures_of_training.training_curves(logs, LABELS)
         norms = [t for t in figure.data if t.xaxis == "x4"]
         rates = [t for t in figure.data if t.xaxis == "x5"]
         assert [t.name for t in norms] == [t.name for t in rates] == list(LABELS.values())
@@ -659,7 +677,7 @@ class TestTrainingCurves:
         assert figure.layout.yaxis5.type is None
 
     def test_lines_that_share_a_panel_are_dashed_as_in_the_legend(self, logs, add_methods):
-        figure = figures.training_curves(add_methods(logs), ALL_LABELS)
+        figure = figures_of_training.training_curves(add_methods(logs), ALL_LABELS)
         shown = {t.name: (t.line.color, t.line.dash) for t in figure.data if t.showlegend}
         assert len(set(shown.values())) == 11
         for axis in ("x12", "x13"):
@@ -667,7 +685,7 @@ class TestTrainingCurves:
             assert shared == shown
 
     def test_a_line_parts_the_tasks_of_each_method(self, logs):
-        shapes = figures.training_curves(logs, LABELS).layout.shapes
+        shapes = figures_of_training.training_curves(logs, LABELS).layout.shapes
         assert [(shape.xref, shape.x0) for shape in shapes] == [
             ("x", 3.5),
             ("x2", 3.5),
@@ -680,6 +698,6 @@ class TestFinetuningCurves:
         log = pd.DataFrame(
             {"step": [1, 2], "loss": [3.0, 1.0], "gradient_norm": [2, 1], "learning_rate": [0, 1]}
         )
-        loss, norm, rate = figures.finetuning_curves(log).data
+        loss, norm, rate = figures_of_training.finetuning_curves(log).data
         assert (list(loss.x), list(loss.y)) == ([1, 2], [3.0, 1.0])
         assert (list(norm.y), list(rate.y)) == ([2, 1], [0, 1])

@@ -102,8 +102,21 @@ class TestNumbers:
     def test_forget_quality_is_that_of_the_last_task(self, table):
         assert of(table, "ME+GD")["forget_quality"] == 0.25
 
+    def test_forget_quality_that_the_last_task_lacks_is_missing(self, tables):
+        results = tables["summary_table"]
+        quality = np.where(results["after_task"] == 2, np.nan, 0.5)
+        lacking = results.assign(forget_quality=quality)
+        table = leaderboard.leaderboard(**tables | {"summary_table": lacking})
+        assert table["forget_quality"].isna().all()
+
     def test_extraction_strength_is_the_mean_over_tasks_and_seeds_at_the_end(self, table):
         assert of(table, "ME+GD")["extraction_strength"] == pytest.approx(0.3)
+
+    def test_extraction_strength_that_a_seed_lacks_is_missing(self, tables):
+        metrics = tables["metrics"]
+        lacking = metrics[(metrics["seed"] == 1001) | (metrics["after_task"] == 1)]
+        table = leaderboard.leaderboard(**tables | {"metrics": lacking})
+        assert np.isnan(of(table, "ME+GD")["extraction_strength"])
 
     def test_membership_is_that_of_min_k_over_all_tasks(self, table):
         assert of(table, "ME+GD")["membership_auc"] == pytest.approx(0.65)
@@ -150,6 +163,14 @@ def test_settings_are_those_of_the_best_trial():
         "me_gd": "learning_rate 0.00123, epochs 7",
         "npo_gd": "epochs 3, side left",
     }
+
+
+def test_a_large_whole_number_that_another_method_lacks_is_written_out():
+    trials = pd.DataFrame(
+        [{"method": "rmu", "is_best": True, "steps": 1234}, {"method": "me_gd", "is_best": True}]
+    )
+    spaces = pd.DataFrame([("rmu", "steps")], columns=["method", "parameter"])
+    assert leaderboard.best_settings(trials, spaces) == {"rmu": "steps 1234"}
 
 
 class TestWords:

@@ -354,6 +354,12 @@ class TestSeeds:
         assert before.split()[:3] == ["before", "0", "0.900"]
         assert after.split()[:4] == ["ME+GD", "2", "0.700", "1.271"]  # 12.7 * 0.1
 
+    def test_the_terminal_speaks_of_no_means_where_there_is_one(self, seeded):
+        one = results.first_seed(seeded)
+        text = "\n".join(result_lines(results.summary_table(one, LABELS)))
+        assert "seeds" not in text
+        assert "±" not in text
+
 
 def test_every_stage_has_a_label():
     from closer_look import pipelines

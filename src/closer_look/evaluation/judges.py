@@ -120,7 +120,8 @@ def check_judges(evaluation: pd.DataFrame, embedder: str, entailment: str | None
     """Load the judges, once per process, and check that they can judge these rows.
 
     Raises:
-        InputError: a judge cannot be loaded, or ``entailment`` is "key_fact" and a row has none.
+        InputError: a judge cannot be loaded, or ``entailment`` is "key_fact" and a row has none, or
+            one without a word.
     """
     load_embedder(embedder)
     if entailment is None:
@@ -134,6 +135,13 @@ def check_judges(evaluation: pd.DataFrame, embedder: str, entailment: str | None
             f"row {quote(missing.iloc[0])} has no key_fact, which parameter judges.entailment "
             f"needs; name an entailment model there, or null to leave entailment out"
         )
+    for row_id, fact in zip(evaluation["row_id"], evaluation["key_fact"], strict=True):
+        if not names(fact):
+            raise InputError(
+                f"row {quote(row_id)}: key_fact {quote(fact)} has no word that an answer could "
+                f"state; give letters or digits, or name an entailment model "
+                f"(judges.entailment)"
+            )
 
 
 def cosine_similarity(

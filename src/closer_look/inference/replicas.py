@@ -6,6 +6,7 @@ Each holds the whole model: one that fits on no device cannot be asked in this w
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ import pandas as pd
 import torch
 
 from closer_look.errors import InputError, first_line
+from closer_look.models.language_model import SPARE_BYTES
 from closer_look.system.cluster import (
     check_workers,
     device_kind,
@@ -27,6 +29,7 @@ from closer_look.system.progress import progress_bar
 
 if TYPE_CHECKING:
     from ray import ObjectRef
+    from transformers import PreTrainedModel
 
     from closer_look.models.language_model import LanguageModel
 
@@ -57,7 +60,8 @@ def on_replicas(
         N rows in the order given.
 
     Raises:
-        InputError: what the function raises; Ray or devices are missing; or a process has died.
+        InputError: what the function raises; Ray, devices, or room for the model's temporary file
+            are missing; or a process has died.
     """
     if n_workers == 1:
         return function(language_model, **columns, **options)
@@ -71,6 +75,7 @@ def on_replicas(
         tempfile.TemporaryDirectory() as folder,
         progress_bar(len(order), description, "answer") as progress,
     ):
+        _check_room(model, folder, parameter)
         leave_device(model)
         torch.save(language_model, Path(folder, "model.pt"))
         started = {
@@ -89,6 +94,17 @@ def on_replicas(
             progress.update(len(part))
     model.to(own_device)
     return pd.concat(tables).sort_index()
+
+
+def _check_room(model: PreTrainedModel, folder: str, parameter: str) -> None:
+    needed = sum(p.numel() * p.element_size() for p in model.parameters()) + SPARE_BYTES
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise InputError(
+            f"parameter {parameter}: to share the model needs {needed / 2**20:,.0f} MB for a "
+            f"temporary file, {Path(folder).parent} has {free / 2**20:,.0f} MB left; free some, "
+            f"set TMPDIR to a folder on a larger disk, or {parameter}=1"
+        )
 
 
 def _start(n_threads: int, *arguments: object) -> ObjectRef:

@@ -28,19 +28,20 @@ def average_seeds(
     Args:
         table: a row per seed and combination of keys, with ``seed``; rows that no seed has made are
             alone with their keys.
-        keys: columns that name what was measured.
+        keys: columns that name what was measured, ``method`` among them.
         estimates: columns to give an interval over seeds -> prefix of its columns.
 
     Returns:
         A row per combination of keys, in the order of the first seed. Numbers are means, missing if
-        they are missing for a seed; different texts are joined by "; ". Added are
-        ``<prefix>seed_low`` and ``<prefix>seed_high``, missing where there are not two seeds, and
-        ``n_seeds``.
+        they, or their rows, are missing for a seed of the method; different texts are joined by
+        "; ". Added are ``<prefix>seed_low`` and ``<prefix>seed_high``, missing where there are not
+        two seeds, and ``n_seeds`` of the method.
     """
     others = [column for column in table if column not in (*keys, "seed")]
     numbers = [column for column in others if pd.api.types.is_numeric_dtype(table[column])]
     groups = table.groupby([*keys], sort=False, dropna=False)
-    n_seeds = groups.size()
+    of_method = table.groupby("method")["seed"].transform("nunique").clip(lower=1)
+    n_seeds = of_method.groupby([table[key] for key in keys], sort=False, dropna=False).first()
     averages = groups[numbers].mean().where(groups[numbers].count().eq(n_seeds, axis=0))
     texts = groups[[column for column in others if column not in numbers]].agg(_joined)
     found = averages.join(texts)[others]

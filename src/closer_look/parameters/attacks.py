@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ConfigDict, PositiveInt
 
-from closer_look.parameters.base import Name, Parameters
+from closer_look.parameters.base import Name, Parameters, Seed
 from closer_look.plugins import is_dotted_path
 
 ATTACKS = "closer_look.evaluation.attacks"
@@ -17,7 +17,7 @@ class StressParameters(Parameters):
 
     rows: PositiveInt = 40
     """Largest number of forget rows that are attacked, as many of each task; they are drawn."""
-    seed: int
+    seed: Seed
     """Of the choice of rows, and of the attacks."""
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from closer_look.errors import quote
 
@@ -32,6 +32,8 @@ Name = Annotated[str, AfterValidator(_visible)]
 """What tables, figures and sentences call something."""
 FolderOrName = Annotated[Name, AfterValidator(_folder_or_name)]
 """A folder, which may begin with ``~``, or the name of something else."""
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what numpy takes
 
 
 def depends_on(**groups: tuple[str, ...]) -> Callable[[Node], Node]:

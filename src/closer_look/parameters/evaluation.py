@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, PositiveInt, field_validator
 
-from closer_look.parameters.base import FolderOrName, Parameters
+from closer_look.parameters.base import FolderOrName, Parameters, Seed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +47,7 @@ class MetricsParameters(Parameters):
     """Settings of bootstrap intervals, and metrics of the user's own."""
 
     resamples: PositiveInt = 1000
-    seed: int
+    seed: Seed
     own: tuple[str, ...] = ()
     """Metrics of the user's own package, as ``package.module:name``."""
 

@@ -7,11 +7,10 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, model_validator
 
-from closer_look.parameters.base import Parameters
+from closer_look.parameters.base import Parameters, Seed
 
 Split = Literal["forget", "retain", "real_authors", "world_facts", "neighbour"]
 SPLITS = get_args(Split)
-Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what numpy takes
 ALL = ("all",)
 """What stands for all names of a group."""
 
@@ -167,4 +166,4 @@ class ForgetSetParameters(Parameters):
     min_rouge: float = Field(0.5, ge=0, le=1)
     """With ``experiment.known_only``, the target model knows a question if the ROUGE-L recall of
     its answer is at least this, and the entailment judge agrees."""
-    seed: int
+    seed: Seed

@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from closer_look.parameters.base import FolderOrName, Name, Parameters
+from closer_look.parameters.base import FolderOrName, Name, Parameters, Seed
 
 Style = Literal["plain", "llama2", "chat_template"]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*$")]
@@ -45,7 +45,7 @@ class SmallLlamaParameters(Parameters):
     heads: PositiveInt
     context_length: PositiveInt
     initializer_range: PositiveFloat
-    seed: int
+    seed: Seed
 
     @model_validator(mode="after")
     def _heads_share_the_hidden_size(self) -> Self:

@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from closer_look.errors import quote
-from closer_look.parameters.base import Parameters
+from closer_look.parameters.base import Parameters, Seed
 from closer_look.parameters.experiment import Split
 
 Optimiser = Literal["adamw", "dual_optim"]
@@ -51,7 +51,7 @@ class OptimiserParameters(Parameters):
     report_to: tuple[str, ...] = Field((), exclude=True)
     """Trackers that the Trainer tells each step, by their names in transformers: "tensorboard",
     "wandb", "mlflow", "trackio", ..."""
-    seed: int
+    seed: Seed
 
     @field_validator("report_to", mode="before")
     @classmethod

@@ -24,6 +24,10 @@ ANEW = ("erasure", "verify")
 """Pipelines, and tags of their nodes, that do in each run what is due: none of it is left out."""
 
 
+ELSEWHERE = ("take_model", "read_numbers")
+"""Nodes that read what was made elsewhere: a fault there ends the run before it trains."""
+
+
 class DepthFirstRunner(SequentialRunner):
     """A runner that evaluates each model right after its training and then trains its next task.
 
@@ -88,7 +92,10 @@ class _DepthFirst(Pipeline):
 
 
 def depth_first(pipeline: Pipeline) -> list[Node]:
-    """Order nodes: shared ones first, then namespace by namespace, the newest ready one next."""
+    """Order nodes: shared ones first, then namespace by namespace, the newest ready one next.
+
+    Before all of them come, as soon as they are ready, those that read what was made elsewhere.
+    """
     sorter = TopologicalSorter(pipeline.node_dependencies)
     sorter.prepare()
     ordered: list[Node] = []
@@ -96,7 +103,8 @@ def depth_first(pipeline: Pipeline) -> list[Node]:
     while sorter.is_active():
         ready += sorted(sorter.get_ready(), reverse=True)
         # Shared nodes come first, then nodes of the namespace at work, then the newest others.
-        shared = [node for node in ready if node.namespace is None]
+        elsewhere = [node for node in ready if node.name.rpartition(".")[2] in ELSEWHERE]
+        shared = elsewhere or [node for node in ready if node.namespace is None]
         near = [node for node in ready if ordered and node.namespace == ordered[-1].namespace]
         node = shared[0] if shared else (near or ready)[-1]
         ready.remove(node)

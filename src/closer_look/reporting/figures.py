@@ -13,6 +13,7 @@ from closer_look.metrics import METRICS, Metric, forget_quality
 from closer_look.reporting import drawing as draw
 from closer_look.reporting import figures_of_many
 from closer_look.reporting.results import (
+    are_means,
     average_tasks,
     current_tasks,
     efficacy,
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 DRAWN_RATIOS = (1e-8, 1e8)  # truth ratios of a broken model may be 0 or infinite
 REMEMBERED_TO_FORGOTTEN = ((0, "#FBE6C5"), (0.5, "#C9DAE6"), (1, "#4F93C9"))
-SHARED_PANELS = {"gradient_norm": "Gradient norm, log", "learning_rate": "Learning rate"}
-LOSS_DASHES = {"forget_loss": "solid", "retain_loss": "dot"}
 GONE_TO_BACK = ((0, "#DCEAF4"), (0.5, "#F7D9A8"), (1, "#E58A5B"))
 UTILITY, EFFICACY = "Model utility (MU)", "Forget efficacy (FE)"
 
@@ -56,7 +55,7 @@ def curves(summary: pd.DataFrame, labels: Mapping[str, str]) -> go.Figure:
         for panel, rows in enumerate((kept, current_tasks(summary, method))):
             x = rows["after_task"] + shift * (rows["after_task"] > 0)
             draw.add_line(figure, panel, x, rows, label=labels[method], style=style)
-        if "seed" in of_seeds:
+        if are_means(summary):
             found = utility(of_seeds, method), current_tasks(of_seeds, method)
             for panel, rows in enumerate(found):
                 x = rows["after_task"] + shift
@@ -227,31 +226,30 @@ def truth_ratios(row_metrics: pd.DataFrame, labels: Mapping[str, str]) -> go.Fig
     """Draw the cumulative distribution of truth ratios over the forget rows, a panel per method.
 
     If there is a retain-only model, a panel's title has the p-value of the Kolmogorov-Smirnov test
-    between the method and it, over the rows of all tasks.
+    between the method and it, over the rows of all tasks. Each curve, and each test, is over the
+    rows with a ratio; the title has their number where some have none.
     """
     forget = row_metrics[row_metrics["split"] == "forget"]
-    ratios = forget.pivot(index="row_id", columns="method", values="truth_ratio").dropna()
-    titles, are_many = dict(labels), len(labels) > draw.MANY
-    if RETAIN_ONLY in ratios and len(ratios):
-        for method, label in labels.items():
-            p_value = forget_quality(ratios[method], ratios[RETAIN_ONLY])
-            between = "\n" if are_many else ", "
-            titles[method] = f"{label}{between}p = {p_value:.2g}"
+    ratios = forget.pivot(index="row_id", columns="method", values="truth_ratio")
+    are_many = len(labels) > draw.MANY
+    between = "\n" if are_many else ", "
+    titles = [
+        between.join([label, *_of_ratios(ratios, method)]) for method, label in labels.items()
+    ]
     width, height = (170, 180) if are_many else (300, 320)
     title = "Truth ratios of what was forgotten"
-    figure = draw.panels(title, list(titles.values()), width=width, height=height)
-    if ratios.empty:
+    figure = draw.panels(title, titles, width=width, height=height)
+    if not ratios.notna().any(axis=None):
         return figure
     ratios = ratios.clip(*DRAWN_RATIOS)
     looks = draw.looks(row_metrics, labels)
-    share = [row / len(ratios) for row in range(len(ratios) + 1)]
     for panel, own in enumerate(labels):
         for name in (*draw.references(row_metrics), own):
             label, style = looks[name]
-            ordered = ratios[name].sort_values().tolist()
+            ordered = ratios[name].dropna().sort_values().tolist()
             figure.add_scatter(
-                x=[ordered[0], *ordered],
-                y=share,
+                x=[*ordered[:1], *ordered],
+                y=np.linspace(0, 1, len(ordered) + 1).tolist() if ordered else [],
                 name=label,
                 legendgroup=name,
                 showlegend=name != own and panel == 0,
@@ -262,7 +260,7 @@ def truth_ratios(row_metrics: pd.DataFrame, labels: Mapping[str, str]) -> go.Fig
                     "width": style.width,
                     "shape": "hv",
                 },
-                hovertemplate="%{y:.0%} of the rows up to %{x:.3g}",
+                hovertemplate=f"%{{y:.0%}} of {len(ordered)} rows up to %{{x:.3g}}",
                 **draw.axes(panel),
             )
     seen = np.log10(ratios.stack().quantile([0.01, 0.99]))
@@ -271,80 +269,17 @@ def truth_ratios(row_metrics: pd.DataFrame, labels: Mapping[str, str]) -> go.Fig
     return figure.update_yaxes(range=[0, 1.02], dtick=0.25, tickformat=".0%")
 
 
-def training_curves(logs: pd.DataFrame, labels: Mapping[str, str]) -> go.Figure:
-    """Draw each method's losses, gradient norm and learning rate, step by step through all tasks.
-
-    Gradient norms and learning rates share panels; those of many methods are in the hover boxes.
+def _of_ratios(ratios: pd.DataFrame, method: str) -> list[str]:
+    """Write the p-value of a method, if there is one, and its number of rows if some are missing.
 
     Args:
-        logs: the stacked training logs, with method, after_task, step and the logged columns.
-        labels: method -> label; those without a step have no panel.
+        ratios: truth ratios, a row per question and a column per model.
+        method: a column.
     """
-    trained = set(logs["method"])
-    styles = {key: style for key, style in draw.styles(labels).items() if key in trained}
-    shared = dict(SHARED_PANELS) if len(styles) <= draw.MANY else {}
-    if "retain_weight" in logs and logs["retain_weight"].notna().any():
-        shared["retain_weight"] = "Retain weight"
-    height = 240 if len(styles) <= draw.MANY else 170
-    figure = draw.panels(
-        "Unlearning, by optimiser step",
-        [*(labels[method] for method in styles), *shared.values()],
-        width=320 if len(styles) <= draw.MANY else 170,
-        height=height,
-    )
-    for column, dash in LOSS_DASHES.items():
-        line, name = {"color": draw.GREY, "dash": dash}, column.replace("_", " ").capitalize()
-        figure.add_scatter(
-            x=[None], y=[None], mode="lines", line=line, name=name, legendgroup=name, **draw.axes(0)
-        )
-    in_shared = {column: len(styles) + place for place, column in enumerate(shared)}
-    for own_panel, (method, style) in enumerate(styles.items()):
-        log = logs[logs["method"] == method]
-        steps = list(range(1, len(log) + 1))
-        lines = [(own_panel, column, dash) for column, dash in LOSS_DASHES.items()]
-        lines += [(panel, column, style.dash) for column, panel in in_shared.items()]
-        for panel, column, dash in lines:
-            if column not in log or log[column].isna().all():
-                continue
-            figure.add_scatter(
-                x=steps,
-                y=log[column].tolist(),
-                customdata=log[list(SHARED_PANELS)].to_numpy().tolist(),
-                name=draw.as_text(labels[method]),
-                legendgroup=method,
-                showlegend=column == "gradient_norm",
-                mode="lines",
-                line={"color": style.colour, "dash": dash, "width": 1.5},
-                hovertemplate=f"step %{{x}}: {column.replace('_', ' ')} %{{y:.4g}}<br>gradient "
-                "norm %{customdata[0]:.3g}, learning rate %{customdata[1]:.3g}",
-                **draw.axes(panel),
-            )
-        draw.mark_tasks(figure, own_panel, log)
-    if "gradient_norm" in in_shared:
-        norms = f"yaxis{in_shared['gradient_norm'] + 1}"
-        figure.update_layout({norms: {"type": "log", "dtick": 1}})
-    return figure.update_yaxes(exponentformat="e")
-
-
-def finetuning_curves(log: pd.DataFrame) -> go.Figure:
-    """Draw loss, gradient norm and learning rate of the target model's fine-tuning, by step."""
-    columns = {
-        "loss": "Loss, log",
-        "gradient_norm": "Gradient norm",
-        "learning_rate": "Learning rate",
-    }
-    figure = draw.panels(
-        "Fine-tuning, by optimiser step", list(columns.values()), width=300, height=220
-    )
-    for panel, column in enumerate(columns):
-        figure.add_scatter(
-            x=log["step"].tolist(),
-            y=log[column].tolist(),
-            mode="lines",
-            line={"color": draw.COLOURS[0], "width": 1.5},
-            showlegend=False,
-            hovertemplate=f"step %{{x}}: {column.replace('_', ' ')} %{{y:.4g}}<extra></extra>",
-            **draw.axes(panel),
-        )
-    figure.update_yaxes(exponentformat="e")
-    return figure.update_layout(yaxis={"type": "log", "dtick": 1})
+    of_test = ratios[[name for name in (method, RETAIN_ONLY) if name in ratios]].dropna()
+    words = []
+    if RETAIN_ONLY in of_test and len(of_test):
+        words.append(f"p = {forget_quality(of_test[method], of_test[RETAIN_ONLY]):.2g}")
+    if 0 < len(of_test) < len(ratios):
+        words.append(f"{len(of_test)} of {len(ratios)} rows")
+    return words

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from closer_look.data.cells import BEFORE, Cell
-from closer_look.parameters.space import shown
-from closer_look.reporting.results import REFERENCE_LABELS, told_apart
+from closer_look.parameters.space import Value, shown
+from closer_look.reporting.results import REFERENCE_LABELS, over_seeds, told_apart
 
 MAKING = ("reference", "unlearning")
 """Stages that make a method's models; others measure them, the same for all methods."""
@@ -70,8 +70,8 @@ def leaderboard(
     costs = _costs(node_costs, labels, summary_table["after_task"].max())
     found = {
         "forget_efficacy_over_time": after["forget_efficacy_of_tasks_so_far"].mean(),
-        "forget_quality": after["forget_quality"].last(),
-        "extraction_strength": _final(metrics, "extraction_strength").rename(labels),
+        "forget_quality": after["forget_quality"].last(skipna=False),
+        "extraction_strength": _final(over_seeds(metrics), "extraction_strength").rename(labels),
         "membership_auc": _told(membership).rename(labels),
         "residual_knowledge": _values(residual).rename(labels),
         **costs,
@@ -91,24 +91,29 @@ def best_settings(trials: pd.DataFrame, search_spaces: pd.DataFrame) -> dict[str
     best = trials[trials["is_best"]].set_index("method")
     return {
         method: ", ".join(
-            f"{parameter} {shown(best.loc[method, parameter])}"
+            f"{parameter} {_setting(best.loc[method, parameter])}"
             for parameter in of_method["parameter"]
         )
         for method, of_method in search_spaces.groupby("method")
     }
 
 
+def _setting(value: Value) -> str:
+    # Beside methods without the parameter, a table holds whole numbers as floats.
+    return shown(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
 def _final(metrics: pd.DataFrame, metric: str) -> pd.Series:
-    """Average a metric of the forget sets over tasks and seeds, after the last task."""
+    """Average a metric of the forget sets over tasks, after the last one."""
     rows = metrics[(metrics["split"] == "forget") & (metrics["metric"] == metric)]
     last = rows.groupby("method")["after_task"].transform("max")
-    return rows[rows["after_task"] == last].groupby("method")["value"].mean()
+    return rows[rows["after_task"] == last].groupby("method")["value"].mean(skipna=False)
 
 
 def _told(membership: pd.DataFrame | None) -> pd.Series:
     if membership is None:
         return pd.Series(dtype=float)
-    told = told_apart(membership)
+    told = told_apart(over_seeds(membership))
     return told[told["score"] == MEMBERSHIP_SCORE].groupby("method")["auc"].mean()
 
 

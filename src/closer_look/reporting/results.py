@@ -100,6 +100,11 @@ def first_seed(table: pd.DataFrame) -> pd.DataFrame:
     return table[seeds.isna() | (seeds == seeds.dropna().iloc[0])]
 
 
+def are_means(table: pd.DataFrame) -> bool:
+    """Say whether numbers averaged over seeds are of more than one."""
+    return "n_seeds" in table and table["n_seeds"].max() > 1
+
+
 def utility(summary: pd.DataFrame, method: str) -> pd.DataFrame:
     """Return a method's model utility after each task."""
     return summary[(summary["method"] == method) & (summary["metric"] == "model_utility")]

@@ -15,7 +15,7 @@ from closer_look.parameters.methods import MethodParameters
 from closer_look.parameters.models import MeasuredModelParameters
 from closer_look.reporting.drawing import MANY
 from closer_look.reporting.method_sentences import describe_method
-from closer_look.reporting.results import REFERENCE_LABELS
+from closer_look.reporting.results import REFERENCE_LABELS, are_means
 from closer_look.reporting.wording import (
     AIDS_OF_MANY,
     FIGURES,
@@ -169,7 +169,7 @@ def describe_figure(name: str, summary: pd.DataFrame) -> tuple[str, str]:
     if name == "truth_ratios" and is_compared:
         aid = f"{aid} {RETAIN_ONLY_RATIOS_AID}"
     of_seeds = SEED_AIDS_OF_MANY if are_many else SEED_AIDS
-    if "n_seeds" in summary and name in of_seeds:
+    if are_means(summary) and name in of_seeds:
         aid = f"{aid} {of_seeds[name]}"
     shown = SHOW_RETAIN_ONLY_OF_MANY if are_many else SHOW_RETAIN_ONLY
     if name in shown and RETAIN_ONLY in set(summary["method"]):

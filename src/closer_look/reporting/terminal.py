@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from closer_look.reporting.results import best_first
+from closer_look.reporting.results import are_means, best_first
 
 MOST_LINES = 24
 """Of a longer table only the last task is shown, the best methods first."""
@@ -47,11 +47,11 @@ def result_lines(table: pd.DataFrame) -> list[str]:
     for column, head in HEADS.items():
         if column in table:
             heads[column] = head
-        if column in WITH_SEEDS and "n_seeds" in table:
+        if column in WITH_SEEDS and are_means(table):
             half = (table[f"{column}_seed_high"] - table[f"{column}_seed_low"]) / 2
             table = table.assign(**{f"{column}_half": half})
             heads[f"{column}_half"] = "±"
-    if "n_seeds" in table:
+    if are_means(table):
         n_seeds = table["n_seeds"].max()
         held.append(f"Means over {n_seeds} seeds; ± is half of a 95 % interval over seeds")
     if table["forget_quality"].isna().all():

@@ -52,7 +52,8 @@ FIGURES = {
         "The share of forgotten questions whose truth ratio is at most the value below. The truth "
         "ratio says how much likelier the model finds the true answer than wrong answers worded "
         "alike. A model that remembers is far to the right. Too far to the left is no better: a "
-        "model that avoids the truth gives it away. After the last task, all forget sets together.",
+        "model that avoids the truth gives it away. After the last task, all forget sets together; "
+        "a panel tells of how many rows, where some have no truth ratio.",
     ),
     "ranking": (
         "Who comes first, and how surely",
@@ -105,7 +106,7 @@ SEED_AIDS = {
     **dict.fromkeys(("trade_off", "forgetting_matrix", "metric_values"), "Means over seeds."),
     **dict.fromkeys(("truth_ratios", "training_curves"), "With the first seed."),
 }
-"""Added in a run with seeds."""
+"""Added in a run with more than one seed."""
 SEED_AIDS_OF_MANY = SEED_AIDS | {
     "curves": "Lines are means over seeds, and whiskers are over questions."
 }

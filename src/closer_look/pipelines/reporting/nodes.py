@@ -137,16 +137,16 @@ def plot_truth_ratios(
 
 def plot_training_curves(training_logs: pd.DataFrame, **labels: Label) -> Figure:
     """Draw losses, gradient norm and learning rate of every method, with the first seed."""
-    from closer_look.reporting import figures
+    from closer_look.reporting.figures_of_training import training_curves
 
-    return figures.training_curves(results.first_seed(training_logs), _labels(labels))
+    return training_curves(results.first_seed(training_logs), _labels(labels))
 
 
 def plot_finetuning_curves(finetuning_log: pd.DataFrame) -> Figure:
     """Draw loss, gradient norm and learning rate of the target model's fine-tuning."""
-    from closer_look.reporting import figures
+    from closer_look.reporting.figures_of_training import finetuning_curves
 
-    return figures.finetuning_curves(finetuning_log)
+    return finetuning_curves(finetuning_log)
 
 
 def plot_attack_map(attack_results: pd.DataFrame, **labels: Label) -> Figure:

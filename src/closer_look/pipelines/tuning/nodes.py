@@ -48,25 +48,24 @@ def list_spaces(
     return spaces_table(tuned, unlearning, tuning)
 
 
-@depends_on(experiment=("n_tasks",), tuning=("validation_share", "n_tasks", "seed"))
-def draw_validation(
-    evaluation: pd.DataFrame, experiment: Experiment, tuning: TuningParameters
-) -> list[pd.DataFrame]:
+@depends_on(tuning=("validation_share", "n_tasks", "seed"))
+def draw_validation(evaluation: pd.DataFrame, tuning: TuningParameters) -> list[pd.DataFrame]:
     """Draw the rows on which settings are chosen, and list those left to report after each task."""
-    rows.check_tasks(tuning.n_tasks, experiment.n_tasks)
     validation = rows.draw_validation(evaluation, tuning.validation_share, tuning.seed)
+    n_tasks = int(validation["task_id"].max())  # of the scenario, which may have fewer than the run
+    rows.check_tasks(tuning.n_tasks, n_tasks)
     reported = evaluation[~evaluation["row_id"].isin(validation["row_id"])]
     return [
         validation,
         *(
             reported[reported["task_id"] <= task_id].reset_index(drop=True)
-            for task_id in range(1, experiment.n_tasks + 1)
+            for task_id in range(1, n_tasks + 1)
         ),
     ]
 
 
 @spreads("unlearning", computes=True)
-@depends_on(experiment=("reference", "n_tasks"), forget_set=("pairing",))
+@depends_on(experiment=("reference",), forget_set=("pairing",))
 @ignores(method=("label",), unlearning=("seed",))
 def tune_method(
     target_model: LanguageModel,
@@ -97,7 +96,7 @@ def tune_method(
         scoring,
         judges,
         tuning,
-        tuning.n_tasks or experiment.n_tasks,
+        tuning.n_tasks or int(validation["task_id"].max()),
         ReferenceCache(reference_cache),
     )
     return tune(target_model, validation, method, context, study)

@@ -51,7 +51,7 @@ def create_rows_pipeline(experiment: Experiment, reported: Sequence[str]) -> Pip
             Node(list_spaces, spaces, "search_spaces", name="list_spaces"),
             Node(
                 draw_validation,
-                [f"evaluation_{experiment.tasks[-1]}", "params:experiment", "params:tuning"],
+                [f"evaluation_{experiment.tasks[-1]}", "params:tuning"],
                 ["validation", *reported],
                 name="draw_validation",
             ),
