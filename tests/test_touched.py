@@ -1,5 +1,6 @@
 """What a change touches is tested in the gate, and the gate keeps its time."""
 
+import os
 import re
 import runpy
 import subprocess
@@ -59,6 +60,48 @@ def test_the_gate_does_not_take_longer_for_a_wide_change():
     """It installs, runs linters and `make test`; slow tests end after seven minutes."""
     assert "timeout 7m" in (ROOT / ".ci" / "run").read_text("utf-8")
     assert sum(TOOL["SLOW"].values()) < 20 * 60  # all of them, for `make test-all`
+
+
+MAKE = """#!/bin/sh
+[ "$1" = test-slow ] || exit 0
+[ "$PYTEST_ADDOPTS" = --verbose ] && echo "$LINE"
+exit $STATUS
+"""
+PASSED, FAILED, ERROR = (
+    f"[gw0] [ 20%] {one} tests/a.py::b " for one in ("PASSED", "FAILED", "ERROR")
+)
+ENDED = 124  # what `timeout` returns
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "passes"),
+    [
+        (PASSED, 0, True),
+        (PASSED, ENDED, True),
+        (FAILED, ENDED, False),
+        (ERROR, ENDED, False),
+        (FAILED, 2, False),
+        (PASSED, 2, False),
+    ],
+)
+def test_the_gate_forgives_what_has_not_run_and_nothing_that_failed(tmp_path, line, status, passes):
+    made = {
+        ".venv/bin/python": "#!/bin/sh\necho tests/a.py\n",
+        "bin/make": MAKE,
+        "bin/chromium": "",
+    }
+    for name, text in (made | {".ci/run": (ROOT / ".ci" / "run").read_text("utf-8")}).items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        path.chmod(0o755)
+    places = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": places, "LINE": line, "STATUS": str(status)}
+    done = subprocess.run(  # noqa: S603
+        [tmp_path / ".ci" / "run"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert line in done.stdout
+    assert (done.returncode == 0) == passes
 
 
 def test_without_a_base_nothing_is_touched(tmp_path, monkeypatch):
