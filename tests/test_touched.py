@@ -17,22 +17,36 @@ touched = TOOL["touched"]
     ("path", "tests"),
     [
         ("LICENSE", []),
-        ("docs/start.md", ["documented_commands", "notebooks", "site"]),
-        ("src/closer_look/losses/forget.py", ["crashes.py::test_killed_inside_a_training", "site"]),
+        ("docs/start.md", ["test_documented_commands", "test_notebooks", "test_site"]),
+        (
+            "src/closer_look/losses/forget.py",
+            ["test_crashes.py::test_killed_inside_a_training", "test_site"],
+        ),
         (
             "src/closer_look/project/hooks.py",
-            ["crashes", "environments", "full_disk", "site", "viz"],
+            [
+                "project/test_provenance",
+                "test_crashes",
+                "test_environments",
+                "test_full_disk",
+                "test_site",
+                "test_viz",
+            ],
         ),
+        ("tests/erasure/conftest.py", ["erasure/test_kills"]),
         ("tools/kill_runs.py", []),
-        ("tests/test_viz.py", ["viz"]),
+        ("tests/test_viz.py", ["test_viz"]),
     ],
 )
 def test_slow_tests_of_a_path(path, tests):
-    expected = [f"tests/test_{test}" + ("" if "::" in test else ".py") for test in tests]
+    expected = [f"tests/{test}" + ("" if "::" in test else ".py") for test in tests]
     assert touched([path]) == expected
 
 
-@pytest.mark.parametrize("path", ["constraints.txt", "pyproject.toml", "Makefile", ".ci/run"])
+ALL = ["constraints.txt", "pyproject.toml", "Makefile", ".ci/run", "tests/conftest.py"]
+
+
+@pytest.mark.parametrize("path", ALL)
 def test_what_all_depends_on_touches_all(path):
     assert touched([path, "src/closer_look/losses/forget.py"]) == sorted(TOOL["SLOW"])
 
@@ -48,6 +62,11 @@ def test_every_file_with_slow_tests_is_known():
     assert {path.relative_to(ROOT).as_posix() for path in slow} - {"tests/test_touched.py"} == set(
         TOOL["SLOW"]
     )
+
+
+def test_every_file_with_slow_tests_is_chosen_by_what_it_is_about():
+    chosen = {test for tests in TOOL["TOUCHED"].values() if tests != TOOL["ALL"] for test in tests}
+    assert TOOL["SLOW"].keys() - {test.partition("::")[0] for test in chosen} == set()
 
 
 def test_every_path_is_there():
@@ -104,9 +123,10 @@ def test_the_gate_forgives_what_has_not_run_and_nothing_that_failed(tmp_path, li
     assert (done.returncode == 0) == passes
 
 
-def test_without_a_base_nothing_is_touched(tmp_path, monkeypatch):
+def test_without_a_base_nothing_is_touched(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert TOOL["changed_since"]("origin/main") == []
+    assert "git has no origin/main here: no slow tests are chosen" in capsys.readouterr().err
     git = ["git", "-c", "user.name=A", "-c", "user.email=a@b"]
     for command in (
         ["init", "-q"],
@@ -118,4 +138,6 @@ def test_without_a_base_nothing_is_touched(tmp_path, monkeypatch):
     (tmp_path / "README.md").touch()
     for command in (["add", "."], ["commit", "-qm", "Two"]):
         subprocess.run([*git, *command], check=True)  # noqa: S603
+    capsys.readouterr()
     assert TOOL["changed_since"]("base") == ["README.md"]
+    assert capsys.readouterr().err == ""
