@@ -1,5 +1,6 @@
 """The loop over requests: what is served, tried again, set aside, asked again and rolled back."""
 
+import pandas as pd
 import pytest
 
 from closer_look.errors import InputError
@@ -168,6 +169,20 @@ def test_what_comes_back_is_queued_again(bench):
     assert bench.kinds[-1] == ("a", "served")
     bench.serve()
     assert len(bench.kinds) == 5
+
+
+def test_results_hold_no_texts_of_earlier_requests_that_are_asked_again(bench):
+    bench.drop("a")
+    bench.serve()
+    bench.drop("b")
+    bench.serve()
+    assert [one["request_id"] for one in bench.ledger.lines()[1].rechecked] == ["a"]
+    folder = bench.path / "results" / "00002" / "attempt_1"
+    answers = pd.read_parquet(folder / "generations.parquet").set_index("task_id")["answer"]
+    assert answers[1].tolist() == [f"Answer {n} on Subject of b." for n in (1, 2)]
+    assert {*answers.index} == {0, 1}
+    rows = pd.read_parquet(folder / "row_metrics.parquet")["row_id"]
+    assert not rows.str.startswith("a-").any()
 
 
 def test_recheck_can_be_left_out(bench):
