@@ -53,6 +53,15 @@ def test_settings_are_tried_until_one_passes(bench):
     assert bench.current.model.config.forgotten == ["Subject of a"]
 
 
+def test_the_ledger_names_the_settings_that_the_candidate_was_trained_with(bench):
+    bench.fails = lambda attempt, subjects: attempt.learning_rate_factor == 1
+    bench.drop("a")
+    bench.serve(attempts=ATTEMPTS)
+    (line,) = bench.ledger.lines()
+    assert line.parameters["unlearning"]["learning_rate"] == pytest.approx(2e-3)
+    assert line.parameters["unlearning"]["epochs"] == 3
+
+
 def test_a_failed_request_waits_for_something_new_to_try(bench, caplog):
     bench.fails = lambda attempt, subjects: True
     bench.drop("a")
