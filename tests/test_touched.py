@@ -1,5 +1,6 @@
 """What a change touches is tested in the gate, and the gate keeps its time."""
 
+import os
 import re
 import runpy
 import subprocess
@@ -16,22 +17,36 @@ touched = TOOL["touched"]
     ("path", "tests"),
     [
         ("LICENSE", []),
-        ("docs/start.md", ["documented_commands", "notebooks", "site"]),
-        ("src/closer_look/losses/forget.py", ["crashes.py::test_killed_inside_a_training", "site"]),
+        ("docs/start.md", ["test_documented_commands", "test_notebooks", "test_site"]),
+        (
+            "src/closer_look/losses/forget.py",
+            ["test_crashes.py::test_killed_inside_a_training", "test_site"],
+        ),
         (
             "src/closer_look/project/hooks.py",
-            ["crashes", "environments", "full_disk", "site", "viz"],
+            [
+                "project/test_provenance",
+                "test_crashes",
+                "test_environments",
+                "test_full_disk",
+                "test_site",
+                "test_viz",
+            ],
         ),
+        ("tests/erasure/conftest.py", ["erasure/test_kills"]),
         ("tools/kill_runs.py", []),
-        ("tests/test_viz.py", ["viz"]),
+        ("tests/test_viz.py", ["test_viz"]),
     ],
 )
 def test_slow_tests_of_a_path(path, tests):
-    expected = [f"tests/test_{test}" + ("" if "::" in test else ".py") for test in tests]
+    expected = [f"tests/{test}" + ("" if "::" in test else ".py") for test in tests]
     assert touched([path]) == expected
 
 
-@pytest.mark.parametrize("path", ["constraints.txt", "pyproject.toml", "Makefile", ".ci/run"])
+ALL = ["constraints.txt", "pyproject.toml", "Makefile", ".ci/run", "tests/conftest.py"]
+
+
+@pytest.mark.parametrize("path", ALL)
 def test_what_all_depends_on_touches_all(path):
     assert touched([path, "src/closer_look/losses/forget.py"]) == sorted(TOOL["SLOW"])
 
@@ -49,6 +64,11 @@ def test_every_file_with_slow_tests_is_known():
     )
 
 
+def test_every_file_with_slow_tests_is_chosen_by_what_it_is_about():
+    chosen = {test for tests in TOOL["TOUCHED"].values() if tests != TOOL["ALL"] for test in tests}
+    assert TOOL["SLOW"].keys() - {test.partition("::")[0] for test in chosen} == set()
+
+
 def test_every_path_is_there():
     for beginning in TOOL["TOUCHED"]:
         path = ROOT / beginning
@@ -61,9 +81,52 @@ def test_the_gate_does_not_take_longer_for_a_wide_change():
     assert sum(TOOL["SLOW"].values()) < 20 * 60  # all of them, for `make test-all`
 
 
-def test_without_a_base_nothing_is_touched(tmp_path, monkeypatch):
+MAKE = """#!/bin/sh
+[ "$1" = test-slow ] || exit 0
+[ "$PYTEST_ADDOPTS" = --verbose ] && echo "$LINE"
+exit $STATUS
+"""
+PASSED, FAILED, ERROR = (
+    f"[gw0] [ 20%] {one} tests/a.py::b " for one in ("PASSED", "FAILED", "ERROR")
+)
+ENDED = 124  # what `timeout` returns
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "passes"),
+    [
+        (PASSED, 0, True),
+        (PASSED, ENDED, True),
+        (FAILED, ENDED, False),
+        (ERROR, ENDED, False),
+        (FAILED, 2, False),
+        (PASSED, 2, False),
+    ],
+)
+def test_the_gate_forgives_what_has_not_run_and_nothing_that_failed(tmp_path, line, status, passes):
+    made = {
+        ".venv/bin/python": "#!/bin/sh\necho tests/a.py\n",
+        "bin/make": MAKE,
+        "bin/chromium": "",
+    }
+    for name, text in (made | {".ci/run": (ROOT / ".ci" / "run").read_text("utf-8")}).items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        path.chmod(0o755)
+    places = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": places, "LINE": line, "STATUS": str(status)}
+    done = subprocess.run(  # noqa: S603
+        [tmp_path / ".ci" / "run"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert line in done.stdout
+    assert (done.returncode == 0) == passes
+
+
+def test_without_a_base_nothing_is_touched(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert TOOL["changed_since"]("origin/main") == []
+    assert "git has no origin/main here: no slow tests are chosen" in capsys.readouterr().err
     git = ["git", "-c", "user.name=A", "-c", "user.email=a@b"]
     for command in (
         ["init", "-q"],
@@ -75,4 +138,6 @@ def test_without_a_base_nothing_is_touched(tmp_path, monkeypatch):
     (tmp_path / "README.md").touch()
     for command in (["add", "."], ["commit", "-qm", "Two"]):
         subprocess.run([*git, *command], check=True)  # noqa: S603
+    capsys.readouterr()
     assert TOOL["changed_since"]("base") == ["README.md"]
+    assert capsys.readouterr().err == ""

@@ -157,6 +157,7 @@ class Bench:
     fails: Callable = lambda attempt, subjects: False
     utility: float = 0.9
     brings_back: dict = field(default_factory=dict)
+    checks: Callable = lambda inbox: inbox
     trained: list = field(default_factory=list)
 
     @property
@@ -207,11 +208,11 @@ class Bench:
             ScoringParameters(batch_size=4),
             JudgesParameters(embedder="none", entailment=None),
             MetricsParameters(seed=1),
-            {"depth": {"attack": "depth"}},
+            {name: {"attack": name} for name in ("depth", "paraphrase")},
             StressParameters(seed=1),
         )
         book = Book(self.ledger, self.path / "results", salt)
-        inbox = read_inbox(self.files, read_chain(lines), salt)
+        inbox = self.checks(read_inbox(self.files, read_chain(lines), salt))
         played = self.path / "checkpoints"
         service = serving.Service(
             book, self.models, played, self.retained, ["No."], settings, "test"
@@ -251,7 +252,7 @@ class Bench:
         forgotten = getattr(language_model.model.config, "forgotten", [])
         is_gone = rows["subject"].isin(forgotten) | rows["subject"].str.startswith("Nobody")
         of_task = is_gone[rows["task_id"] > 0].groupby(rows["task_id"]).mean()
-        table = rows[["task_id", "row_id"]]
+        table = rows[["task_id", "row_id"]].assign(is_gone=is_gone)
         return Measured(
             number(self.utility if forgotten else 0.9),
             {task: number(0.1 + 0.8 * gone) for task, gone in of_task.items()},

@@ -7,7 +7,10 @@ from html import escape
 import pandas as pd
 import pytest
 
+from closer_look.erasure import purge
+from closer_look.erasure.book import Book
 from closer_look.erasure.purge import find_texts
+from closer_look.erasure.salt import read_salt
 
 
 def holders(bench, text):
@@ -111,6 +114,20 @@ def test_files_that_cannot_be_searched_are_named_and_the_others_searched(bench, 
         "its file and the texts of its results are deleted; 1 other files of the artefacts hold "
         "them, which the log names; 1 other files of the artefacts could not be searched, which "
         "the log names"
+    )
+
+
+def test_artefacts_at_a_url_are_not_searched_and_the_ledger_says_so(bench, monkeypatch):
+    bench.drop("a")
+    bench.serve()
+    monkeypatch.setattr(purge, "find_texts", lambda *_: pytest.fail("something was searched"))
+    salt = read_salt(bench.models.folder, is_new=False)
+    book = Book(bench.ledger, bench.path / "results", salt)
+    purge.purge(book, bench.files, None)
+    assert [*bench.files] == []
+    assert bench.kinds == [("a", "served"), ("a", "purged")]
+    assert bench.ledger.lines()[1].reason == (
+        "its file and the texts of its results are deleted; other files were not searched"
     )
 
 

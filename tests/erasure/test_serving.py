@@ -3,6 +3,7 @@
 import gc
 import weakref
 
+import pandas as pd
 import pytest
 
 from closer_look.datasets.served_models_dataset import ServedModels
@@ -71,6 +72,15 @@ def test_no_other_model_is_in_memory_where_an_attempt_reads_the_current_one(benc
     bench.drop("a")
     bench.serve(attempts=ATTEMPTS)
     assert alive == [0, 0, 0]
+
+
+def test_the_ledger_names_the_settings_that_the_candidate_was_trained_with(bench):
+    bench.fails = lambda attempt, subjects: attempt.learning_rate_factor == 1
+    bench.drop("a")
+    bench.serve(attempts=ATTEMPTS)
+    (line,) = bench.ledger.lines()
+    assert line.parameters["unlearning"]["learning_rate"] == pytest.approx(2e-3)
+    assert line.parameters["unlearning"]["epochs"] == 3
 
 
 def test_a_failed_request_waits_for_something_new_to_try(bench, caplog):
@@ -189,6 +199,20 @@ def test_what_comes_back_is_queued_again(bench):
     assert bench.kinds[-1] == ("a", "served")
     bench.serve()
     assert len(bench.kinds) == 5
+
+
+def test_results_hold_no_texts_of_earlier_requests_that_are_asked_again(bench):
+    bench.drop("a")
+    bench.serve()
+    bench.drop("b")
+    bench.serve()
+    assert [one["request_id"] for one in bench.ledger.lines()[1].rechecked] == ["a"]
+    folder = bench.path / "results" / "00002" / "attempt_1"
+    answers = pd.read_parquet(folder / "generations.parquet").set_index("task_id")["answer"]
+    assert answers[1].tolist() == [f"Answer {n} on Subject of b." for n in (1, 2)]
+    assert {*answers.index} == {0, 1}
+    rows = pd.read_parquet(folder / "row_metrics.parquet")["row_id"]
+    assert not rows.str.startswith("a-").any()
 
 
 def test_recheck_can_be_left_out(bench):

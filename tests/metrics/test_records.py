@@ -48,8 +48,11 @@ def own(tmp_path, monkeypatch):
 
 
 def test_every_metric_has_a_record():
-    for name, metric in METRICS.items():
-        assert metric.name == name
+    assert [*METRICS] == [
+        *("rouge", "probability", "truth_ratio", "cosine_similarity", "entailment"),
+        *("token_entropy", "exact_memorisation", "extraction_strength"),
+    ]
+    for metric in METRICS.values():
         assert metric.label and metric.sentence
 
 

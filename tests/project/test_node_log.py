@@ -21,12 +21,12 @@ def hold_memory(one):
     return one if held else None
 
 
-PIPELINE = Pipeline(
-    [
-        Node(lambda: (1, 2), None, ["one", "two"], name="first", tags=["finetuning", "me_gd"]),
-        Node(hold_memory, "one", "three", name="second"),
-    ]
-)
+def two_nodes(second=lambda one: one):
+    first = Node(lambda: (1, 2), None, ["one", "two"], name="first", tags=["finetuning", "me_gd"])
+    return Pipeline([first, Node(second, "one", "three", name="second")])
+
+
+PIPELINE = two_nodes()
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_counts_no_node_whose_output_is_there(run, caplog, tmp_path):
 
 
 def test_records_time_memory_and_stage_of_each_node(run):
-    costs = run()
+    costs = run(two_nodes(hold_memory))
     assert list(costs.index) == ["first", "second"]
     assert costs["stage"]["first"] == "finetuning"
     assert pd.isna(costs["stage"]["second"])
@@ -81,10 +81,12 @@ def test_time_starts_where_the_node_before_ended(run, monkeypatch):
     assert run()["seconds"].tolist() == [1.5, 2.25]
 
 
-def test_a_node_that_failed_has_no_line(run):
-    broken = Node(lambda one: 1 / 0, "one", "four", name="third")
+def test_a_node_that_failed_has_no_line(run, tmp_path):
+    broken = Node(lambda three: 1 / 0, "three", "four", name="third")
     with pytest.raises(ZeroDivisionError):
         run(PIPELINE + Pipeline([broken]))
+    costs = NodeCostsDataset(filepath=str(tmp_path / "costs.jsonl")).load()
+    assert costs["node"].tolist() == ["first", "second"]
 
 
 def test_a_catalog_without_the_entry_is_none_the_worse():
