@@ -355,7 +355,7 @@ def logits_of_the_text(language_model, monkeypatch):
     monkeypatch.setattr(kind, "forward", copying)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_questions():
     """Build a questions table: each group is (split, task_id, number of rows)."""
     from closer_look.data.questions import QUESTIONS

@@ -1,5 +1,7 @@
 """Every shipped environment: its parameters are valid, and its methods are those of the paper."""
 
+import copy
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -33,9 +35,14 @@ PAPER = {
 }
 
 
+@cache
+def loaded(env):
+    return OmegaConfigLoader(str(ROOT / "conf"), env=env, **CONFIG_LOADER_ARGS)["parameters"]
+
+
 def load(env):
     """The parameters of an environment."""
-    return OmegaConfigLoader(str(ROOT / "conf"), env=env, **CONFIG_LOADER_ARGS)["parameters"]
+    return copy.deepcopy(loaded(env))
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)

@@ -75,9 +75,13 @@ def test_a_folder_is_the_short_form_of_a_pretrained_model():
         ({"models": {"x": {"base_model": "a", "evaluation": "b"}}}, r"models\.x: give either"),
     ],
 )
-def test_faults_are_named_before_anything_is_measured(kedro_run, tmp_path, parameters, message):
+def test_faults_are_named_before_anything_is_measured(
+    kedro_run, tmp_path, parameters, message, caplog
+):
     with pytest.raises(InputError, match=message):
         kedro_run(tmp_path, "measure", parameters=parameters)
+    started = [one.getMessage() for one in caplog.records if one.name.endswith(".node_log")]
+    assert not [node for node in started if node.endswith(("score_answers", "generate_answers"))]
 
 
 def test_numbers_of_an_evaluation_elsewhere_stand_in_the_table_and_the_figures(

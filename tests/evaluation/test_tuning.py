@@ -10,6 +10,7 @@ import torch
 
 from closer_look.errors import InputError
 from closer_look.evaluation import measurement, tuning
+from closer_look.evaluation.study import Outcome
 from closer_look.evaluation.tuning import TuningContext, tune
 from closer_look.models.language_model import LanguageModel, model_fingerprint
 from closer_look.parameters.evaluation import (
@@ -112,15 +113,30 @@ def test_study_of_a_loss_with_other_code_is_not_taken_up(tuned, tmp_path, monkey
 
 
 def test_only_validation_rows_are_looked_at(tuned, monkeypatch):
-    asked = []
+    asked, scored, score = [], [], tuning.score
 
     def measure(model, evaluation, *settings):
         asked.append(list(evaluation["row_id"]))
         return measurement.measure(model, evaluation, *settings)
 
+    def scoring(model, questions, *given):
+        scored.append(questions)
+        return score(model, questions, *given)
+
     monkeypatch.setattr(tuning, "measure", measure)
+    monkeypatch.setattr(tuning, "score", scoring)
     tuned(trials=1)
     assert asked == 2 * [["forget-1-1", "retain-0-1", "retain-0-2"]]
+    rows = ["1 of forget 1", "1 of retain 0", "2 of retain 0"]
+    assert scored == 2 * [[f"Question {row}?" for row in rows]]
+
+
+def test_a_trial_has_to_keep_a_share_of_the_utility_of_the_target_model(tuned, monkeypatch):
+    given = {}
+    monkeypatch.setattr(tuning, "_outcome", lambda *_: Outcome(0.8, 0.1))
+    monkeypatch.setattr(tuning, "run_study", lambda *_, **own: (given.update(own) or {}, None))
+    tuned(min_utility=0.75)
+    assert given["least_utility"] == pytest.approx(0.6)
 
 
 @pytest.mark.parametrize("reference", ["previous", "first"])
@@ -245,13 +261,35 @@ def test_halfway_what_keeps_and_forgets_more_stands_better(objective):
 
 
 def test_trials_are_looked_at_halfway_but_not_what_subtracts_in_the_end(tuned, monkeypatch):
-    looked = []
+    looked, steps, epochs = [], [], []
+    attempt, unlearn = tuning._attempt, tuning.unlearn
+
+    def attempted(*given):
+        *others, look = given
+
+        def seen(step, standing):
+            steps.append(step)
+            look(step, standing)
+
+        return attempt(*others, seen)
+
+    def unlearned(*given, after_epoch=None, **options):
+        def ended(model, epoch):
+            before = len(looked)
+            after_epoch(model, epoch)
+            epochs.extend([epoch] * (len(looked) - before))
+
+        return unlearn(*given, after_epoch=after_epoch and ended, **options)
+
     monkeypatch.setattr(tuning, "_standing", lambda *given: looked.append(given) or 0.5)
-    tuned(trials=2)
-    assert len(looked) == 2
+    monkeypatch.setattr(tuning, "_attempt", attempted)
+    monkeypatch.setattr(tuning, "unlearn", unlearned)
+    tuned(NPO | {"epochs": 3}, trials=2, space={"learning_rate": SPACE["learning_rate"]})
+    assert (len(looked), steps, epochs) == (2, [0, 0], [2, 2])
     looked.clear()
     tuned(trials=1, n_tasks=2)
     assert len(looked) == 2  # halfway through the first task, and after it
+    assert (steps[2:], epochs[2:]) == ([0, 1], [1])
     looked.clear()
     vector = {"label": "V", "forget": {"loss": "gradient_descent"}, "task_vector_scale": 1.0}
     tuned(vector, trials=1)

@@ -40,8 +40,16 @@ def test_folder_of_all_artefacts_may_be_the_users(open_session, monkeypatch, tmp
     assert (tmp_path / "made/03_primary/test/candidate_questions.parquet").exists()
 
 
+@pytest.fixture(scope="module")
+def graph(open_session, tmp_path_factory):
+    """Pipelines by their names."""
+    with open_session(tmp_path_factory.mktemp("data")) as session:
+        session.load_context()
+        return {name: pipelines[name] for name in ("forget_set", "finetuning")}
+
+
 @pytest.fixture
-def check(open_session, tmp_path):
+def check(graph, tmp_path):
     """Check parameters against an environment's own catalog, of which a file is written."""
 
     def check(text, name="forget_set", **given):
@@ -54,9 +62,7 @@ def check(open_session, tmp_path):
         loader = ConfigLoader(
             str(tmp_path / "conf"), env="mine", base_env="base", runtime_params=given
         )
-        with open_session(tmp_path) as session:
-            session.load_context()
-            check_paths(given, pipelines[name], DataCatalog.from_config(loader["catalog"]))
+        check_paths(given, graph[name], DataCatalog.from_config(loader["catalog"]))
 
     return check
 

@@ -1,6 +1,7 @@
 """The cluster of a run: which one is meant, and what nodes take of its machines."""
 
-from functools import partial
+import json
+from functools import cache, partial
 
 import pytest
 
@@ -28,17 +29,28 @@ def machines(monkeypatch):
     return machines
 
 
+@pytest.fixture(scope="module")
+def run(open_session, tmp_path_factory):
+    """The nodes and the catalog of ``fictitious`` with parameters, in JSON."""
+    from kedro.framework.project import pipelines
+
+    @cache
+    def run(parameters):
+        shape = ONE_METHOD | json.loads(parameters)
+        with open_session(tmp_path_factory.mktemp("data"), shape) as session:
+            catalog = session.load_context().catalog
+            return pipelines["fictitious"], catalog
+
+    return run
+
+
 @pytest.fixture
-def taken(open_session, tmp_path, machines):
+def taken(run, machines):
     """What the nodes of ``fictitious`` take, by the end of their names."""
 
     def taken(given=(), sizes=((8, 8),), **parameters):
-        from kedro.framework.project import pipelines
-
         machines(*sizes)
-        with open_session(tmp_path, ONE_METHOD | parameters) as session:
-            catalog = session.load_context().catalog
-            found = resources_of(pipelines["fictitious"], catalog, engine(**dict(given)))
+        found = resources_of(*run(json.dumps(parameters)), engine(**dict(given)))
         check_room(found)
         return {node.name.rpartition(".")[2]: one for node, one in found.items()}
 

@@ -4,6 +4,7 @@ Here all tensors are counted that live at a time; ``test_memory_of_the_process``
 ``benchmarks/bench_plan.py`` measure the process.
 """
 
+import copy
 import json
 import os
 import subprocess
@@ -17,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from closer_look.data.planning import plan_of_task
 from closer_look.models.blueprint import blueprint
+from closer_look.models.language_model import LanguageModel
 from closer_look.models.prompts import set_prompt
 from closer_look.models.small_llama import small_llama
 from closer_look.models.tokens import encode
@@ -65,7 +67,7 @@ class Alive(TorchDispatchMode):
         self.live -= size
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def questions(make_questions):
     """Rows of one length, so that every step is the heaviest."""
     rows = make_questions(("forget", 1, 8), ("retain", 0, 8))
@@ -77,27 +79,41 @@ def questions(make_questions):
     return rows.assign(**longer | {"question": numbered + longer["question"]})
 
 
-@pytest.fixture
-def made(questions):
+@pytest.fixture(scope="module")
+def base(questions):
     made = small_llama([*questions["question"], *questions["answer"]], BASE.small_llama)
     set_prompt(made.tokenizer, "plain")
     return made
+
+
+@pytest.fixture
+def made(base):
+    """The model, to be trained."""
+    return LanguageModel(copy.deepcopy(base.model), base.tokenizer)
 
 
 def size_of(tensors):
     return sum(one.numel() * one.element_size() for one in tensors)
 
 
-@pytest.fixture
-def build(made):
-    return lambda: blueprint(BASE, len(made.tokenizer))
+@pytest.fixture(scope="module")
+def build(base):
+    return lambda: blueprint(BASE, len(base.tokenizer))
 
 
-@pytest.fixture
-def compared(made, build, questions, shipped_methods):
+@pytest.fixture(scope="module")
+def compared(base, build, questions, shipped_methods):
     """A function that trains two steps and more, and gives the peak beside the planned one."""
+    known = {}
 
     def compared(name, own=None, **options):
+        key = json.dumps([name, own, options])
+        if key not in known:
+            known[key] = compare(name, own, options)
+        return known[key]
+
+    def compare(name, own, options):
+        made = LanguageModel(copy.deepcopy(base.model), base.tokenizer)
         method = MethodParameters.model_validate(shipped_methods[name] | (own or {}))
         method = method.model_copy(update={"epochs": None})
         settings = UnlearningParameters(**SETTINGS | options)
