@@ -1,7 +1,6 @@
 """Out of memory, half as many rows go on; what no device holds ends the run with one line."""
 
 import copy
-import gc
 import weakref
 
 import numpy as np
@@ -15,7 +14,7 @@ from closer_look.inference.generation import generate
 from closer_look.inference.scoring import score
 from closer_look.models.language_model import LanguageModel
 from closer_look.parameters.training import FinetuningParameters, LoraParameters
-from closer_look.system.memory import halve_until_it_fits, in_passes, old_garbage_left
+from closer_look.system.memory import halve_until_it_fits, in_passes
 from closer_look.training import finetuning, reference, trainer
 
 OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0")
@@ -263,18 +262,3 @@ def test_error_of_the_optimiser_that_is_not_memory_is_passed_on(unlearn, questio
     monkeypatch.setattr(torch.optim.AdamW, "step", fails)
     with pytest.raises(RuntimeError, match="shapes do not match"):
         unlearn(questions, "npo", "kl")
-
-
-@pytest.mark.parametrize(("device", "is_left"), [("cpu", True), ("cuda", False)])
-def test_on_a_cpu_old_garbage_waits_for_the_end(device, is_left):
-    class Cycle:
-        def __init__(self):
-            self.itself = self
-
-    old = weakref.ref(Cycle())
-    with old_garbage_left(device):
-        new = weakref.ref(Cycle())
-        gc.collect()
-        assert (old() is not None, new()) == (is_left, None)
-    gc.collect()
-    assert old() is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,26 +19,6 @@ Row = TypeVar("Row")
 Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
-
-
-@contextmanager
-def old_garbage_left(device: str) -> Iterator[None]:
-    """Let collections of garbage inside the block pass over what was there before it, on a CPU.
-
-    A training begins with one: with all that libraries hold, it takes as long as some steps of a
-    small model. A GPU has no memory to leave.
-
-    Args:
-        device: type of the device that is computed on.
-    """
-    if device != "cpu":
-        yield
-        return
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def is_out_of_memory(error: BaseException) -> bool:

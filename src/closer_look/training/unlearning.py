@@ -17,7 +17,6 @@ from closer_look.models.language_model import LanguageModel
 from closer_look.models.output_head import OutputHead
 from closer_look.parameters.methods import settings_of
 from closer_look.system.code import code_hash
-from closer_look.system.memory import old_garbage_left
 from closer_look.training.combination import Combination
 from closer_look.training.guard import Guard
 from closer_look.training.objective import Objective
@@ -123,7 +122,6 @@ def _unlearn(
         head.model.to(device())
     rows_per_epoch = len(rows) // plan["epoch"].nunique()
     with (
-        old_garbage_left(model.device.type),
         trainable_only(model, method.trainable),
         negated(model, method.task_vector_scale) if method.task_vector_scale else nullcontext(),
     ):
