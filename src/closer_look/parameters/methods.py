@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -25,7 +26,7 @@ from closer_look.parameters.training import Optimiser, UnlearningParameters
 from closer_look.plugins import is_dotted_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from closer_look.losses import Loss
 
@@ -294,6 +295,15 @@ def used_methods(experiment: Experiment, methods: dict[str, Any]) -> dict[str, M
     """Return the methods of a run by name, in their order."""
     names = chosen(experiment.methods, methods)
     return {name: MethodParameters.model_validate(methods[name]) for name in names}
+
+
+@contextmanager
+def faults_of(name: str) -> Iterator[None]:
+    """Put the name of a method before each ``InputError`` of the block."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"parameter methods.{name}: {error}") from None
 
 
 def settings_of(method: MethodParameters, unlearning: UnlearningParameters) -> UnlearningParameters:

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from closer_look.data.planning import plan_of_task
-from closer_look.errors import InputError
 from closer_look.models.blueprint import CHARACTERS, blueprint, rough_tokenizer
 from closer_look.models.model_folder import local_folder
 from closer_look.models.prompts import set_prompt
 from closer_look.models.small_llama import texts_to_learn
 from closer_look.models.tokens import encode
-from closer_look.parameters.methods import settings_of
+from closer_look.parameters.methods import faults_of, settings_of
 from closer_look.reporting.advice import Trial, advise, total, verdict
 from closer_look.reporting.inspection import base_tokenizer
 from closer_look.reporting.work import FINETUNING, Shape, disk_of, speed_of, work_of
@@ -196,10 +195,8 @@ def _trainings(
 
     for name, method in shape.methods.items():
         if method.forget:
-            try:
+            with faults_of(name):
                 own = settings_of(method, shape.unlearning)
-            except InputError as error:
-                raise InputError(f"parameter methods.{name}: {error}") from None
             trainings[method.label] = Training(own, trial_of(method), method)
     return trainings
 

@@ -13,7 +13,7 @@ from closer_look.models.hidden_states import layer_number
 from closer_look.models.instruction import instruct, instruction_length
 from closer_look.models.output_head import check_output_head
 from closer_look.models.readiness import check_rows, context_length
-from closer_look.parameters.methods import settings_of
+from closer_look.parameters.methods import faults_of, settings_of
 from closer_look.training.unlearning import trainable_only
 from closer_look.training.workers import check_sharing
 
@@ -45,7 +45,7 @@ def check_methods(
             not follow from its last hidden states; or several workers cannot train it.
     """
     for name, method in methods.items():
-        try:
+        with faults_of(name):
             settings_of(method, unlearning)
             with trainable_only(language_model.model, method.trainable):
                 pass
@@ -53,8 +53,6 @@ def check_methods(
                 layer_number(language_model.model, method.activations.layer)
             if method.instruction:
                 _check_instruction(language_model, method.instruction, questions, max_length)
-        except InputError as error:
-            raise InputError(f"parameter methods.{name}: {error}") from None
     if any(method.reads("reference_logits") for method in methods.values()):
         check_output_head(language_model)
     check_sharing(language_model.model, unlearning, "unlearning")

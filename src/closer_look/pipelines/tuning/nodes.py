@@ -9,7 +9,6 @@ import pandas as pd
 
 from closer_look.data import validation as rows
 from closer_look.data.questions import name_subjects
-from closer_look.errors import InputError
 from closer_look.models.language_model import LanguageModel
 from closer_look.parameters.base import depends_on, ignores, spreads
 from closer_look.parameters.evaluation import (
@@ -19,7 +18,7 @@ from closer_look.parameters.evaluation import (
 )
 from closer_look.parameters.experiment import Experiment, ForgetSetParameters
 from closer_look.parameters.groups import as_model
-from closer_look.parameters.methods import MethodParameters
+from closer_look.parameters.methods import MethodParameters, faults_of
 from closer_look.parameters.training import UnlearningParameters
 from closer_look.parameters.tuning import TuningParameters, spaces_table
 from closer_look.training.reference_scores import ReferenceCache
@@ -40,10 +39,8 @@ def list_spaces(
     check_optuna()
     checked = {name: as_model(f"methods.{name}", values) for name, values in methods.items()}
     for name, method in checked.items():
-        try:
+        with faults_of(name):
             name_subjects(method.instruction or "", questions)
-        except InputError as error:
-            raise InputError(f"parameter methods.{name}: {error}") from None
     tuned = {name: method for name, method in checked.items() if not method.instruction}
     return spaces_table(tuned, unlearning, tuning)
 
