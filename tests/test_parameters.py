@@ -21,6 +21,7 @@ from closer_look.parameters.models import (
     SmallLlamaParameters,
 )
 from closer_look.parameters.training import FinetuningParameters, UnlearningParameters
+from closer_look.parameters.tuning import TuningParameters
 
 UNLEARNING = {"learning_rate": 1e-3, "epochs": 2, "batch_size": 4, "seed": 1}
 METHOD = {"label": "GA+GD", "forget": {"loss": "gradient_ascent"}}
@@ -51,7 +52,7 @@ def refused(model, values):
     "model",
     [
         *(FinetuningParameters, ForgetSetParameters, MetricsParameters),
-        *(SmallLlamaParameters, StressParameters, UnlearningParameters),
+        *(SmallLlamaParameters, StressParameters, TuningParameters, UnlearningParameters),
     ],
 )
 def test_seed_that_numpy_does_not_take_is_refused_at_once(model, seed):

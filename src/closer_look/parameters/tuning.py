@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, PositiveInt, field_validator
 
 from closer_look.errors import InputError
-from closer_look.parameters.base import Parameters
+from closer_look.parameters.base import Parameters, Seed
 from closer_look.parameters.methods import MethodParameters, settings_of
 from closer_look.parameters.space import Dimension, Value
 from closer_look.parameters.training import UnlearningParameters
@@ -37,7 +37,7 @@ class TuningParameters(Parameters):
     validation_share: float = Field(0.25, gt=0, lt=1)
     """Share of the rows to evaluate, of each set and task, that decides which settings are best;
     the others are reported."""
-    seed: int
+    seed: Seed
     """Of the choice of rows, of the settings that are tried, and of the trials' training."""
     space: dict[str, Dimension] = Field(min_length=1)
     """Parameter -> values to try, of all methods; a method's own ``space`` adds to it, and replaces
