@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -121,6 +122,9 @@ def run_node(
     Raises:
         InputError: an input is at fault.
     """
+    # Loading and training collect garbage; they need not look through all that stays imported.
+    gc.collect()
+    gc.freeze()
     os.chdir(settings.folder)
     if project.PACKAGE_NAME is None:
         project.configure_project(settings.package)
