@@ -1,5 +1,6 @@
 """Of what the current model knew, the most that any attack gets back of a candidate counts."""
 
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,6 +21,10 @@ ROWS = to_questions(
     "forget",
     "rows",
 )
+
+
+class Model(SimpleNamespace):
+    """What a model tells, and what it holds inside."""
 
 
 def told(model, rows, context):
@@ -48,8 +53,10 @@ def found(monkeypatch):
 
     def found(*names, knew=(1, 1, 1, 0), answers=(1, 0, 0, 0), tells=(), holds=0.0):
         def load():
-            loaded.append(None)
-            return SimpleNamespace(tells=(), holds=0.5)
+            assert not any(one() for one in loaded), "the model of another attack is still held"
+            current = Model(tells=(), holds=0.5)
+            loaded.append(weakref.ref(current))
+            return current
 
         loaded = []
         metrics = ROWS[["split", "row_id", "task_id"]].assign(rouge=0.0, cosine_similarity=0.0)
@@ -62,7 +69,7 @@ def found(monkeypatch):
             metrics=MetricsParameters(seed=1, resamples=50),
             **dict.fromkeys(["unlearning", "generation", "scoring"]),
         )
-        candidate = SimpleNamespace(tells=tells, holds=holds)
+        candidate = Model(tells=tells, holds=holds)
         return residual_knowledge(candidate, load, ROWS, tables, settings), len(loaded)
 
     return found
@@ -76,6 +83,7 @@ def found(monkeypatch):
         (["told", "inside"], {"tells": FACTS[:2], "holds": 0.2}, 2 / 3, "told", 1),
         (["told", "inside"], {"tells": FACTS[:2], "holds": 0.45}, 0.9, "inside", 1),
         (["compared"], {"holds": 0.25}, 0.5 / 0.75, "compared", 1),
+        (["compared", "inside"], {"holds": 0.25}, 0.5 / 0.75, "compared", 2),
     ],
 )
 def test_the_attack_that_gets_back_the_most_counts(

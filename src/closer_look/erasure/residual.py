@@ -53,13 +53,10 @@ def residual_knowledge(
     ]
     attacks = {name: one for name, one in attacks.items() if not one[0].lacks(rows)}
     for name, (record, given) in attacks.items():
-        with_current = bool(record.compared_with) or record.internal
-        current = load_current() if with_current else None
-        others = {"target_model": current} if record.compared_with else {}
-        attacked = {CANDIDATE: candidate} | ({BEFORE: current} if record.internal else {})
-        for method, model in attacked.items():
-            found = record.function(model, rows, context, **others, **given.hyperparameters)
-            judged = judge_lines(found, rows, settings.judges)
+        # In a function: no model of one attack is held while the next reads its own.
+        found = _attack(record, given, candidate, load_current, rows, context)
+        for method, answers in found.items():
+            judged = judge_lines(answers, rows, settings.judges)
             lines.append(judged.assign(method=method, attack=name))
     internal = [name for name, (record, _) in attacks.items() if record.internal]
     options = {"n_resamples": settings.metrics.resamples, "seed": settings.metrics.seed}
@@ -73,6 +70,24 @@ def residual_knowledge(
     return (
         found | {name: float(bound) for name, bound in bounds.items()} | {"attack": line["attack"]}
     )
+
+
+def _attack(
+    record: Attack,
+    given: AttackParameters,
+    candidate: LanguageModel,
+    load_current: Callable[[], LanguageModel],
+    rows: pd.DataFrame,
+    context: AttackContext,
+) -> dict[str, pd.DataFrame]:
+    """Return what an attack gets from the candidate and, if it looks inside, the current model."""
+    current = load_current() if record.compared_with or record.internal else None
+    others = {"target_model": current} if record.compared_with else {}
+    attacked = {CANDIDATE: candidate} | ({BEFORE: current} if record.internal else {})
+    return {
+        method: record.function(model, rows, context, **others, **given.hyperparameters)
+        for method, model in attacked.items()
+    }
 
 
 def check_attacks(settings: Settings) -> dict[str, tuple[Attack, AttackParameters]]:
