@@ -115,6 +115,12 @@ def die(folder):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def kill_journal(folder):
+    (journal,) = [p for p in psutil.Process().parent().children() if "Journal" in p.cmdline()[0]]
+    journal.kill()
+    return 1
+
+
 def divide(folder):
     return 1 / 0
 
@@ -202,6 +208,11 @@ class TestDeath:
             InputError, match=r"^make: each worker has died that began it \(1; the "
         ):
             run(Node(die, "params:folder", "x", name="make"), retries=0)
+
+    def test_without_who_writes_the_lines_the_run_ends(self, run):
+        expected = r"^the process that writes the log of the run has died \(ActorDiedError: .*kept$"
+        with pytest.raises(InputError, match=expected):
+            run(Node(kill_journal, "params:folder", "x"))
 
 
 class TestFailure:

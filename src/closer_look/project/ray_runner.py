@@ -221,6 +221,7 @@ class _Work:
         except RayTaskError as error:
             if isinstance(error.cause, InputError):
                 raise error.cause from None
+            self._log_lines()  # what it has failed at may be this
             raise
         except RayError as error:
             self._begin_again(node, error)
@@ -250,10 +251,22 @@ class _Work:
         self._begin(node)
 
     def _log_lines(self) -> None:
-        """Log here what the workers have logged."""
-        import ray
+        """Log here what the workers have logged.
 
-        for record in ray.get(self.journal.take.remote()):
+        Raises:
+            InputError: the process that writes the lines of the run has died.
+        """
+        import ray
+        from ray.exceptions import RayError
+
+        try:
+            records = ray.get(self.journal.take.remote())
+        except RayError as error:
+            raise InputError(
+                f"the process that writes the log of the run has died ({type(error).__name__}: "
+                f"{first_line(error)}); finished results are kept"
+            ) from None
+        for record in records:
             logging.getLogger(record.name).handle(record)
 
     def _break_off(self) -> None:
