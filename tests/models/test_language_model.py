@@ -1,7 +1,9 @@
 """Loading a model: what is not one is refused in one line."""
 
+import gc
 import json
 import re
+import weakref
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
 from closer_look.errors import InputError
+from closer_look.models import language_model as module
 from closer_look.models.language_model import check_precision, check_weights, load_language_model
 
 
@@ -40,6 +43,36 @@ def test_weights_are_fp32_whatever_they_were_saved_in(folder, language_model):
 
     copy.deepcopy(language_model.model).to(torch.bfloat16).save_pretrained(folder)
     assert load_language_model(str(folder)).model.dtype == torch.float32
+
+
+def test_a_model_that_is_garbage_is_freed_before_another_is_read(folder, monkeypatch):
+    def load():
+        model = load_language_model(folder).model
+        model.itself = [model]  # as after a training in bf16
+        return weakref.ref(model)
+
+    def collect():
+        assert loaded() is not None
+        collected.append(whole_collection())
+        assert loaded() is None
+
+    monkeypatch.setattr(module, "_LOADED", weakref.WeakSet())
+    collected, whole_collection = [], gc.collect
+    gc.disable()
+    try:
+        loaded = load()
+        monkeypatch.setattr(gc, "collect", collect)
+        load()
+        assert len(collected) == 1
+    finally:
+        gc.enable()
+
+
+def test_without_another_model_nothing_is_collected(folder, monkeypatch):
+    monkeypatch.setattr(module, "_LOADED", weakref.WeakSet())
+    monkeypatch.setattr(gc, "collect", lambda: pytest.fail("it takes longer than to read a model"))
+    for _ in range(2):
+        load_language_model(folder)
 
 
 def test_prompt_is_set(folder):

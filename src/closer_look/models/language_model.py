@@ -8,6 +8,7 @@ import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakSet
 
 from closer_look.errors import InputError, first_line, quote
 from closer_look.models.base_model import adapter_settings, check_quantisation, compute_exactly
@@ -28,6 +29,7 @@ WITHOUT_EFFECT = (
 """Parts of a configuration that a model's outputs do not follow from, beside its weights. They
 differ between a model that was made and the same one as it is loaded."""
 WHO_HAS_IT = "; nvidia-smi names the programs that use it, --pipelines plan tells what a run takes"
+_LOADED: WeakSet[PreTrainedModel] = WeakSet()  # those that are still in memory
 SPARE_BYTES = 64 * 2**20  # for the tokenizer, the configuration and the run's other files
 
 
@@ -203,7 +205,8 @@ def load_language_model(
     from closer_look.system.memory import out_of_memory_ends_the_run
 
     tokenizer = load_tokenizer(name, prompt, settings)
-    gc.collect()  # a model trained in bf16 is a reference cycle; free it before loading another
+    if _LOADED:  # perhaps as garbage: a model trained in bf16 is a reference cycle
+        gc.collect()
     check_quantisation(name)
     try:
         check_declared_size(name, AutoModelForCausalLM)
@@ -229,6 +232,7 @@ def load_language_model(
         raise InputError(f"{name}: no causal language model there ({first_line(error)})") from None
     check_complete(name, found)
     compute_exactly(model)
+    _LOADED.add(model.get_base_model() if adapters else model)
     device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
     with out_of_memory_ends_the_run(f"the weights of {name}", WHO_HAS_IT, "what is on it"):
         return LanguageModel(model.to(device), tokenizer)
