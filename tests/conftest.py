@@ -207,10 +207,15 @@ def copied_run(whole_run, tmp_path):
 @pytest.fixture(scope="session")
 def load_result(open_session):
     """Load a dataset of a run in ``conf/test`` by its name."""
+    catalogs = {}
 
     def load_result(data, name, parameters=None):
-        with open_session(data, parameters) as session:
-            return session.load_context().catalog.load(name)
+        run = f"{data} {parameters}"
+        if run not in catalogs:
+            with open_session(data, parameters) as session:
+                catalogs[run] = session.load_context().catalog
+        catalogs[run].release(name)  # which version is the latest may have changed
+        return catalogs[run].load(name)
 
     return load_result
 

@@ -49,11 +49,12 @@ def test_every_seed_has_its_plan_and_all_start_from_one_target_model(seeded_run,
 
 def test_each_seed_may_have_a_target_model_of_its_own(seeded_run, kedro_run, load_result, tmp_path):
     shape = {"experiment": SEEDS | {"seed_target": True}}
-    ran = kedro_run(tmp_path / "seeds", "fictitious", parameters=shape)
+    models = [MODEL.format(seed) for seed in (1001, 1002)]
+    ran = kedro_run(tmp_path / "seeds", "fictitious", parameters=shape, to_outputs=models)
     assert {"initialise", "finetune", "initialise_seed_1002", "finetune_seed_1002"} < {*ran}
     other = {"base_model": {"small_llama": {"seed": 1002}}, "finetuning": {"seed": 1002}}
     one_seed = {"experiment": SEEDS | {"seeds": [1002]}} | other
-    kedro_run(tmp_path / "one", "fictitious", parameters=one_seed)
+    kedro_run(tmp_path / "one", "fictitious", parameters=one_seed, to_outputs=models[1:])
 
     def equal(name, data, named):
         of_seeds = weights(load_result, tmp_path / "seeds", name)
@@ -61,8 +62,8 @@ def test_each_seed_may_have_a_target_model_of_its_own(seeded_run, kedro_run, loa
 
     assert equal("target_model", seeded_run, "target_model")
     assert equal("target_model_seed_1002", tmp_path / "one", "target_model")
-    assert equal(MODEL.format(1001), seeded_run, MODEL.format(1001))
-    assert equal(MODEL.format(1002), tmp_path / "one", MODEL.format(1002))
+    assert equal(models[0], seeded_run, models[0])
+    assert equal(models[1], tmp_path / "one", models[1])
 
 
 def test_the_report_tells_both_intervals_apart(seeded_run, load_result):
