@@ -1,6 +1,7 @@
 """A configuration that asks for more than the weights hold ends in one line, and builds nothing."""
 
 import json
+import sys
 
 import pytest
 import torch
@@ -164,6 +165,14 @@ def adapters(folder, language_model, tmp_path_factory):
 
 def test_adapters_as_they_were_saved_pass(adapters):
     load_language_model(str(adapters))
+
+
+def test_peft_is_imported_before_the_process_is_copied(adapters, monkeypatch):
+    seen = []
+    monkeypatch.delitem(sys.modules, "peft")
+    monkeypatch.setattr(declared_size, "rehearse", lambda *_: seen.append("peft" in sys.modules))
+    check_declared_size(str(adapters), AutoModelForCausalLM)
+    assert seen == [True]
 
 
 @pytest.mark.parametrize(

@@ -43,12 +43,14 @@ def check_declared_size(name: str, kind: type) -> None:
         InputError: it is larger, takes too much to be built, or the headers of its weights lie.
         ValueError: nothing can be built of the configuration.
     """
-    # Here, and not again in each copy of this process.
-    import transformers.modeling_utils  # noqa: F401
-
     folders = check_folder(name)
     if not folders:
         return
+    # Here, and not again in each copy of this process, out of its seconds.
+    import transformers.modeling_utils  # noqa: F401
+
+    if adapter_settings(name):
+        import peft  # noqa: F401
     weights = read_headers(folders)
     is_packed = any(map(quantisation, folders))  # as little as a bit for a weight
     most = SPARE + (8 * weights.n_bytes if is_packed else weights.n_values)
