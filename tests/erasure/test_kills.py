@@ -28,9 +28,10 @@ def in_a_process(serve, calls=0):
     def count(frame, event, argument):
         nonlocal calls
         calls -= 1
-        if calls == 0:
+        if calls == 0 and os.getppid() == here:  # its own copies, which check files, live on
             os.kill(os.getpid(), signal.SIGKILL)
 
+    here = os.getpid()
     process = os.fork()
     if process == 0:
         sys.setprofile(count if calls else None)
