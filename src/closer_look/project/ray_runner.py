@@ -221,7 +221,7 @@ class _Work:
         except RayTaskError as error:
             if isinstance(error.cause, InputError):
                 raise error.cause from None
-            self._log_lines()  # what it has failed at may be this
+            self._log_lines()  # raises if that is what the node has failed at
             raise
         except RayError as error:
             self._begin_again(node, error)
